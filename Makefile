@@ -1,0 +1,3 @@
+all:
+	cargo build --release --bin mptcp
+	cargo rustc --release --lib --crate-type cdylib --features preload

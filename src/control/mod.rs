@@ -1,0 +1,1 @@
+//! What shim, engine and command say to each other.

@@ -1,0 +1,1 @@
+//! The engine process: loop, clients, relay, timers. The only reader of the clock.
