@@ -157,11 +157,25 @@ pub enum Event {
     /// MPTCP was given up: plain TCP from here on.
     FellBack(ConnId, Fallback),
     /// The core wants a subflow from this local address: take a port (and guard), then `open_subflow` or `subflow_refused`.
-    WantSubflow { conn: ConnId, want: u32, local: IpAddr, iface: u32, remote: SocketAddr },
+    WantSubflow {
+        conn: ConnId,
+        want: u32,
+        local: IpAddr,
+        iface: u32,
+        remote: SocketAddr,
+    },
     /// A subflow was established.
-    SubflowUp { conn: ConnId, subflow: SubflowId, tuple: FourTuple },
+    SubflowUp {
+        conn: ConnId,
+        subflow: SubflowId,
+        tuple: FourTuple,
+    },
     /// A subflow is over and its 4-tuple is free (TIME_WAIT included): its guard can go.
-    SubflowGone { conn: ConnId, subflow: SubflowId, tuple: FourTuple },
+    SubflowGone {
+        conn: ConnId,
+        subflow: SubflowId,
+        tuple: FourTuple,
+    },
     /// Nothing of the connection is left, the id is invalid now.
     Closed(ConnId),
 }
@@ -258,12 +272,26 @@ impl Endpoint {
     // ---- input from the network -------------------------------------------------------------------------------
 
     /// A segment arrived for this host. False when it belongs to nothing here (the caller may ignore it).
-    pub fn handle_segment(&mut self, now: Instant, src: IpAddr, dst: IpAddr, iface: u32, segment: &Segment<'_>) -> bool {
+    pub fn handle_segment(
+        &mut self,
+        now: Instant,
+        src: IpAddr,
+        dst: IpAddr,
+        iface: u32,
+        segment: &Segment<'_>,
+    ) -> bool {
         unimplemented!()
     }
 
     /// An ICMP error about one of our segments arrived.
-    pub fn handle_icmp(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, seq: Option<SeqNum>, kind: IcmpKind) {
+    pub fn handle_icmp(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        seq: Option<SeqNum>,
+        kind: IcmpKind,
+    ) {
         unimplemented!()
     }
 
@@ -292,7 +320,13 @@ impl Endpoint {
     // ---- the application --------------------------------------------------------------------------------------
 
     /// Opens a connection; its first subflow uses `tuple` over `path` (whose `addr` is `tuple.local`'s).
-    pub fn connect(&mut self, now: Instant, tuple: FourTuple, path: LocalPath, options: ConnOptions) -> Result<ConnId, CallError> {
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        path: LocalPath,
+        options: ConnOptions,
+    ) -> Result<ConnId, CallError> {
         unimplemented!()
     }
 
@@ -313,7 +347,13 @@ impl Endpoint {
     }
 
     /// Answers `WantSubflow`: a port was taken.
-    pub fn open_subflow(&mut self, now: Instant, conn: ConnId, want: u32, local: SocketAddr) -> Result<SubflowId, CallError> {
+    pub fn open_subflow(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        want: u32,
+        local: SocketAddr,
+    ) -> Result<SubflowId, CallError> {
         unimplemented!()
     }
 

@@ -24,16 +24,31 @@ pub enum MpCapableBody {
     /// Third ACK: sender's and receiver's key (20 bytes).
     Ack { sender_key: u64, receiver_key: u64 },
     /// Third ACK with data: both keys, data-level length, checksum when negotiated (22 or 24 bytes).
-    AckData { sender_key: u64, receiver_key: u64, data_len: u16, checksum: Option<u16> },
+    AckData {
+        sender_key: u64,
+        receiver_key: u64,
+        data_len: u16,
+        checksum: Option<u16>,
+    },
 }
 
 /// MP_JOIN (section 3.2). The variant is the option's length: 12, 16 or 24 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MpJoin {
     /// SYN: the receiver's token and a nonce.
-    Syn { backup: bool, address_id: u8, token: u32, nonce: u32 },
+    Syn {
+        backup: bool,
+        address_id: u8,
+        token: u32,
+        nonce: u32,
+    },
     /// SYN/ACK: leftmost 64 bits of the HMAC, and a nonce.
-    SynAck { backup: bool, address_id: u8, hmac: u64, nonce: u32 },
+    SynAck {
+        backup: bool,
+        address_id: u8,
+        hmac: u64,
+        nonce: u32,
+    },
     /// Third ACK: leftmost 160 bits of the HMAC.
     Ack { hmac: [u8; 20] },
 }
@@ -112,7 +127,10 @@ impl RemoveAddr {
         }
         let mut ids = [0; Self::MAX];
         ids[..list.len()].copy_from_slice(list);
-        Some(RemoveAddr { ids, len: list.len() as u8 })
+        Some(RemoveAddr {
+            ids,
+            len: list.len() as u8,
+        })
     }
 
     /// The ids.
