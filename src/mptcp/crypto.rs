@@ -1,0 +1,104 @@
+//! Tokens, initial data sequence numbers, HMACs and the DSS checksum of RFC 8684 version 1, all from SHA-256.
+//! Choosing keys and nonces, and making tokens unique, is the caller's part.
+
+use crate::wire::{Checksum, Dsn};
+use core::net::IpAddr;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+/// The token of a key: the most significant 32 bits of its hash (RFC 8684 section 3.2).
+pub fn token(key: u64) -> u32 {
+    let [a, b, c, d, ..] = key_hash(key);
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// The initial data sequence number of a key: the least significant 64 bits of its hash (RFC 8684 section 3.1).
+/// The first byte of data has the number after it.
+pub fn idsn(key: u64) -> Dsn {
+    Dsn(low_64(&key_hash(key)))
+}
+
+fn key_hash(key: u64) -> [u8; 32] {
+    Sha256::digest(key.to_be_bytes()).into()
+}
+
+/// The HMAC of an MP_JOIN SYN/ACK as its sender makes it (RFC 8684 section 3.2): `local` is the sender of the SYN/ACK.
+/// To check a received one, give the peer's key and nonce as local.
+pub fn join_synack_hmac(local_key: u64, remote_key: u64, local_nonce: u32, remote_nonce: u32) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = join_hmac(local_key, remote_key, local_nonce, remote_nonce);
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// The HMAC of an MP_JOIN third ACK as its sender makes it (RFC 8684 section 3.2): `local` is the sender of the ACK.
+/// To check a received one, give the peer's key and nonce as local, and compare with [`hmac_eq`].
+pub fn join_ack_hmac(local_key: u64, remote_key: u64, local_nonce: u32, remote_nonce: u32) -> [u8; 20] {
+    let mut left = [0; 20];
+    left.copy_from_slice(&join_hmac(local_key, remote_key, local_nonce, remote_nonce)[..20]);
+    left
+}
+
+fn join_hmac(local_key: u64, remote_key: u64, local_nonce: u32, remote_nonce: u32) -> [u8; 32] {
+    hmac(
+        local_key,
+        remote_key,
+        &[&local_nonce.to_be_bytes(), &remote_nonce.to_be_bytes()],
+    )
+}
+
+/// The HMAC of an ADD_ADDR: the rightmost 64 bits (RFC 8684 section 3.4.1). `sender` is who announces the address.
+pub fn add_addr_hmac(sender_key: u64, receiver_key: u64, id: u8, addr: IpAddr, port: Option<u16>) -> u64 {
+    let port = port.unwrap_or(0).to_be_bytes();
+    let hash = match addr {
+        IpAddr::V4(v4) => hmac(sender_key, receiver_key, &[&[id], &v4.octets(), &port]),
+        IpAddr::V6(v6) => hmac(sender_key, receiver_key, &[&[id], &v6.octets(), &port]),
+    };
+    low_64(&hash)
+}
+
+/// HMAC-SHA256 under the key `first_key || second_key`.
+fn hmac(first_key: u64, second_key: u64, message: &[&[u8]]) -> [u8; 32] {
+    let mut key = [0; 64];
+    key[..8].copy_from_slice(&first_key.to_be_bytes());
+    key[8..16].copy_from_slice(&second_key.to_be_bytes());
+    // HMAC pads a key with zeros to the block of 64 bytes; given padded, there is no length that could be refused.
+    let mut mac = Hmac::<Sha256>::new(&key.into());
+    for part in message {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// The rightmost 64 bits of a hash.
+fn low_64(hash: &[u8; 32]) -> u64 {
+    let mut low = [0; 8];
+    low.copy_from_slice(&hash[24..]);
+    u64::from_be_bytes(low)
+}
+
+/// Compares two HMACs in a time that does not tell where they differ. (64-bit ones are integers: one comparison.)
+pub fn hmac_eq(a: &[u8; 20], b: &[u8; 20]) -> bool {
+    let differing = a.iter().zip(b).fold(0, |bits, (a, b)| bits | (a ^ b));
+    core::hint::black_box(differing) == 0
+}
+
+/// The checksum of a DSS map or of MP_CAPABLE with data (RFC 8684 section 3.3.1), over the pseudo-header and the
+/// `payload` of the whole mapping, in pieces of any length. `len` counts a DATA_FIN, which adds no payload.
+pub fn dss_checksum<'a>(dsn: Dsn, ssn: u32, len: u16, payload: impl IntoIterator<Item = &'a [u8]>) -> u16 {
+    let mut sum = dss_pseudo_header(dsn, ssn, len, 0);
+    for piece in payload {
+        sum.add(piece);
+    }
+    sum.finish()
+}
+
+/// The start of a DSS checksum: {64-bit DSN, relative SSN, length, checksum}. The payload of the mapping is added as
+/// it comes. A sender gives checksum 0, and `finish` is what the option must carry; a receiver gives the received
+/// checksum, and the mapping is right when `finish` is 0 (an equality of the two would take 0 and 0xffff as different).
+pub fn dss_pseudo_header(dsn: Dsn, ssn: u32, len: u16, checksum: u16) -> Checksum {
+    let mut sum = Checksum::new();
+    sum.add(&dsn.0.to_be_bytes());
+    sum.add(&ssn.to_be_bytes());
+    sum.add(&len.to_be_bytes());
+    sum.add(&checksum.to_be_bytes());
+    sum
+}
