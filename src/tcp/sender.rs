@@ -634,6 +634,17 @@ impl<T> Sender<T> {
         self.timer = Some((now + self.rtt.rto(), Fired::Rto));
     }
 
+    /// The path takes smaller segments now: what was sent larger is lost (RFC 8201 section 4), and not by congestion.
+    pub fn mark_oversized(&mut self, now: Instant) {
+        let mss = self.mss;
+        for s in self.queue.iter_mut().filter(|s| s.len > mss && !s.sacked && !s.lost) {
+            s.lost = true;
+            self.pipe -= s.len;
+            self.lost_segments += 1;
+        }
+        self.arm(now);
+    }
+
     /// Bounds the wait until the next attempt on a silent path, so that a mended one is found again.
     pub fn cap_timer(&mut self, now: Instant, most: Duration) {
         if let Some((at, Fired::Rto)) = self.timer {
