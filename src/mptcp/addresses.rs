@@ -167,7 +167,11 @@ impl Addresses {
         }
         let resend = self.announces.front().and_then(|a| a.resend_at);
         let retry = if self.fully_established && !self.prohibited {
-            let times = self.locals.iter().map(|l| l.retry_at).chain(self.remotes.iter().map(|r| r.retry_at));
+            let times = self
+                .locals
+                .iter()
+                .map(|l| l.retry_at)
+                .chain(self.remotes.iter().map(|r| r.retry_at));
             times.filter(|t| *t > Instant::ZERO).min()
         } else {
             None
@@ -183,7 +187,11 @@ impl Addresses {
         for r in self.remotes.iter_mut().filter(|r| r.retry_at <= now) {
             r.retry_at = Instant::ZERO;
         }
-        if self.announces.front().is_some_and(|a| a.resend_at.is_some_and(|t| t <= now)) {
+        if self
+            .announces
+            .front()
+            .is_some_and(|a| a.resend_at.is_some_and(|t| t <= now))
+        {
             // The connection is closing: nobody needs to hear of more addresses.
             self.announces.clear();
         }
@@ -201,7 +209,12 @@ impl Addresses {
         let a = self.announces.front_mut().filter(|a| a.send_now)?;
         a.send_now = false;
         let hmac = crypto::add_addr_hmac(local_key, remote_key, a.id, a.addr, None);
-        Some(AddAddr { id: a.id, addr: a.addr, port: None, hmac: Some(hmac) })
+        Some(AddAddr {
+            id: a.id,
+            addr: a.addr,
+            port: None,
+            hmac: Some(hmac),
+        })
     }
 
     pub fn take_remove_addr(&mut self) -> Option<RemoveAddr> {
@@ -218,8 +231,13 @@ impl Connection {
         if self.addresses.stopped || self.error.is_some() {
             return;
         }
-        let gone: Vec<IpAddr> =
-            self.addresses.locals.iter().map(|l| l.path.addr).filter(|a| !paths.iter().any(|p| p.addr == *a)).collect();
+        let gone: Vec<IpAddr> = self
+            .addresses
+            .locals
+            .iter()
+            .map(|l| l.path.addr)
+            .filter(|a| !paths.iter().any(|p| p.addr == *a))
+            .collect();
         for addr in gone {
             self.drop_local(ctx, addr);
         }
@@ -238,7 +256,13 @@ impl Connection {
             }
             let fresh = path.addr != first || !self.subflows.iter().any(|s| s.join.is_none());
             let id = if fresh { self.addresses.fresh_id() } else { 0 };
-            self.addresses.locals.push(Local { path: *path, id, retry_at: Instant::ZERO, failures: 0, announced: !fresh });
+            self.addresses.locals.push(Local {
+                path: *path,
+                id,
+                retry_at: Instant::ZERO,
+                failures: 0,
+                announced: !fresh,
+            });
         }
         self.addresses.dirty = true;
         self.evaluate_paths(ctx);
@@ -246,7 +270,9 @@ impl Connection {
 
     /// A local address is gone: its subflows end, the peer is told on another one (RFC 8684 section 3.4.2).
     fn drop_local(&mut self, ctx: &mut Ctx<'_>, addr: IpAddr) {
-        let Some(at) = self.addresses.locals.iter().position(|l| l.path.addr == addr) else { return };
+        let Some(at) = self.addresses.locals.iter().position(|l| l.path.addr == addr) else {
+            return;
+        };
         let local = self.addresses.locals.remove(at);
         self.addresses.wants.retain(|w| w.local.addr != addr);
         self.addresses.announces.retain(|a| a.addr != addr);
@@ -279,7 +305,12 @@ impl Connection {
         self.release(ctx, index, None);
         // The address is as good as new when it comes back: it gets an id that the peer has not struck out.
         let fresh = self.addresses.fresh_id();
-        if let Some(l) = self.addresses.locals.iter_mut().find(|l| l.path.addr == tuple.local.ip()) {
+        if let Some(l) = self
+            .addresses
+            .locals
+            .iter_mut()
+            .find(|l| l.path.addr == tuple.local.ip())
+        {
             l.id = fresh;
         }
     }
@@ -316,12 +347,17 @@ impl Connection {
         for i in 0..self.addresses.locals.len() {
             let l = &self.addresses.locals[i];
             let addr = l.path.addr;
-            let used = self.subflows.iter().any(|s| s.tuple.local.ip() == addr && s.state != State::Closed)
+            let used = self
+                .subflows
+                .iter()
+                .any(|s| s.tuple.local.ip() == addr && s.state != State::Closed)
                 || self.addresses.wants.iter().any(|w| w.local.addr == addr);
             if used || l.retry_at > ctx.now || self.subflow_budget() == 0 {
                 continue;
             }
-            let Some((remote, remote_id)) = self.best_remote(ctx.now, addr) else { continue };
+            let Some((remote, remote_id)) = self.best_remote(ctx.now, addr) else {
+                continue;
+            };
             self.want(ctx, i, remote, remote_id);
         }
     }
@@ -329,7 +365,12 @@ impl Connection {
     /// The peer's address for a join from `local`: of the same family, the one with the fewest subflows, the first one in doubt.
     fn best_remote(&self, now: Instant, local: IpAddr) -> Option<(SocketAddr, u8)> {
         let initial = (!self.addresses.no_join_here).then_some((self.first.remote, 0u8));
-        let announced = self.addresses.remotes.iter().filter(|r| r.retry_at <= now).map(|r| (r.addr, r.id));
+        let announced = self
+            .addresses
+            .remotes
+            .iter()
+            .filter(|r| r.retry_at <= now)
+            .map(|r| (r.addr, r.id));
         initial
             .into_iter()
             .chain(announced)
@@ -346,7 +387,12 @@ impl Connection {
             if used || r.retry_at > ctx.now || self.subflow_budget() == 0 {
                 continue;
             }
-            let load = |l: &Local| self.subflows.iter().filter(|s| s.tuple.local.ip() == l.path.addr).count();
+            let load = |l: &Local| {
+                self.subflows
+                    .iter()
+                    .filter(|s| s.tuple.local.ip() == l.path.addr)
+                    .count()
+            };
             let locals = self.addresses.locals.iter().enumerate();
             let best = locals
                 .filter(|(_, l)| l.path.addr.is_ipv4() == addr.is_ipv4() && l.retry_at <= ctx.now)
@@ -362,8 +408,20 @@ impl Connection {
         let (path, local_id) = (l.path, l.id);
         let number = self.addresses.next_want;
         self.addresses.next_want += 1;
-        self.addresses.wants.push(Want { number, local: path, local_id, remote, remote_id });
-        ctx.events.push_back(Event::WantSubflow { conn: self.id, want: number, local: path.addr, iface: path.iface, remote });
+        self.addresses.wants.push(Want {
+            number,
+            local: path,
+            local_id,
+            remote,
+            remote_id,
+        });
+        ctx.events.push_back(Event::WantSubflow {
+            conn: self.id,
+            want: number,
+            local: path.addr,
+            iface: path.iface,
+            remote,
+        });
     }
 
     /// The caller took a port for a wanted subflow: what is it to be?
@@ -390,13 +448,21 @@ impl Connection {
         for l in a.locals.iter_mut().filter(|l| !l.announced) {
             l.announced = true;
             if a.announces.len() < MAX_SIGNALS {
-                a.announces.push_back(Announce { id: l.id, addr: l.path.addr, tries: 0, resend_at: None, send_now: false });
+                a.announces.push_back(Announce {
+                    id: l.id,
+                    addr: l.path.addr,
+                    tries: 0,
+                    resend_at: None,
+                    send_now: false,
+                });
             }
         }
     }
 
     fn repeat_announcement(&mut self, now: Instant) {
-        let Some(a) = self.addresses.announces.front_mut() else { return };
+        let Some(a) = self.addresses.announces.front_mut() else {
+            return;
+        };
         if a.resend_at.is_some_and(|t| t > now) {
             return;
         }
@@ -413,7 +479,12 @@ impl Connection {
     pub(super) fn on_add_addr(&mut self, ctx: &mut Ctx<'_>, index: usize, add: &AddAddr) {
         let Some(hmac) = add.hmac else {
             // An echo: the announcement arrived.
-            if self.addresses.announces.front().is_some_and(|a| a.id == add.id && a.addr == add.addr) {
+            if self
+                .addresses
+                .announces
+                .front()
+                .is_some_and(|a| a.id == add.id && a.addr == add.addr)
+            {
                 self.addresses.announces.pop_front();
                 self.addresses.dirty = true;
             }
@@ -433,11 +504,24 @@ impl Connection {
         }
         let addr = SocketAddr::new(add.addr, add.port.unwrap_or(self.first.remote.port()));
         let a = &mut self.addresses;
+        let full = a.remotes.len() >= MAX_REMOTES;
         match a.remotes.iter_mut().find(|r| r.id == add.id) {
             Some(r) if r.addr == addr => {}
-            Some(r) => *r = Remote { id: add.id, addr, retry_at: Instant::ZERO, failures: 0 },
-            None if a.remotes.len() < MAX_REMOTES => {
-                a.remotes.push(Remote { id: add.id, addr, retry_at: Instant::ZERO, failures: 0 });
+            Some(r) => {
+                *r = Remote {
+                    id: add.id,
+                    addr,
+                    retry_at: Instant::ZERO,
+                    failures: 0,
+                }
+            }
+            None if !full => {
+                a.remotes.push(Remote {
+                    id: add.id,
+                    addr,
+                    retry_at: Instant::ZERO,
+                    failures: 0,
+                });
             }
             None => return,
         }

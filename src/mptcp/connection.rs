@@ -136,9 +136,21 @@ pub(super) struct Connection {
 
 impl Connection {
     #[allow(clippy::too_many_arguments)]
-    pub fn new(now: Instant, id: ConnId, role: Role, first: FourTuple, path: LocalPath, options: ConnOptions, key: u64) -> Self {
+    pub fn new(
+        now: Instant,
+        id: ConnId,
+        role: Role,
+        first: FourTuple,
+        path: LocalPath,
+        options: ConnOptions,
+        key: u64,
+    ) -> Self {
         let idsn = crypto::idsn(key);
-        let proto = if options.multipath { Proto::Negotiating } else { Proto::Plain(Fallback::NotAsked) };
+        let proto = if options.multipath {
+            Proto::Negotiating
+        } else {
+            Proto::Plain(Fallback::NotAsked)
+        };
         let recv_buffer = options.recv_buffer;
         Connection {
             id,
@@ -164,7 +176,12 @@ impl Connection {
                 acked: 0,
                 progress_at: now,
             },
-            inc: Income { buf: RecvBuffer::new(Dsn(0), recv_buffer), fin: None, closed: false, long: false },
+            inc: Income {
+                buf: RecvBuffer::new(Dsn(0), recv_buffer),
+                fin: None,
+                closed: false,
+                long: false,
+            },
             addresses: Addresses::new(path),
             dss_seen: false,
             no_way_back: false,
@@ -309,7 +326,18 @@ impl Connection {
     pub fn abort(&mut self, ctx: &mut Ctx<'_>) {
         self.detached = true;
         self.inc.closed = true;
-        self.break_with(ctx, ConnError::Aborted, Some(Reset { fastclose: true, reason: Some(TcpRst { transient: false, reason: 0 }), fail: None }));
+        self.break_with(
+            ctx,
+            ConnError::Aborted,
+            Some(Reset {
+                fastclose: true,
+                reason: Some(TcpRst {
+                    transient: false,
+                    reason: 0,
+                }),
+                fail: None,
+            }),
+        );
     }
 
     /// The connection is dead: `reset` goes out on every subflow that still can, the rest vanish.
@@ -337,7 +365,13 @@ impl Connection {
     /// Takes a subflow out of the connection.
     pub fn release(&mut self, ctx: &mut Ctx<'_>, index: usize, time_wait: Option<TimeWait>) {
         let sf = self.subflows.remove(index);
-        ctx.released.push(Released { conn: self.id, subflow: sf.id, tuple: sf.tuple, iface: sf.iface, time_wait });
+        ctx.released.push(Released {
+            conn: self.id,
+            subflow: sf.id,
+            tuple: sf.tuple,
+            iface: sf.iface,
+            time_wait,
+        });
         self.addresses.on_subflow_gone(ctx.now, &sf);
         if self.multipath() && self.error.is_none() {
             self.reinject_all(&sf);
@@ -510,7 +544,7 @@ fn subflow_info(sf: &Subflow) -> SubflowInfo {
         backup: sf.backup(),
         stalled: sf.stalled,
         srtt_us: sf.tx.rtt.srtt().map_or(0, us),
-        rttvar_us: us(sf.tx.rtt.rttvar()),
+        rttvar_us: sf.tx.rtt.rttvar().map_or(0, us),
         rto_us: us(sf.tx.rtt.rto()),
         cwnd: sf.tx.cc.cwnd(),
         ssthresh: sf.tx.cc.ssthresh(),

@@ -332,8 +332,12 @@ impl Endpoint {
     /// Runs `f` on a connection with its surroundings, then brings tables and timers up to date.
     fn with<R>(&mut self, now: Instant, id: ConnId, f: impl FnOnce(&mut Connection, &mut Ctx<'_>) -> R) -> Option<R> {
         let conn = self.connections.get_mut(&id)?;
-        let mut ctx =
-            Ctx { now, entropy: &mut *self.entropy, events: &mut self.events, released: &mut self.released };
+        let mut ctx = Ctx {
+            now,
+            entropy: &mut *self.entropy,
+            events: &mut self.events,
+            released: &mut self.released,
+        };
         let result = f(conn, &mut ctx);
         conn.arm_timers(now);
         self.ready.push_back(id);
@@ -351,7 +355,11 @@ impl Endpoint {
                     self.stray_ack(now, &r, tw);
                     self.time_wait_queue.push_back((now + TIME_WAIT, r));
                 }
-                None => self.events.push_back(Event::SubflowGone { conn: r.conn, subflow: r.subflow, tuple: r.tuple }),
+                None => self.events.push_back(Event::SubflowGone {
+                    conn: r.conn,
+                    subflow: r.subflow,
+                    tuple: r.tuple,
+                }),
             }
         }
         let Some(conn) = self.connections.get(&id) else { return };
@@ -389,7 +397,14 @@ impl Endpoint {
     // ---- input from the network -------------------------------------------------------------------------------
 
     /// A segment arrived for this host. False when it belongs to nothing here (the caller may ignore it).
-    pub fn handle_segment(&mut self, now: Instant, src: IpAddr, dst: IpAddr, iface: u32, segment: &Segment<'_>) -> bool {
+    pub fn handle_segment(
+        &mut self,
+        now: Instant,
+        src: IpAddr,
+        dst: IpAddr,
+        iface: u32,
+        segment: &Segment<'_>,
+    ) -> bool {
         let tuple = FourTuple {
             local: SocketAddr::new(dst, segment.header.dst_port),
             remote: SocketAddr::new(src, segment.header.src_port),
@@ -418,7 +433,9 @@ impl Endpoint {
 
     /// RFC 9293 section 3.10.7.4, TIME-WAIT. False when a new connection may take the tuple.
     fn on_time_wait(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) -> bool {
-        let Some(&(tw, _)) = self.time_wait.get(&tuple) else { return false };
+        let Some(&(tw, _)) = self.time_wait.get(&tuple) else {
+            return false;
+        };
         let h = &segment.header;
         if h.flags.has(Flags::RST) {
             return true;
@@ -428,14 +445,24 @@ impl Endpoint {
             self.time_wait.remove(&tuple);
             if let Some(at) = self.time_wait_queue.iter().position(|(_, r)| r.tuple == tuple) {
                 if let Some((_, r)) = self.time_wait_queue.remove(at) {
-                    self.events.push_back(Event::SubflowGone { conn: r.conn, subflow: r.subflow, tuple });
+                    self.events.push_back(Event::SubflowGone {
+                        conn: r.conn,
+                        subflow: r.subflow,
+                        tuple,
+                    });
                 }
             }
             return false;
         }
         let wants_answer = h.flags.has(Flags::FIN) || !segment.payload.is_empty() || h.seq.lt(tw.rcv_nxt);
         if wants_answer {
-            let r = Released { conn: ConnId(0), subflow: SubflowId(0), tuple, iface: 0, time_wait: None };
+            let r = Released {
+                conn: ConnId(0),
+                subflow: SubflowId(0),
+                tuple,
+                iface: 0,
+                time_wait: None,
+            };
             self.stray_ack(now, &r, tw);
         }
         true
@@ -444,9 +471,10 @@ impl Endpoint {
     /// An acknowledgment from TIME_WAIT: no MPTCP option (vectors A).
     fn stray_ack(&mut self, now: Instant, r: &Released, tw: TimeWait) {
         let options = TcpOptions {
-            timestamps: tw
-                .timestamps
-                .map(|(offset, ecr)| Timestamps { val: (now.as_millis() as u32).wrapping_add(offset), ecr }),
+            timestamps: tw.timestamps.map(|(offset, ecr)| Timestamps {
+                val: (now.as_millis() as u32).wrapping_add(offset),
+                ecr,
+            }),
             ..TcpOptions::default()
         };
         let header = Header {
@@ -457,7 +485,12 @@ impl Endpoint {
             flags: Flags::ACK,
             window: 65_535,
         };
-        self.push_stray(Stray { tuple: r.tuple, iface: r.iface, header, options });
+        self.push_stray(Stray {
+            tuple: r.tuple,
+            iface: r.iface,
+            header,
+            options,
+        });
     }
 
     fn push_stray(&mut self, stray: Stray) {
@@ -469,9 +502,13 @@ impl Endpoint {
     /// RFC 9293 section 3.10.7.1: a reset for a segment that has no connection; `reason` goes into MP_TCPRST.
     fn stray_reset(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>, reason: u8) {
         let h = &segment.header;
-        let len = segment.payload.len() as u32 + u32::from(h.flags.has(Flags::SYN)) + u32::from(h.flags.has(Flags::FIN));
+        let len =
+            segment.payload.len() as u32 + u32::from(h.flags.has(Flags::SYN)) + u32::from(h.flags.has(Flags::FIN));
         let mut options = TcpOptions::default();
-        options.mptcp.tcprst = Some(TcpRst { transient: false, reason });
+        options.mptcp.tcprst = Some(TcpRst {
+            transient: false,
+            reason,
+        });
         let header = Header {
             src_port: tuple.local.port(),
             dst_port: tuple.remote.port(),
@@ -480,7 +517,12 @@ impl Endpoint {
             flags: Flags::RST.with(Flags::ACK),
             window: 0,
         };
-        self.push_stray(Stray { tuple, iface, header, options });
+        self.push_stray(Stray {
+            tuple,
+            iface,
+            header,
+            options,
+        });
     }
 
     /// A SYN for a listener (RFC 9293 section 3.10.7.2).
@@ -490,7 +532,12 @@ impl Endpoint {
             IpAddr::V6(_) => IpAddr::V6(core::net::Ipv6Addr::UNSPECIFIED),
         };
         let any = SocketAddr::new(wildcard, tuple.local.port());
-        let Some(options) = self.listeners.get(&tuple.local).or_else(|| self.listeners.get(&any)).cloned() else {
+        let Some(options) = self
+            .listeners
+            .get(&tuple.local)
+            .or_else(|| self.listeners.get(&any))
+            .cloned()
+        else {
             return false;
         };
         if self.half_open >= MAX_HALF_OPEN {
@@ -499,7 +546,12 @@ impl Endpoint {
         self.half_open += 1;
         let key = self.fresh_key();
         let id = self.fresh_id();
-        let path = LocalPath { addr: tuple.local.ip(), iface, mtu: 1500, backup: false };
+        let path = LocalPath {
+            addr: tuple.local.ip(),
+            iface,
+            mtu: 1500,
+            backup: false,
+        };
         let mut conn = Connection::new(now, id, Role::Server, tuple, path, options, key);
         if conn.proto == Proto::Negotiating {
             match segment.options.mptcp.capable {
@@ -523,12 +575,22 @@ impl Endpoint {
 
     /// MP_JOIN (RFC 8684 section 3.2): an unknown token is answered with RST (PROTOCOL J6).
     fn on_join_syn(&mut self, now: Instant, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
-        let Some(MpJoin::Syn { backup, address_id, token, nonce }) = segment.options.mptcp.join else { return false };
+        let Some(MpJoin::Syn {
+            backup,
+            address_id,
+            token,
+            nonce,
+        }) = segment.options.mptcp.join
+        else {
+            return false;
+        };
         let Some(&id) = self.tokens.get(&token) else {
             self.stray_reset(tuple, iface, segment, super::input::RST_MPTCP);
             return true;
         };
-        let Some(conn) = self.connections.get(&id) else { return true };
+        let Some(conn) = self.connections.get(&id) else {
+            return true;
+        };
         let half_open = conn.subflows.iter().filter(|s| s.state == State::SynReceived).count();
         // J7: only when established, and neither after fallback nor after the end.
         let allowed = conn.multipath() && conn.established && conn.error.is_none() && conn.inc.fin.is_none();
@@ -545,7 +607,12 @@ impl Endpoint {
             let mut sf = Subflow::new(now, subflow, tuple, iface, 1500, iss, State::SynReceived);
             sf.learn_syn(now, segment, conn.options.mss_limit);
             sf.ts_offset = ts_offset;
-            sf.join = Some(Join { local_nonce, remote_nonce: nonce, initiator: false, want: 0 });
+            sf.join = Some(Join {
+                local_nonce,
+                remote_nonce: nonce,
+                initiator: false,
+                want: 0,
+            });
             sf.remote_id = address_id;
             sf.remote_backup = backup;
             conn.subflows.push(sf);
@@ -597,7 +664,14 @@ impl Endpoint {
     }
 
     /// An ICMP error about one of our segments arrived.
-    pub fn handle_icmp(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, seq: Option<SeqNum>, kind: IcmpKind) {
+    pub fn handle_icmp(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        seq: Option<SeqNum>,
+        kind: IcmpKind,
+    ) {
         if let Some(&(id, subflow)) = self.tuples.get(&FourTuple { local, remote }) {
             self.with(now, id, |conn, ctx| {
                 if let Some(index) = conn.subflow_index(subflow) {
@@ -610,9 +684,15 @@ impl Endpoint {
     /// Time has come to `poll_timeout()` or later.
     pub fn handle_timeout(&mut self, now: Instant) {
         while self.time_wait_queue.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, r)) = self.time_wait_queue.pop_front() else { break };
+            let Some((_, r)) = self.time_wait_queue.pop_front() else {
+                break;
+            };
             self.time_wait.remove(&r.tuple);
-            self.events.push_back(Event::SubflowGone { conn: r.conn, subflow: r.subflow, tuple: r.tuple });
+            self.events.push_back(Event::SubflowGone {
+                conn: r.conn,
+                subflow: r.subflow,
+                tuple: r.tuple,
+            });
         }
         while let Some(&(at, id)) = self.timers.first() {
             if at > now {
@@ -653,8 +733,12 @@ impl Endpoint {
                 self.ready.pop_front();
                 continue;
             };
-            let mut ctx =
-                Ctx { now, entropy: &mut *self.entropy, events: &mut self.events, released: &mut self.released };
+            let mut ctx = Ctx {
+                now,
+                entropy: &mut *self.entropy,
+                events: &mut self.events,
+                released: &mut self.released,
+            };
             let plan = conn.plan(&mut ctx);
             conn.arm_timers(now);
             match plan {
@@ -761,7 +845,12 @@ impl Endpoint {
             c.next_subflow += 1;
             let mut sf = Subflow::new(now, id, tuple, path.iface, path.mtu, iss, State::SynSent);
             sf.ts_offset = ts_offset;
-            sf.join = Some(Join { local_nonce, remote_nonce: 0, initiator: true, want });
+            sf.join = Some(Join {
+                local_nonce,
+                remote_nonce: 0,
+                initiator: true,
+                want,
+            });
             sf.local_id = local_id;
             sf.remote_id = remote_id;
             sf.local_backup = path.backup;
@@ -785,12 +874,15 @@ impl Endpoint {
 
     /// Queues bytes; takes as many as fit.
     pub fn send(&mut self, now: Instant, conn: ConnId, data: &[u8]) -> Result<usize, CallError> {
-        self.with(now, conn, |c, _| c.send(now, data)).unwrap_or(Err(CallError::Gone))
+        self.with(now, conn, |c, _| c.send(now, data))
+            .unwrap_or(Err(CallError::Gone))
     }
 
     /// Bytes to read, in order, in two slices; both empty when there are none now. `Err(Shutdown)` is the end of the stream.
     pub fn recv(&self, conn: ConnId) -> Result<(&[u8], &[u8]), CallError> {
-        self.connections.get(&conn).map_or(Err(CallError::Gone), Connection::recv)
+        self.connections
+            .get(&conn)
+            .map_or(Err(CallError::Gone), Connection::recv)
     }
 
     /// The application took `n` bytes of what `recv` showed.
@@ -841,6 +933,11 @@ impl Endpoint {
 
 impl From<super::output::Bare> for Stray {
     fn from(b: super::output::Bare) -> Self {
-        Stray { tuple: b.tuple, iface: b.iface, header: b.header, options: b.options }
+        Stray {
+            tuple: b.tuple,
+            iface: b.iface,
+            header: b.header,
+            options: b.options,
+        }
     }
 }

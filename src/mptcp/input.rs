@@ -25,7 +25,13 @@ pub(super) fn capable_ok(c: &MpCapable) -> bool {
 }
 
 pub(super) fn reset_reason(reason: u8) -> Reset {
-    Reset { reason: Some(TcpRst { transient: false, reason }), ..Reset::default() }
+    Reset {
+        reason: Some(TcpRst {
+            transient: false,
+            reason,
+        }),
+        ..Reset::default()
+    }
 }
 
 impl Connection {
@@ -105,8 +111,16 @@ impl Connection {
         let asked = self.proto == Proto::Negotiating;
         let dropped = self.subflows[index].handshake.sent > super::timers::CAPABLE_SYNS;
         match seg.options.mptcp.capable {
-            Some(MpCapable { body: MpCapableBody::SynAck { key }, flags, version }) if asked => {
-                let capable = MpCapable { body: MpCapableBody::SynAck { key }, flags, version };
+            Some(MpCapable {
+                body: MpCapableBody::SynAck { key },
+                flags,
+                version,
+            }) if asked => {
+                let capable = MpCapable {
+                    body: MpCapableBody::SynAck { key },
+                    flags,
+                    version,
+                };
                 if capable_ok(&capable) {
                     self.learn_remote_key(key);
                     self.checksum |= flags & FLAG_CHECKSUM != 0;
@@ -117,7 +131,11 @@ impl Connection {
                 }
             }
             _ if asked => {
-                self.proto = Proto::Plain(if dropped { Fallback::SynDropped } else { Fallback::PeerNotCapable });
+                self.proto = Proto::Plain(if dropped {
+                    Fallback::SynDropped
+                } else {
+                    Fallback::PeerNotCapable
+                });
             }
             _ => {}
         }
@@ -148,10 +166,17 @@ impl Connection {
         }
         match self.role {
             Role::Client => ctx.events.push_back(Event::Connected(self.id)),
-            Role::Server => ctx.events.push_back(Event::Accepted { conn: self.id, tuple: self.first }),
+            Role::Server => ctx.events.push_back(Event::Accepted {
+                conn: self.id,
+                tuple: self.first,
+            }),
         }
         let sf = &self.subflows[0];
-        ctx.events.push_back(Event::SubflowUp { conn: self.id, subflow: sf.id, tuple: sf.tuple });
+        ctx.events.push_back(Event::SubflowUp {
+            conn: self.id,
+            subflow: sf.id,
+            tuple: sf.tuple,
+        });
     }
 
     /// SYN/ACK of a join of ours (RFC 8684 section 3.2, PROTOCOL J2).
@@ -160,7 +185,12 @@ impl Connection {
         let sf = &mut self.subflows[index];
         let Some(join) = sf.join.as_mut() else { return };
         let answer = match seg.options.mptcp.join {
-            Some(MpJoin::SynAck { backup, address_id, hmac, nonce }) => {
+            Some(MpJoin::SynAck {
+                backup,
+                address_id,
+                hmac,
+                nonce,
+            }) => {
                 join.remote_nonce = nonce;
                 let right = crypto::join_synack_hmac(remote_key, local_key, nonce, join.local_nonce);
                 (right == hmac).then_some((backup, address_id))
@@ -205,7 +235,9 @@ impl Connection {
             return;
         }
         if let Some(join) = sf.join {
-            let Some(MpJoin::Ack { hmac }) = seg.options.mptcp.join else { return };
+            let Some(MpJoin::Ack { hmac }) = seg.options.mptcp.join else {
+                return;
+            };
             let right = crypto::join_ack_hmac(self.remote_key, self.local_key, join.remote_nonce, join.local_nonce);
             if !crypto::hmac_eq(&hmac, &right) {
                 sf.reset = Some(reset_reason(RST_PROHIBITED));
@@ -215,7 +247,11 @@ impl Connection {
             sf.one_at_a_time = true;
             self.no_way_back = true;
             let (id, tuple) = (sf.id, sf.tuple);
-            ctx.events.push_back(Event::SubflowUp { conn: self.id, subflow: id, tuple });
+            ctx.events.push_back(Event::SubflowUp {
+                conn: self.id,
+                subflow: id,
+                tuple,
+            });
         } else if !self.accept_first(seg) {
             return;
         }
@@ -241,8 +277,15 @@ impl Connection {
         }
         let keys = match seg.options.mptcp.capable {
             Some(c) if capable_ok(&c) => match c.body {
-                MpCapableBody::Ack { sender_key, receiver_key }
-                | MpCapableBody::AckData { sender_key, receiver_key, .. } => Some((sender_key, receiver_key, c.flags)),
+                MpCapableBody::Ack {
+                    sender_key,
+                    receiver_key,
+                }
+                | MpCapableBody::AckData {
+                    sender_key,
+                    receiver_key,
+                    ..
+                } => Some((sender_key, receiver_key, c.flags)),
                 _ => None,
             },
             _ => None,
@@ -319,7 +362,9 @@ impl Connection {
     /// RFC 7323 section 5.3: true when the segment is not older than what came before.
     fn paws_ok(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) -> bool {
         let sf = &mut self.subflows[index];
-        let (true, Some(ts)) = (sf.timestamps, seg.options.timestamps) else { return true };
+        let (true, Some(ts)) = (sf.timestamps, seg.options.timestamps) else {
+            return true;
+        };
         if seg.header.flags.has(Flags::RST) {
             return true;
         }
@@ -338,7 +383,9 @@ impl Connection {
 
     fn update_timestamps(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>, _len: u32) {
         let sf = &mut self.subflows[index];
-        let (true, Some(ts)) = (sf.timestamps, seg.options.timestamps) else { return };
+        let (true, Some(ts)) = (sf.timestamps, seg.options.timestamps) else {
+            return;
+        };
         // RFC 7323 section 4.3 (2): only from the segment that covers the left edge.
         if seg.header.seq.le(sf.rx.rcv_nxt()) && (ts.val.wrapping_sub(sf.ts_recent) as i32) >= 0 {
             sf.ts_recent = ts.val;
@@ -348,12 +395,13 @@ impl Connection {
 
     /// RFC 5961 section 3.2, RFC 8684 sections 3.5 and 3.6.
     fn on_rst(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>, window: u32) {
+        let multipath = self.multipath();
         let sf = &mut self.subflows[index];
         let nxt = sf.rx.rcv_nxt();
         if seg.header.seq.lt(nxt) || seg.header.seq.ge(nxt + window) {
             return;
         }
-        let key_right = seg.options.mptcp.fastclose == Some(self.local_key) && self.multipath();
+        let key_right = seg.options.mptcp.fastclose == Some(self.local_key) && multipath;
         // A RST of a request socket has the sequence number after the SYN (vectors, J).
         if seg.header.seq != nxt && !key_right {
             sf.challenge(ctx.now);
@@ -441,7 +489,11 @@ impl Connection {
                 self.no_way_back = true;
                 let (id, tuple, want) = (sf.id, sf.tuple, j.want);
                 self.addresses.on_join_up(want);
-                ctx.events.push_back(Event::SubflowUp { conn: self.id, subflow: id, tuple });
+                ctx.events.push_back(Event::SubflowUp {
+                    conn: self.id,
+                    subflow: id,
+                    tuple,
+                });
             }
             _ => {}
         }
@@ -452,7 +504,11 @@ impl Connection {
         let sf = &self.subflows[index];
         let acks_data = seg.header.ack.gt(sf.iss + 1);
         let carries = !seg.payload.is_empty() || seg.header.flags.has(Flags::FIN);
-        let mapped = seg.options.mptcp.capable.is_some_and(|c| matches!(c.body, MpCapableBody::AckData { .. }));
+        let mapped = seg
+            .options
+            .mptcp
+            .capable
+            .is_some_and(|c| matches!(c.body, MpCapableBody::AckData { .. }));
         if (acks_data || carries) && !mapped && sf.join.is_none() {
             self.fall_back(ctx, Fallback::OptionsStripped, true);
         }
@@ -584,7 +640,11 @@ impl Connection {
     pub(super) fn enter_time_wait(&mut self, ctx: &mut Ctx<'_>, index: usize) {
         let sf = &self.subflows[index];
         let timestamps = sf.timestamps.then_some((sf.ts_offset, sf.ts_recent));
-        let tw = TimeWait { snd_nxt: sf.tx.snd_nxt(), rcv_nxt: sf.rx.rcv_nxt(), timestamps };
+        let tw = TimeWait {
+            snd_nxt: sf.tx.snd_nxt(),
+            rcv_nxt: sf.rx.rcv_nxt(),
+            timestamps,
+        };
         self.release(ctx, index, Some(tw));
     }
 

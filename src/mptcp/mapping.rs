@@ -71,7 +71,15 @@ impl Connection {
             (None, Some(c)) => match c.body {
                 MpCapableBody::AckData { data_len, checksum, .. } => {
                     let dsn = WireDsn::Long(crypto::idsn(self.remote_key) + 1);
-                    (DssMap { dsn, ssn: 1, len: data_len, checksum }, false)
+                    (
+                        DssMap {
+                            dsn,
+                            ssn: 1,
+                            len: data_len,
+                            checksum,
+                        },
+                        false,
+                    )
                 }
                 _ => return None,
             },
@@ -91,7 +99,9 @@ impl Connection {
                 return Some(self.reset_subflow(index, RST_MPTCP));
             }
         }
-        let sum = map.checksum.map(|c| crypto::dss_pseudo_header(dsn, map.ssn, map.len, c));
+        let sum = map
+            .checksum
+            .map(|c| crypto::dss_pseudo_header(dsn, map.ssn, map.len, c));
         if !self.subflows[index].add_map(&map, dsn, data_fin, sum) {
             return Some(self.reset_subflow(index, RST_MPTCP));
         }
@@ -100,7 +110,9 @@ impl Connection {
 
     /// A DATA_FIN without payload, on any segment (RFC 8684 section 3.3.3).
     pub(super) fn on_bare_data_fin(&mut self, ctx: &mut Ctx<'_>, index: usize, options: &MptcpOptions) {
-        let Some(dss) = options.dss.filter(|d| d.data_fin) else { return };
+        let Some(dss) = options.dss.filter(|d| d.data_fin) else {
+            return;
+        };
         let Some(map) = dss.map else { return };
         self.inc.long |= matches!(map.dsn, WireDsn::Long(_));
         let dsn = map.dsn.expand(self.inc.buf.nxt());
@@ -142,7 +154,9 @@ impl Connection {
 
     fn deliver(&mut self, ctx: &mut Ctx<'_>, index: usize, into: u32, piece: &[u8]) -> Mapped {
         let sf = &mut self.subflows[index];
-        let Some(m) = sf.maps.front_mut() else { return Mapped::Gone };
+        let Some(m) = sf.maps.front_mut() else {
+            return Mapped::Gone;
+        };
         let Some(checked) = m.checked.as_mut() else {
             let dsn = m.dsn + u64::from(into);
             self.inc.buf.insert(dsn, piece);
@@ -177,13 +191,21 @@ impl Connection {
     fn reset_subflow(&mut self, index: usize, reason: u8) -> Mapped {
         // On the only subflow the reset ends the connection, so it says so with MP_FASTCLOSE.
         let only = self.subflows.iter().filter(|s| s.is_up()).count() <= 1;
-        self.subflows[index].reset = Some(Reset { fastclose: only, ..reset_reason(reason) });
+        self.subflows[index].reset = Some(Reset {
+            fastclose: only,
+            ..reset_reason(reason)
+        });
         Mapped::Gone
     }
 
     /// Bytes without a mapping: fall back where that is still allowed, else reset (PROTOCOL D6, F3).
     fn on_unmapped(&mut self, ctx: &mut Ctx<'_>, index: usize, done: usize) -> Mapped {
-        if !self.no_way_back && self.subflows.len() == 1 && !self.inc.buf.has_gap() && self.inc.fin.is_none() && !self.inc.long {
+        if !self.no_way_back
+            && self.subflows.len() == 1
+            && !self.inc.buf.has_gap()
+            && self.inc.fin.is_none()
+            && !self.inc.long
+        {
             self.fall_back(ctx, Fallback::OptionsStripped, true);
             return Mapped::Plain(done);
         }
@@ -195,7 +217,15 @@ impl Connection {
             return self.reset_subflow(index, RST_MPTCP);
         }
         let answered = self.fail_deadline.is_some();
-        self.fall_back(ctx, if answered { Fallback::ChecksumFailed } else { Fallback::PeerFellBack }, false);
+        self.fall_back(
+            ctx,
+            if answered {
+                Fallback::ChecksumFailed
+            } else {
+                Fallback::PeerFellBack
+            },
+            false,
+        );
         Mapped::Plain(0)
     }
 
@@ -213,8 +243,15 @@ impl Connection {
     fn on_bad_checksum(&mut self, ctx: &mut Ctx<'_>, index: usize, dsn: Dsn, held: &[u8]) -> Mapped {
         let others = self.subflows.iter().enumerate().any(|(i, s)| i != index && s.is_up());
         if others || self.no_way_back || dsn != self.inc.buf.nxt() {
-            let reason = Some(TcpRst { transient: false, reason: RST_MIDDLEBOX });
-            self.subflows[index].reset = Some(Reset { fastclose: !others, reason, fail: Some(dsn) });
+            let reason = Some(TcpRst {
+                transient: false,
+                reason: RST_MIDDLEBOX,
+            });
+            self.subflows[index].reset = Some(Reset {
+                fastclose: !others,
+                reason,
+                fail: Some(dsn),
+            });
             return Mapped::Gone;
         }
         let first = self.inc.buf.received() == 0;

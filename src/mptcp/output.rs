@@ -33,7 +33,12 @@ pub(super) struct Bare {
 
 impl Plan {
     pub(super) fn bare(self) -> Bare {
-        Bare { tuple: self.tuple, iface: self.iface, header: self.header, options: self.options }
+        Bare {
+            tuple: self.tuple,
+            iface: self.iface,
+            header: self.header,
+            options: self.options,
+        }
     }
 }
 
@@ -74,7 +79,11 @@ impl Connection {
             Payload::None => [&[][..], &[]],
             Payload::Stream(dsn, len) => self.out.buf.slices(dsn, len as usize),
             Payload::Detached(index, segment, len) => {
-                let bytes = self.subflows.get(index).and_then(|s| s.tx.segment(segment)).and_then(|s| s.tag.detached.as_deref());
+                let bytes = self
+                    .subflows
+                    .get(index)
+                    .and_then(|s| s.tx.segment(segment))
+                    .and_then(|s| s.tag.detached.as_deref());
                 let bytes = bytes.unwrap_or(&[]);
                 [&bytes[..bytes.len().min(len as usize)], &[]]
             }
@@ -121,12 +130,22 @@ impl Connection {
         let header = Header {
             src_port: sf.tuple.local.port(),
             dst_port: sf.tuple.remote.port(),
-            seq: if sf.state == State::SynReceived { sf.iss + 1 } else { sf.tx.snd_nxt() },
+            seq: if sf.state == State::SynReceived {
+                sf.iss + 1
+            } else {
+                sf.tx.snd_nxt()
+            },
             ack: sf.rx.rcv_nxt(),
             flags: Flags::RST.with(Flags::ACK),
             window: 0,
         };
-        let plan = Plan { tuple: sf.tuple, iface: sf.iface, header, options, payload: Payload::None };
+        let plan = Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload: Payload::None,
+        };
         self.subflow_lost(ctx, index, ConnError::Aborted);
         Some(plan)
     }
@@ -158,7 +177,11 @@ impl Connection {
             options.window_scale = Some(WINDOW_SCALE);
         }
         options.mptcp = mptcp;
-        let flags = if answer { Flags::SYN.with(Flags::ACK) } else { Flags::SYN };
+        let flags = if answer {
+            Flags::SYN.with(Flags::ACK)
+        } else {
+            Flags::SYN
+        };
         let header = Header {
             src_port: sf.tuple.local.port(),
             dst_port: sf.tuple.remote.port(),
@@ -167,7 +190,13 @@ impl Connection {
             flags,
             window: window as u16,
         };
-        Some(Plan { tuple: sf.tuple, iface: sf.iface, header, options, payload: Payload::None })
+        Some(Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload: Payload::None,
+        })
     }
 
     fn syn_option(&self, index: usize, answer: bool) -> crate::wire::MptcpOptions {
@@ -176,25 +205,48 @@ impl Connection {
         let (backup, address_id) = (sf.local_backup, sf.local_id);
         if let Some(join) = sf.join {
             o.join = Some(if answer {
-                let hmac = crypto::join_synack_hmac(self.local_key, self.remote_key, join.local_nonce, join.remote_nonce);
-                MpJoin::SynAck { backup, address_id, hmac, nonce: join.local_nonce }
+                let hmac =
+                    crypto::join_synack_hmac(self.local_key, self.remote_key, join.local_nonce, join.remote_nonce);
+                MpJoin::SynAck {
+                    backup,
+                    address_id,
+                    hmac,
+                    nonce: join.local_nonce,
+                }
             } else {
-                MpJoin::Syn { backup, address_id, token: self.remote_token, nonce: join.local_nonce }
+                MpJoin::Syn {
+                    backup,
+                    address_id,
+                    token: self.remote_token,
+                    nonce: join.local_nonce,
+                }
             });
         } else if self.proto == Proto::Negotiating {
             // RFC 8684 section 3.1: after some unanswered SYNs, one without the option (PROTOCOL F1).
             if answer {
                 let body = MpCapableBody::SynAck { key: self.local_key };
-                o.capable = Some(MpCapable { version: 1, flags: self.capable_flags(), body });
+                o.capable = Some(MpCapable {
+                    version: 1,
+                    flags: self.capable_flags(),
+                    body,
+                });
             } else if sf.handshake.sent < CAPABLE_SYNS {
-                o.capable = Some(MpCapable { version: 1, flags: self.capable_flags(), body: MpCapableBody::Syn });
+                o.capable = Some(MpCapable {
+                    version: 1,
+                    flags: self.capable_flags(),
+                    body: MpCapableBody::Syn,
+                });
             }
         }
         o
     }
 
     pub(super) fn capable_flags(&self) -> u8 {
-        let c = if self.addresses.forbid_join_here { super::input::FLAG_NO_JOIN_HERE } else { 0 };
+        let c = if self.addresses.forbid_join_here {
+            super::input::FLAG_NO_JOIN_HERE
+        } else {
+            0
+        };
         FLAG_SHA256 | c | if self.checksum { FLAG_CHECKSUM } else { 0 }
     }
 
@@ -213,7 +265,11 @@ impl Connection {
             self.ack_option(&mut options, index);
         } else if let Some(dsn) = self.subflows[index].fail_now.take() {
             // The last word of MPTCP before plain TCP (RFC 8684 section 3.7).
-            options.mptcp.dss = Some(Dss { data_ack: Some(self.wire_ack()), map: None, data_fin: false });
+            options.mptcp.dss = Some(Dss {
+                data_ack: Some(self.wire_ack()),
+                map: None,
+                data_fin: false,
+            });
             options.mptcp.fail = Some(dsn);
         }
         let sf = &mut self.subflows[index];
@@ -241,10 +297,23 @@ impl Connection {
                 data_len: map.len,
                 checksum: map.checksum,
             };
-            options.mptcp.capable = Some(MpCapable { version: 1, flags: self.own_flags(), body });
+            options.mptcp.capable = Some(MpCapable {
+                version: 1,
+                flags: self.own_flags(),
+                body,
+            });
         } else {
-            let wire = DssMap { dsn: WireDsn::Long(map.dsn), ssn: map.ssn, len: map.len, checksum: map.checksum };
-            options.mptcp.dss = Some(Dss { data_ack: Some(self.wire_ack()), map: Some(wire), data_fin: false });
+            let wire = DssMap {
+                dsn: WireDsn::Long(map.dsn),
+                ssn: map.ssn,
+                len: map.len,
+                checksum: map.checksum,
+            };
+            options.mptcp.dss = Some(Dss {
+                data_ack: Some(self.wire_ack()),
+                map: Some(wire),
+                data_fin: false,
+            });
         }
     }
 
@@ -267,8 +336,15 @@ impl Connection {
                 return;
             }
             None if !sf.confirmed && self.role == Role::Client && fin.is_none() => {
-                let body = MpCapableBody::Ack { sender_key: key_pair.0, receiver_key: key_pair.1 };
-                options.mptcp.capable = Some(MpCapable { version: 1, flags, body });
+                let body = MpCapableBody::Ack {
+                    sender_key: key_pair.0,
+                    receiver_key: key_pair.1,
+                };
+                options.mptcp.capable = Some(MpCapable {
+                    version: 1,
+                    flags,
+                    body,
+                });
                 return;
             }
             _ => {}
@@ -287,7 +363,11 @@ impl Connection {
                 return;
             }
         }
-        let mut dss = Dss { data_ack: Some(ack), map: None, data_fin: false };
+        let mut dss = Dss {
+            data_ack: Some(ack),
+            map: None,
+            data_fin: false,
+        };
         if let Some(map) = fin {
             dss.map = Some(map);
             dss.data_fin = true;
@@ -304,7 +384,12 @@ impl Connection {
         }
         let dsn = self.fin_dsn();
         let checksum = self.checksum.then(|| crypto::dss_checksum(dsn, 0, 1, []));
-        Some(DssMap { dsn: WireDsn::Long(dsn), ssn: 0, len: 1, checksum })
+        Some(DssMap {
+            dsn: WireDsn::Long(dsn),
+            ssn: 0,
+            len: 1,
+            checksum,
+        })
     }
 
     fn established_header(&mut self, index: usize, seq: SeqNum, flags: Flags) -> Header {
@@ -364,14 +449,26 @@ impl Connection {
             (_, true) => Payload::Detached(index, segment, len),
             _ => Payload::Stream(dsn, len),
         };
-        Some(Plan { tuple: sf.tuple, iface: sf.iface, header, options, payload })
+        Some(Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload,
+        })
     }
 
     /// The path's MSS fell below a segment's size: send it in parts; each repeats the whole mapping.
     fn split_for_mss(&mut self, index: usize, segment: usize) {
         let sf = &mut self.subflows[index];
-        let room = sf.segment_room(self.options.mss_limit).saturating_sub(OPTIONS_MAX as u32).max(1);
-        let too_long = sf.tx.segment(segment).is_some_and(|s| s.len - u32::from(s.fin) > room + OPTIONS_MAX as u32);
+        let room = sf
+            .segment_room(self.options.mss_limit)
+            .saturating_sub(OPTIONS_MAX as u32)
+            .max(1);
+        let too_long = sf
+            .tx
+            .segment(segment)
+            .is_some_and(|s| s.len - u32::from(s.fin) > room + OPTIONS_MAX as u32);
         if !too_long {
             return;
         }
@@ -381,7 +478,11 @@ impl Connection {
                 tag.detached = Some(head.into());
                 tail.into()
             });
-            SendTag { dsn: tag.dsn + u64::from(at), map: tag.map, detached }
+            SendTag {
+                dsn: tag.dsn + u64::from(at),
+                map: tag.map,
+                detached,
+            }
         });
     }
 
@@ -423,10 +524,17 @@ impl Connection {
         let room = sf.segment_room(self.options.mss_limit);
         if self.plain() {
             let infinite = if self.infinite_map { 24 } else { 0 };
-            return room.saturating_sub(if sf.timestamps { 12 } else { 0 } + infinite).max(1);
+            return room
+                .saturating_sub(if sf.timestamps { 12 } else { 0 } + infinite)
+                .max(1);
         }
         let seq = sf.tx.snd_nxt();
-        let probe = SendMap { dsn: Dsn(0), ssn: 0, len: 0, checksum: self.checksum.then_some(0) };
+        let probe = SendMap {
+            dsn: Dsn(0),
+            ssn: 0,
+            len: 0,
+            checksum: self.checksum.then_some(0),
+        };
         let mut options = TcpOptions::default();
         if sf.timestamps {
             options.timestamps = Some(sf.timestamps_now(now));
@@ -456,15 +564,31 @@ impl Connection {
         let seq = sf.tx.snd_nxt();
         let ssn = sf.ssn_out(seq);
         let map = self.multipath().then(|| {
-            let checksum = self.checksum.then(|| crypto::dss_checksum(dsn, ssn, len as u16, self.out.buf.slices(dsn, len as usize)));
-            SendMap { dsn, ssn, len: len as u16, checksum }
+            let checksum = self
+                .checksum
+                .then(|| crypto::dss_checksum(dsn, ssn, len as u16, self.out.buf.slices(dsn, len as usize)));
+            SendMap {
+                dsn,
+                ssn,
+                len: len as u16,
+                checksum,
+            }
         });
         let capable = self.as_capable(index, seq);
         let mut options = self.established_options(ctx.now, index, map.map(|m| (m, capable)));
         if self.infinite_map && self.plain() {
             // RFC 8684 section 3.7: the infinite mapping tells the peer that this is plain TCP now.
-            let wire = DssMap { dsn: WireDsn::Long(dsn), ssn, len: 0, checksum: self.checksum.then_some(0) };
-            options.mptcp.dss = Some(Dss { data_ack: Some(self.wire_ack()), map: Some(wire), data_fin: false });
+            let wire = DssMap {
+                dsn: WireDsn::Long(dsn),
+                ssn,
+                len: 0,
+                checksum: self.checksum.then_some(0),
+            };
+            options.mptcp.dss = Some(Dss {
+                data_ack: Some(self.wire_ack()),
+                map: Some(wire),
+                data_fin: false,
+            });
         }
         let end = dsn + u64::from(len);
         let push = end == self.out.buf.end();
@@ -484,12 +608,27 @@ impl Connection {
         }
         let acks = options.sack.is_empty() == !self.subflows[index].rx.has_sack();
         let sf = &mut self.subflows[index];
-        sf.tx.on_sent(ctx.now, len, false, SendTag { dsn, map, detached: None });
+        sf.tx.on_sent(
+            ctx.now,
+            len,
+            false,
+            SendTag {
+                dsn,
+                map,
+                detached: None,
+            },
+        );
         sf.bytes_sent += u64::from(len);
         if !capable {
             sf.rx.on_ack_sent(acks);
         }
-        Plan { tuple: sf.tuple, iface: sf.iface, header, options, payload: Payload::Stream(dsn, len) }
+        Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload: Payload::Stream(dsn, len),
+        }
     }
 
     // ---- FIN and acknowledgments ------------------------------------------------------------------------------
@@ -506,10 +645,29 @@ impl Connection {
         let header = self.established_header(index, seq, Flags::FIN);
         let dsn = self.out.nxt;
         let sf = &mut self.subflows[index];
-        sf.state = if sf.state == State::CloseWait { State::LastAck } else { State::FinWait1 };
-        sf.tx.on_sent(ctx.now, 0, true, SendTag { dsn, map: None, detached: None });
+        sf.state = if sf.state == State::CloseWait {
+            State::LastAck
+        } else {
+            State::FinWait1
+        };
+        sf.tx.on_sent(
+            ctx.now,
+            0,
+            true,
+            SendTag {
+                dsn,
+                map: None,
+                detached: None,
+            },
+        );
         sf.rx.on_ack_sent(true);
-        Some(Plan { tuple: sf.tuple, iface: sf.iface, header, options, payload: Payload::None })
+        Some(Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload: Payload::None,
+        })
     }
 
     fn plan_ack(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
@@ -539,7 +697,13 @@ impl Connection {
         if complete {
             sf.rx.on_ack_sent(true);
         }
-        Some(Plan { tuple: sf.tuple, iface: sf.iface, header, options, payload: Payload::None })
+        Some(Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload: Payload::None,
+        })
     }
 
     /// Address signalling goes out on the first subflow that is up and not stalled.
@@ -547,7 +711,11 @@ impl Connection {
         self.multipath()
             && self.addresses.has_signal()
             && self.data_fin_option().is_none()
-            && self.subflows.iter().position(|s| s.is_up() && s.confirmed && !s.stalled) == Some(index)
+            && self
+                .subflows
+                .iter()
+                .position(|s| s.is_up() && s.confirmed && !s.stalled)
+                == Some(index)
     }
 
     /// A segment below the window: the peer answers with an acknowledgment (RFC 9293 section 3.8.4).
@@ -557,7 +725,13 @@ impl Connection {
         let options = self.established_options(ctx.now, index, None);
         let header = self.established_header(index, seq, Flags(0));
         let sf = &self.subflows[index];
-        Plan { tuple: sf.tuple, iface: sf.iface, header, options, payload: Payload::None }
+        Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload: Payload::None,
+        }
     }
 }
 

@@ -192,7 +192,13 @@ impl Subflow {
             irs: SeqNum(0),
             tx: Sender::new(now, iss + 1, 536),
             rx: Receiver::new(now, SeqNum(0)),
-            handshake: Handshake { send_now: true, sent: 0, sent_at: now, rto: INITIAL_RTO, timer: None },
+            handshake: Handshake {
+                send_now: true,
+                sent: 0,
+                sent_at: now,
+                rto: INITIAL_RTO,
+                timer: None,
+            },
             join: None,
             confirmed: false,
             one_at_a_time: false,
@@ -283,7 +289,11 @@ impl Subflow {
         // RFC 7323 section 2.2: the window of a SYN is never scaled.
         self.max_window = u32::from(seg.header.window);
         let options = if self.timestamps { 12 } else { 0 };
-        self.tx = Sender::new(now, self.iss + 1, self.segment_room(mss_limit).saturating_sub(options).max(1));
+        self.tx = Sender::new(
+            now,
+            self.iss + 1,
+            self.segment_room(mss_limit).saturating_sub(options).max(1),
+        );
     }
 
     /// Window of a non-SYN segment, in bytes.
@@ -295,7 +305,10 @@ impl Subflow {
 
     /// TSval for a segment that leaves now: milliseconds with an offset of the flow's own (RFC 7323 section 5.4).
     pub fn timestamps_now(&self, now: Instant) -> Timestamps {
-        Timestamps { val: (now.as_millis() as u32).wrapping_add(self.ts_offset), ecr: self.ts_recent }
+        Timestamps {
+            val: (now.as_millis() as u32).wrapping_add(self.ts_offset),
+            ecr: self.ts_recent,
+        }
     }
 
     /// Sequence number relative to ours: the SSN of a mapping (RFC 8684 section 3.3).
@@ -357,7 +370,13 @@ impl Subflow {
             return false;
         }
         let checked = checked.map(|sum| Checked { sum, held: Vec::new() });
-        self.maps.push_back(RecvMap { ssn: map.ssn, dsn, len, data_fin, checked });
+        self.maps.push_back(RecvMap {
+            ssn: map.ssn,
+            dsn,
+            len,
+            data_fin,
+            checked,
+        });
         true
     }
 }

@@ -23,7 +23,13 @@ const DATA_RTO_MAX: Duration = Duration::from_secs(60);
 impl Connection {
     /// The earliest time at which something is to be done.
     pub(super) fn timeout(&self) -> Option<Instant> {
-        let own = [self.data_timer, self.persist, self.give_up, self.fail_deadline, self.addresses.timeout()];
+        let own = [
+            self.data_timer,
+            self.persist,
+            self.give_up,
+            self.fail_deadline,
+            self.addresses.timeout(),
+        ];
         let mut earliest = own.into_iter().flatten().min();
         let mut note = |t: Option<Instant>| {
             earliest = match (earliest, t) {
@@ -137,9 +143,9 @@ impl Connection {
 
     /// A retransmission timeout. False when the subflow is gone.
     fn on_rto(&mut self, ctx: &mut Ctx<'_>, index: usize) -> bool {
-        let others = self.others_alive(index);
+        let others = self.multipath() && self.others_alive(index);
         let sf = &mut self.subflows[index];
-        if self.multipath() && others {
+        if others {
             let fresh = !sf.stalled;
             sf.stalled = true;
             sf.tx.cap_timer(ctx.now, REVIVE);
@@ -156,7 +162,10 @@ impl Connection {
     }
 
     pub(super) fn others_alive(&self, index: usize) -> bool {
-        self.subflows.iter().enumerate().any(|(i, s)| i != index && s.usable() && !s.stalled)
+        self.subflows
+            .iter()
+            .enumerate()
+            .any(|(i, s)| i != index && s.usable() && !s.stalled)
     }
 
     // ---- keepalive --------------------------------------------------------------------------------------------
@@ -202,7 +211,7 @@ impl Connection {
         let srtt = sf.tx.rtt.srtt().unwrap_or(Duration::from_millis(100));
         let wait = match sf.silence_probes {
             0 => (srtt * 3 / 2).max(Duration::from_millis(40)),
-            _ => (srtt * 2 + sf.tx.rtt.rttvar() * 4).max(Duration::from_millis(80)),
+            _ => (srtt * 2 + sf.tx.rtt.rttvar().unwrap_or_default() * 4).max(Duration::from_millis(80)),
         };
         Some(sf.silence_at.unwrap_or(sf.rx.last_arrival) + wait)
     }
@@ -241,7 +250,10 @@ impl Connection {
     }
 
     fn abort_with(&mut self, ctx: &mut Ctx<'_>, error: ConnError) {
-        let reset = super::subflow::Reset { fastclose: true, ..super::input::reset_reason(0) };
+        let reset = super::subflow::Reset {
+            fastclose: true,
+            ..super::input::reset_reason(0)
+        };
         self.break_with(ctx, error, Some(reset));
     }
 
@@ -260,7 +272,8 @@ impl Connection {
         } else if self.data_timer.is_none() {
             self.data_timer = Some(now + self.data_rto());
         }
-        let blocked = self.out.nxt != self.out.buf.end() && self.out.edge.le(self.out.nxt) && self.out.una == self.out.nxt;
+        let blocked =
+            self.out.nxt != self.out.buf.end() && self.out.edge.le(self.out.nxt) && self.out.una == self.out.nxt;
         if !blocked {
             self.persist = None;
         } else if self.persist.is_none() {
@@ -277,7 +290,12 @@ impl Connection {
     }
 
     fn data_rto(&self) -> Duration {
-        let slowest = self.subflows.iter().filter(|s| s.is_up() && !s.stalled).map(|s| s.tx.rtt.rto()).max();
+        let slowest = self
+            .subflows
+            .iter()
+            .filter(|s| s.is_up() && !s.stalled)
+            .map(|s| s.tx.rtt.rto())
+            .max();
         let base = slowest.unwrap_or(super::subflow::INITIAL_RTO).max(DATA_RTO_MIN);
         (base * (1 << self.data_backoff.min(8))).min(DATA_RTO_MAX)
     }
