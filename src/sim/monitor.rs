@@ -113,7 +113,7 @@ impl Flow {
     fn check_fin(&mut self, packet: &Packet, end: usize) -> Result<(), String> {
         let end = end as u32;
         if let Some(fin) = self.fin {
-            if end > fin {
+            if end > fin && !packet.payload.is_empty() {
                 return Err(format!("payload up to {end} after the FIN at {fin}"));
             }
         }

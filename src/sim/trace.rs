@@ -57,12 +57,13 @@ impl Trace {
         }
     }
 
-    /// A host sent a packet, and these came of it (several, or none, where middleboxes are).
+    /// A host sent a packet (noted also when silent: failures describe packets), and these came of it (several, or none, where middleboxes are).
     pub fn sent(&mut self, now: Instant, from: usize, packet: &Packet, fates: &[(Packet, Fate)]) {
+        self.learn(packet);
+        fates.iter().for_each(|(after, _)| self.learn(after));
         if !self.on {
             return;
         }
-        self.learn(packet);
         let mut line = format!(
             "{} {}→{} {}",
             time(now),
