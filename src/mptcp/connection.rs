@@ -121,6 +121,8 @@ pub(super) struct Connection {
     pub established: bool,
     pub error: Option<ConnError>,
     pub soft_error: Option<i32>,
+    /// `Readable` is queued and was not polled yet.
+    pub readable_told: bool,
     /// The application is gone.
     pub detached: bool,
     pub data_timer: Option<Instant>,
@@ -189,6 +191,7 @@ impl Connection {
             established: false,
             error: None,
             soft_error: None,
+            readable_told: false,
             detached: false,
             data_timer: None,
             data_backoff: 0,
@@ -246,6 +249,14 @@ impl Connection {
         }
         let held = self.out.buf.end().diff(self.out.una).max(0) as usize;
         self.options.send_buffer.saturating_sub(held)
+    }
+
+    /// Queues `Readable`, once until it is polled.
+    pub fn tell_readable(&mut self, ctx: &mut Ctx<'_>) {
+        if !self.readable_told {
+            self.readable_told = true;
+            ctx.events.push_back(Event::Readable(self.id));
+        }
     }
 
     // ---- the application --------------------------------------------------------------------------------------

@@ -185,7 +185,8 @@ pub enum Event {
         subflow: SubflowId,
         tuple: FourTuple,
     },
-    /// A subflow is over and its 4-tuple is free (TIME_WAIT included): its guard can go.
+    /// A subflow is over and its 4-tuple is free, TIME_WAIT included: its guard can go. With TIME_WAIT it comes after the
+    /// connection's `Closed`, whose id it still bears.
     SubflowGone {
         conn: ConnId,
         subflow: SubflowId,
@@ -764,8 +765,14 @@ impl Endpoint {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
-        if let Some(Event::Accepted { .. }) = event {
-            self.half_open = self.half_open.saturating_sub(1);
+        match event {
+            Some(Event::Accepted { .. }) => self.half_open = self.half_open.saturating_sub(1),
+            Some(Event::Readable(id)) => {
+                if let Some(conn) = self.connections.get_mut(&id) {
+                    conn.readable_told = false;
+                }
+            }
+            _ => {}
         }
         event
     }

@@ -160,16 +160,16 @@ impl Connection {
         }
         self.established = true;
         self.out.progress_at = ctx.now;
-        if let Proto::Plain(why) = self.proto {
-            self.addresses.stop();
-            ctx.events.push_back(Event::FellBack(self.id, why));
-        }
         match self.role {
             Role::Client => ctx.events.push_back(Event::Connected(self.id)),
             Role::Server => ctx.events.push_back(Event::Accepted {
                 conn: self.id,
                 tuple: self.first,
             }),
+        }
+        if let Proto::Plain(why) = self.proto {
+            self.addresses.stop();
+            ctx.events.push_back(Event::FellBack(self.id, why));
         }
         let sf = &self.subflows[0];
         ctx.events.push_back(Event::SubflowUp {
@@ -296,6 +296,7 @@ impl Connection {
                 self.checksum |= flags & FLAG_CHECKSUM != 0;
                 self.proto = Proto::Multipath;
                 self.subflows[0].confirmed = true;
+                self.addresses.fully_established = true;
             }
             _ => self.proto = Proto::Plain(Fallback::OptionsStripped),
         }
@@ -720,7 +721,7 @@ impl Connection {
             sf.rx.advance(ctx.now, taken as u32);
         }
         if self.inc.buf.nxt() != had {
-            ctx.events.push_back(Event::Readable(self.id));
+            self.tell_readable(ctx);
         }
         if !whole {
             self.subflows[index].rx.demand_ack();
@@ -743,7 +744,7 @@ impl Connection {
         sf.rx.demand_ack();
         if plain && self.inc.fin.is_none() {
             self.inc.fin = Some(self.inc.buf.nxt());
-            ctx.events.push_back(Event::Readable(self.id));
+            self.tell_readable(ctx);
         }
         let sf = &mut self.subflows[index];
         match sf.state {

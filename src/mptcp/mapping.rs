@@ -3,7 +3,7 @@
 
 use super::connection::{Connection, Ctx};
 use super::crypto;
-use super::endpoint::{Event, Fallback};
+use super::endpoint::Fallback;
 use super::input::{reset_reason, RST_MIDDLEBOX, RST_MPTCP};
 use super::subflow::Reset;
 use crate::time::Duration;
@@ -145,7 +145,7 @@ impl Connection {
     /// The end may have been reached: tell the program, acknowledge it everywhere.
     fn note_end(&mut self, ctx: &mut Ctx<'_>) {
         if self.inc_finished() {
-            ctx.events.push_back(Event::Readable(self.id));
+            self.tell_readable(ctx);
             for sf in self.subflows.iter_mut().filter(|s| s.is_up()) {
                 sf.rx.demand_ack();
             }

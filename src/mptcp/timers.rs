@@ -309,9 +309,9 @@ impl Connection {
             return;
         }
         // Progress came after the timer was set.
-        let since = ctx.now.since(self.out.progress_at);
-        if since < self.data_rto() {
-            self.data_timer = Some(self.out.progress_at + self.data_rto());
+        let at = self.out.progress_at + self.data_rto();
+        if at > ctx.now {
+            self.data_timer = Some(at);
             return;
         }
         self.data_backoff += 1;
