@@ -138,7 +138,11 @@ impl RecvBuffer {
             }
         }
         while !data.is_empty() && self.ahead.len() < MAX_PIECES {
-            let next = self.ahead.range(start..).next().map(|(&at, piece)| (at, at + piece.len() as u64));
+            let next = self
+                .ahead
+                .range(start..)
+                .next()
+                .map(|(&at, piece)| (at, at + piece.len() as u64));
             let take = next.map_or(data.len(), |(at, _)| ((at - start) as usize).min(data.len()));
             if take > 0 {
                 self.ahead.insert(start, data[..take].to_vec());

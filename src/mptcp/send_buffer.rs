@@ -13,7 +13,10 @@ pub struct SendBuffer {
 impl SendBuffer {
     /// Empty; the next byte written has number `first`.
     pub fn new(first: Dsn) -> Self {
-        SendBuffer { base: first, bytes: VecDeque::new() }
+        SendBuffer {
+            base: first,
+            bytes: VecDeque::new(),
+        }
     }
     /// Number of the oldest byte held.
     pub fn base(&self) -> Dsn {

@@ -2,7 +2,11 @@
 //! Pure: time is an argument. Handshakes and options that tie flows into a connection belong to `mptcp`.
 #![deny(unsafe_code)]
 
+pub mod cubic;
+pub mod hystart;
+pub mod prr;
 pub mod receiver;
+pub mod rtt;
 pub mod sender;
 
 pub use receiver::Receiver;

@@ -141,7 +141,11 @@ impl<T> Sender<T> {
             cc: Cubic::new(mss),
             prr: Prr::default(),
             mode: Mode::Open,
-            rack: Rack { reo_wnd_mult: 1, end_seq: first, ..Rack::default() },
+            rack: Rack {
+                reo_wnd_mult: 1,
+                end_seq: first,
+                ..Rack::default()
+            },
             tlp_end: None,
             timer: None,
             cwnd_limited: false,
@@ -175,6 +179,7 @@ impl<T> Sender<T> {
     /// The path takes smaller segments only (PMTU).
     pub fn set_mss(&mut self, mss: u32) {
         self.mss = mss;
+        self.cc.set_mss(mss);
     }
     /// The FIN has been sent at least once.
     pub fn fin_sent(&self) -> bool {
@@ -348,6 +353,7 @@ impl<T> Sender<T> {
         }
         if let Some(rtt) = clean_rtt {
             self.rtt.on_sample(now, rtt);
+            self.cc.on_rtt_sample(self.snd_una, self.snd_nxt, rtt, out.acked);
         }
         if let Some((sent, end, retransmitted)) = newest {
             let min_rtt = self.rtt.min_rtt().unwrap_or_default();
@@ -507,7 +513,8 @@ impl<T> Sender<T> {
             Mode::Open => {
                 if self.lost_segments > 0 {
                     self.enter_recovery(now, prior_pipe);
-                    self.prr.on_ack(out.delivered, self.pipe, self.mss, out.lost, out.acked > 0);
+                    self.prr
+                        .on_ack(out.delivered, self.pipe, self.mss, out.lost, out.acked > 0);
                 } else if out.acked > 0 {
                     self.grow(now, out.acked);
                 }
@@ -521,7 +528,8 @@ impl<T> Sender<T> {
                         self.enter_recovery(now, prior_pipe);
                     }
                 } else {
-                    self.prr.on_ack(out.delivered, self.pipe, self.mss, out.lost, out.acked > 0);
+                    self.prr
+                        .on_ack(out.delivered, self.pipe, self.mss, out.lost, out.acked > 0);
                 }
             }
             Mode::Loss(point) => {
@@ -632,6 +640,17 @@ impl<T> Sender<T> {
         self.pipe = 0;
         self.rtt.backoff();
         self.timer = Some((now + self.rtt.rto(), Fired::Rto));
+    }
+
+    /// The path takes smaller segments now: what was sent larger is lost (RFC 8201 section 4), and not by congestion.
+    pub fn mark_oversized(&mut self, now: Instant) {
+        let mss = self.mss;
+        for s in self.queue.iter_mut().filter(|s| s.len > mss && !s.sacked && !s.lost) {
+            s.lost = true;
+            self.pipe -= s.len;
+            self.lost_segments += 1;
+        }
+        self.arm(now);
     }
 
     /// Bounds the wait until the next attempt on a silent path, so that a mended one is found again.
