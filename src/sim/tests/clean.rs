@@ -11,8 +11,12 @@ use crate::time::{Duration, Instant};
 
 const MEGABYTE: u64 = 1_000_000;
 
+/// Sends nothing, and does not shut down before the other end has: no join is opened after a DATA_FIN.
 fn quiet() -> Plan {
-    Plan::sends(0)
+    Plan {
+        finish: Finish::ShutdownAfterEof,
+        ..Plan::sends(0)
+    }
 }
 
 #[test]
@@ -58,7 +62,9 @@ fn two_paths_are_faster_than_one() {
 
 #[test]
 fn nothing_is_sent_at_all() {
-    completes(&Scenario::clean(1, quiet(), quiet()));
+    completes(&Scenario::clean(1, Plan::sends(0), Plan::sends(0)));
+    completes(&Scenario::clean(1, quiet(), Plan::sends(0)));
+    completes(&Scenario::clean(1, Plan::sends(0), quiet()));
 }
 
 #[test]
@@ -306,18 +312,7 @@ fn a_backup_path_carries_nothing_while_the_other_works() {
 
 #[test]
 fn keepalive_finds_a_peer_that_is_gone() {
-    let waits = Plan {
-        start: Start::AfterReading(1),
-        ..quiet()
-    };
-    let mut scenario = Scenario::clean(
-        1,
-        waits,
-        Plan {
-            start: Start::AfterReading(1),
-            ..quiet()
-        },
-    );
+    let mut scenario = Scenario::clean(1, quiet(), quiet());
     let keepalive = Keepalive {
         idle: Duration::from_secs(5),
         interval: Duration::from_secs(1),
