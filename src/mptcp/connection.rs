@@ -353,6 +353,10 @@ impl Connection {
 
     /// The connection is dead: `reset` goes out on every subflow that still can, the rest vanish.
     pub fn break_with(&mut self, ctx: &mut Ctx<'_>, error: ConnError, reset: Option<Reset>) {
+        if self.role == Role::Server && !self.established {
+            // Nobody heard of it yet, nobody has to.
+            self.detached = true;
+        }
         if self.error.is_none() {
             self.error = Some(error);
             if !self.detached {
