@@ -138,6 +138,8 @@ fn data_after_close_is_a_reset() {
         ..Plan::sends(1000)
     };
     let mut scenario = Scenario::clean(1, closes, Plan::sends(MEGABYTE));
+    // The server is still writing when the reset comes.
+    scenario.conns[0].options[SERVER].send_buffer = 20_000;
     scenario.ending = Ending::MayBreak;
     let report = completes(&scenario);
     assert_eq!(report.failed[SERVER], Some(ConnError::Reset), "{report:?}");
