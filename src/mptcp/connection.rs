@@ -117,7 +117,8 @@ pub(super) struct Connection {
     pub dss_seen: bool,
     /// There was a second subflow, or a data-level retransmission: no way back to TCP (PROTOCOL F5).
     pub no_way_back: bool,
-    pub infinite_map: bool,
+    /// After falling back: tell it by infinite mappings until what was sent from this number on is acknowledged.
+    pub infinite_map: Option<Dsn>,
     pub established: bool,
     pub error: Option<ConnError>,
     pub soft_error: Option<i32>,
@@ -187,7 +188,7 @@ impl Connection {
             addresses: Addresses::new(path),
             dss_seen: false,
             no_way_back: false,
-            infinite_map: false,
+            infinite_map: None,
             established: false,
             error: None,
             soft_error: None,
@@ -241,6 +242,11 @@ impl Connection {
     /// Nothing is left: no subflow, and nobody who asks.
     pub fn is_over(&self) -> bool {
         self.detached && self.subflows.is_empty()
+    }
+
+    /// A server's connection that was not accepted yet: no event named it.
+    pub fn unheard(&self) -> bool {
+        self.role == Role::Server && !self.established
     }
 
     pub fn send_space(&self) -> usize {
@@ -353,7 +359,7 @@ impl Connection {
 
     /// The connection is dead: `reset` goes out on every subflow that still can, the rest vanish.
     pub fn break_with(&mut self, ctx: &mut Ctx<'_>, error: ConnError, reset: Option<Reset>) {
-        if self.role == Role::Server && !self.established {
+        if self.unheard() {
             // Nobody heard of it yet, nobody has to.
             self.detached = true;
         }
@@ -472,7 +478,7 @@ impl Connection {
             return;
         }
         self.proto = Proto::Plain(why);
-        self.infinite_map = tell;
+        self.infinite_map = tell.then_some(self.out.nxt);
         self.fail_deadline = None;
         self.out.reinject.clear();
         self.addresses.stop();

@@ -356,6 +356,7 @@ impl Endpoint {
                     self.stray_ack(now, &r, tw);
                     self.time_wait_queue.push_back((now + TIME_WAIT, r));
                 }
+                None if self.connections.get(&r.conn).is_some_and(Connection::unheard) => {}
                 None => self.events.push_back(Event::SubflowGone {
                     conn: r.conn,
                     subflow: r.subflow,
@@ -365,13 +366,16 @@ impl Endpoint {
         }
         let Some(conn) = self.connections.get(&id) else { return };
         if conn.is_over() {
-            if conn.role == Role::Server && !conn.established {
+            let unheard = conn.unheard();
+            if unheard {
                 self.half_open = self.half_open.saturating_sub(1);
             }
             self.tokens.remove(&conn.local_token);
             self.connections.remove(&id);
             self.disarm(id);
-            self.events.push_back(Event::Closed(id));
+            if !unheard {
+                self.events.push_back(Event::Closed(id));
+            }
             return;
         }
         let at = conn.timeout();

@@ -447,7 +447,7 @@ impl Connection {
         self.confirm(ctx, index, o);
         if let Some(dss) = &o.dss {
             self.on_dss(ctx, index, seg, dss);
-        } else if !self.dss_seen && !self.no_way_back {
+        } else if !self.no_way_back && o.is_empty() {
             self.suspect_stripping(ctx, index, seg);
             if self.error.is_some() || self.plain() {
                 return self.error.is_none();
@@ -500,17 +500,13 @@ impl Connection {
         }
     }
 
-    /// No DSS has come yet. Data, or an acknowledgment of ours, without one: a middlebox removed it (RFC 8684 section 3.7).
+    /// Data before any DSS, or an acknowledgment of our first data without one: a middlebox removed it (RFC 8684 section 3.7).
     fn suspect_stripping(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
         let sf = &self.subflows[index];
-        let acks_data = seg.header.ack.gt(sf.iss + 1);
+        // Our first data acknowledged, but not at data level.
+        let acks_data = seg.header.ack.gt(sf.iss + 1) && self.out.acked == 0;
         let carries = !seg.payload.is_empty() || seg.header.flags.has(Flags::FIN);
-        let mapped = seg
-            .options
-            .mptcp
-            .capable
-            .is_some_and(|c| matches!(c.body, MpCapableBody::AckData { .. }));
-        if (acks_data || carries) && !mapped && sf.join.is_none() {
+        if (acks_data || (carries && !self.dss_seen)) && sf.join.is_none() {
             self.fall_back(ctx, Fallback::OptionsStripped, true);
         }
     }
@@ -521,7 +517,9 @@ impl Connection {
             let window = self.subflows[index].window_of(&seg.header);
             self.on_data_ack(ctx, ack, window);
         }
-        if dss.map.is_some_and(|m| m.ssn == 0) {
+        if dss.map.is_some_and(|m| m.len == 0) && seg.payload.is_empty() {
+            self.on_infinite_map(ctx, index);
+        } else if dss.map.is_some_and(|m| m.ssn == 0) {
             self.on_bare_data_fin(ctx, index, &seg.options.mptcp);
         }
     }
@@ -555,6 +553,9 @@ impl Connection {
             self.out.reinject.pop_front();
         }
         self.release_acked();
+        if self.infinite_map.is_some_and(|from| data.gt(from)) {
+            self.infinite_map = None;
+        }
         if self.out.fin_queued && ack.gt(fin) && !self.out.fin_acked {
             self.on_fin_acked(ctx);
         }

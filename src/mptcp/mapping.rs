@@ -212,7 +212,7 @@ impl Connection {
         self.reset_subflow(index, RST_MIDDLEBOX)
     }
 
-    fn on_infinite_map(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Mapped {
+    pub(super) fn on_infinite_map(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Mapped {
         if self.no_way_back || self.subflows.len() > 1 || self.inc.buf.has_gap() {
             return self.reset_subflow(index, RST_MPTCP);
         }

@@ -281,6 +281,11 @@ impl Connection {
                 data_fin: false,
             });
             options.mptcp.fail = Some(dsn);
+        } else if let Some(map) = self.infinite(
+            self.out.nxt,
+            self.subflows[index].ssn_out(self.subflows[index].tx.snd_nxt()),
+        ) {
+            self.map_option(&mut options, map, false);
         }
         // A segment that is sent again is as long as it was, but DATA_ACKs may have become wider since.
         if options_len(&options) > space {
@@ -299,6 +304,17 @@ impl Connection {
             options.sack = sf.rx.sack_blocks(room.saturating_sub(4) / 8);
         }
         options
+    }
+
+    /// RFC 8684 section 3.7: after a fallback of ours the infinite mapping tells the peer.
+    fn infinite(&self, dsn: Dsn, ssn: u32) -> Option<SendMap> {
+        let tell = self.plain() && self.infinite_map.is_some();
+        tell.then(|| SendMap {
+            dsn,
+            ssn,
+            len: 0,
+            checksum: self.checksum.then_some(0),
+        })
     }
 
     fn wire_ack(&self) -> WireDsn {
@@ -330,8 +346,13 @@ impl Connection {
                 len: map.len,
                 checksum: map.checksum,
             };
+            let ack = if map.len == 0 {
+                self.wire_ack().shorten()
+            } else {
+                self.wire_ack()
+            };
             options.mptcp.dss = Some(Dss {
-                data_ack: Some(self.wire_ack()),
+                data_ack: Some(ack),
                 map: Some(wire),
                 data_fin: false,
             });
@@ -544,7 +565,7 @@ impl Connection {
         let sf = &self.subflows[index];
         let room = sf.segment_room(self.options.mss_limit);
         if self.plain() {
-            let infinite = if self.infinite_map { 24 } else { 0 };
+            let infinite = if self.infinite_map.is_some() { 24 } else { 0 };
             return room
                 .saturating_sub(if sf.timestamps { 12 } else { 0 } + infinite)
                 .max(1);
@@ -596,21 +617,8 @@ impl Connection {
             }
         });
         let capable = self.as_capable(index, seq);
-        let mut options = self.established_options(ctx.now, index, map.map(|m| (m, capable)), len);
-        if self.infinite_map && self.plain() {
-            // RFC 8684 section 3.7: the infinite mapping tells the peer that this is plain TCP now.
-            let wire = DssMap {
-                dsn: WireDsn::Long(dsn),
-                ssn,
-                len: 0,
-                checksum: self.checksum.then_some(0),
-            };
-            options.mptcp.dss = Some(Dss {
-                data_ack: Some(self.wire_ack()),
-                map: Some(wire),
-                data_fin: false,
-            });
-        }
+        let shown = map.or_else(|| self.infinite(dsn, ssn));
+        let options = self.established_options(ctx.now, index, shown.map(|m| (m, capable)), len);
         let end = dsn + u64::from(len);
         let push = end == self.out.buf.end();
         let header = self.established_header(index, seq, if push { Flags::PSH } else { Flags(0) });
