@@ -90,8 +90,6 @@ pub(super) struct Income {
     pub buf: RecvBuffer,
     /// Number of the peer's DATA_FIN, once known.
     pub fin: Option<Dsn>,
-    /// Nobody reads any more.
-    pub closed: bool,
     /// The peer maps with 64 bits: so our DATA_ACKs have 64 (PROTOCOL D3).
     pub long: bool,
 }
@@ -182,7 +180,6 @@ impl Connection {
             inc: Income {
                 buf: RecvBuffer::new(Dsn(0), recv_buffer),
                 fin: None,
-                closed: false,
                 long: false,
             },
             addresses: Addresses::new(path),
@@ -322,7 +319,6 @@ impl Connection {
 
     pub fn close(&mut self, ctx: &mut Ctx<'_>) {
         self.detached = true;
-        self.inc.closed = true;
         if self.error.is_some() {
             return;
         }
@@ -342,7 +338,6 @@ impl Connection {
     /// Abort: MP_FASTCLOSE in RSTs on every subflow (RFC 8684 section 3.5), RST on plain TCP.
     pub fn abort(&mut self, ctx: &mut Ctx<'_>) {
         self.detached = true;
-        self.inc.closed = true;
         self.break_with(
             ctx,
             ConnError::Aborted,
