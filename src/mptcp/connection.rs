@@ -113,6 +113,8 @@ pub(super) struct Connection {
     pub addresses: Addresses,
     /// A DSS of the peer came: it is an MPTCP peer beyond doubt.
     pub dss_seen: bool,
+    /// Segments without any MPTCP option came on the established connection.
+    pub bare_seen: bool,
     /// There was a second subflow, or a data-level retransmission: no way back to TCP (PROTOCOL F5).
     pub no_way_back: bool,
     /// After falling back: tell it by infinite mappings until what was sent from this number on is acknowledged.
@@ -184,6 +186,7 @@ impl Connection {
             },
             addresses: Addresses::new(path),
             dss_seen: false,
+            bare_seen: false,
             no_way_back: false,
             infinite_map: None,
             established: false,

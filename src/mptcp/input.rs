@@ -448,6 +448,7 @@ impl Connection {
         if let Some(dss) = &o.dss {
             self.on_dss(ctx, index, seg, dss);
         } else if !self.no_way_back && o.is_empty() {
+            self.bare_seen = true;
             self.suspect_stripping(ctx, index, seg);
             if self.error.is_some() || self.plain() {
                 return self.error.is_none();

@@ -320,7 +320,7 @@ impl Connection {
         if !self.multipath() {
             return;
         }
-        if !self.dss_seen && self.data_backoff >= 3 && !self.no_way_back {
+        if self.bare_seen && !self.dss_seen && self.data_backoff >= 3 && !self.no_way_back {
             // Not even the DATA_FIN is answered at data level, though the subflow may be: as plain TCP then.
             self.fall_back(ctx, Fallback::OptionsStripped, true);
             self.update_close(ctx);
