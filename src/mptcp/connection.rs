@@ -90,8 +90,6 @@ pub(super) struct Income {
     pub buf: RecvBuffer,
     /// Number of the peer's DATA_FIN, once known.
     pub fin: Option<Dsn>,
-    /// Nobody reads any more.
-    pub closed: bool,
     /// The peer maps with 64 bits: so our DATA_ACKs have 64 (PROTOCOL D3).
     pub long: bool,
 }
@@ -115,6 +113,8 @@ pub(super) struct Connection {
     pub addresses: Addresses,
     /// A DSS of the peer came: it is an MPTCP peer beyond doubt.
     pub dss_seen: bool,
+    /// Segments without any MPTCP option came on the established connection.
+    pub bare_seen: bool,
     /// There was a second subflow, or a data-level retransmission: no way back to TCP (PROTOCOL F5).
     pub no_way_back: bool,
     /// After falling back: tell it by infinite mappings until what was sent from this number on is acknowledged.
@@ -182,11 +182,11 @@ impl Connection {
             inc: Income {
                 buf: RecvBuffer::new(Dsn(0), recv_buffer),
                 fin: None,
-                closed: false,
                 long: false,
             },
             addresses: Addresses::new(path),
             dss_seen: false,
+            bare_seen: false,
             no_way_back: false,
             infinite_map: None,
             established: false,
@@ -322,7 +322,6 @@ impl Connection {
 
     pub fn close(&mut self, ctx: &mut Ctx<'_>) {
         self.detached = true;
-        self.inc.closed = true;
         if self.error.is_some() {
             return;
         }
@@ -342,7 +341,6 @@ impl Connection {
     /// Abort: MP_FASTCLOSE in RSTs on every subflow (RFC 8684 section 3.5), RST on plain TCP.
     pub fn abort(&mut self, ctx: &mut Ctx<'_>) {
         self.detached = true;
-        self.inc.closed = true;
         self.break_with(
             ctx,
             ConnError::Aborted,

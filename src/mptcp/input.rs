@@ -448,6 +448,7 @@ impl Connection {
         if let Some(dss) = &o.dss {
             self.on_dss(ctx, index, seg, dss);
         } else if !self.no_way_back && o.is_empty() {
+            self.bare_seen = true;
             self.suspect_stripping(ctx, index, seg);
             if self.error.is_some() || self.plain() {
                 return self.error.is_none();
@@ -693,14 +694,8 @@ impl Connection {
         options: &MptcpOptions,
     ) -> bool {
         let had = self.inc.buf.nxt();
-        if self.inc.closed && !payload.is_empty() && !self.plain() && self.detached {
-            return self.refuse_data(ctx);
-        }
         let mut taken = payload.len();
         if self.plain() {
-            if self.inc.closed && !payload.is_empty() && self.detached {
-                return self.refuse_data(ctx);
-            }
             // Plain TCP: beyond the window is not acknowledged either.
             taken = taken.min(self.inc.buf.advertised());
             let at = self.inc.buf.nxt();
@@ -714,6 +709,11 @@ impl Connection {
                 }
                 super::mapping::Mapped::Gone => return false,
             }
+        }
+        if self.detached && self.inc.buf.ready() > 0 {
+            // RFC 1122 section 4.2.2.13: new data for a closed receiver is answered with a reset.
+            self.abort(ctx);
+            return false;
         }
         let whole = taken == payload.len();
         let sf = &mut self.subflows[index];
@@ -729,12 +729,6 @@ impl Connection {
             return false;
         }
         !fin || self.on_subflow_fin(ctx, index)
-    }
-
-    /// RFC 1122 section 4.2.2.13: data for a closed receiver is answered with a reset.
-    fn refuse_data(&mut self, ctx: &mut Ctx<'_>) -> bool {
-        self.abort(ctx);
-        false
     }
 
     /// A FIN in order. True: the subflow lives on.
