@@ -71,7 +71,7 @@ impl Trace {
             HOSTS[1 - from],
             self.describe(packet)
         );
-        if let [] = fates {
+        if fates.is_empty() {
             line.push_str(" ✗ kept by a middlebox");
         }
         let mut changed = String::new();

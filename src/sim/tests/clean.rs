@@ -95,6 +95,27 @@ fn half_close_by_either_end_leaves_the_other_direction_open() {
 }
 
 #[test]
+fn a_half_closed_connection_lives_as_long_as_the_other_end_writes() {
+    let slowly = Plan {
+        // 400 pauses of half a second on average.
+        write: Pace {
+            chunk_max: 10,
+            pause_max: Duration::from_secs(1),
+        },
+        ..Plan::sends(3_000)
+    };
+    for multipath in [true, false] {
+        for writer in [CLIENT, SERVER] {
+            let mut plans = [Plan::sends(0); 2];
+            plans[writer] = slowly;
+            let mut scenario = Scenario::clean(1, plans[0], plans[1]);
+            scenario.conns[0].options[CLIENT].multipath = multipath;
+            completes(&scenario);
+        }
+    }
+}
+
+#[test]
 fn both_close_at_once() {
     for bytes in [0, 10_000] {
         let plan = Plan {
