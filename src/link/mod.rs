@@ -4,12 +4,20 @@
 mod filter;
 pub mod guard;
 pub mod ip;
+mod netlink;
+pub mod path_config;
+pub mod paths;
 pub mod ports;
+pub mod routes;
 mod sys;
+mod tables;
 
 pub use guard::{Guard, GuardKind, GuardRequest, Guards, WantedPort};
 pub use ip::IpLink;
+pub use path_config::PathConfig;
+pub use paths::Verdict;
 pub use ports::PortSet;
+pub use routes::{Query, Routes};
 
 use crate::wire::{Segment, TcpOptions};
 use core::net::IpAddr;
