@@ -113,6 +113,24 @@ impl Routes {
         }))
     }
 
+    /// A subflow from `local`, bound to `iface` (0: not bound), may go to `remote`, an address that the peer announced:
+    /// the routing may treat it otherwise than the first one.
+    pub fn permits(
+        &mut self,
+        local: IpAddr,
+        iface: u32,
+        remote: IpAddr,
+        mark: u32,
+        config: &PathConfig,
+    ) -> io::Result<bool> {
+        let src = (iface == 0).then_some(local);
+        let verdict = self.verdict(&Query { dst: remote, src, mark }, config)?;
+        Ok(match iface {
+            0 => matches!(verdict, Verdict::Paths { .. }),
+            _ => verdict.allows(local, iface),
+        })
+    }
+
     fn monitor_has_news(&self) -> bool {
         let mut poll = [rustix::event::PollFd::from_borrowed_fd(self.monitor.fd(), rustix::event::PollFlags::IN)];
         let now = rustix::event::Timespec::default();

@@ -257,6 +257,32 @@ fn a_bound_source_address_leads_the_plain_lookup() {
 }
 
 #[test]
+fn an_announced_address_is_judged_by_its_own_route() {
+    let (host, _net) = two_uplinks();
+    host.ip("tuntap add dev tun0 mode tun");
+    host.ip("link set tun0 up");
+    host.ip("route add 198.18.0.0/24 dev tun0");
+    host.ip("route add blackhole 198.18.1.0/24");
+    let (eth0, eth1) = (host.index("eth0"), host.index("eth1"));
+    host.run(move || {
+        let mut routes = Routes::new().unwrap();
+        let mut permits = |local: &str, iface, remote: &str| {
+            let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
+            routes.permits(local, iface, remote, 0, &PathConfig::default()).unwrap()
+        };
+        assert!(permits("192.0.2.1", 0, FAR));
+        assert!(permits("192.0.2.1", eth0, FAR));
+        assert!(permits("198.51.100.1", eth1, FAR));
+        assert!(!permits("198.51.100.1", eth0, FAR));
+        // Inside the tunnel only, as the kernel would go.
+        assert!(permits("192.0.2.1", 0, "198.18.0.1"));
+        assert!(!permits("198.51.100.1", eth1, "198.18.0.1"));
+        assert!(!permits("192.0.2.1", 0, "198.18.1.1"));
+        assert!(!permits("192.0.2.1", 0, "127.0.0.1"));
+    });
+}
+
+#[test]
 fn changes_are_heard_and_verdicts_are_never_stale() {
     let (host, _net) = two_uplinks();
     let host = &host;
