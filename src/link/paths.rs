@@ -266,7 +266,8 @@ fn plain_route<'a>(situation: &'a Situation<'_>) -> Result<&'a Route, KernelReas
         IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast() || v4.is_link_local() || v4.is_unspecified(),
         IpAddr::V6(v6) => v6.is_multicast() || v6.is_unicast_link_local() || v6.is_unspecified(),
     };
-    if situation.dst.is_loopback() {
+    // An IPv6 address is in the address table a moment before its local route is there.
+    if situation.dst.is_loopback() || situation.addresses.iter().any(|a| a.addr == situation.dst) {
         return Err(KernelReason::Local);
     }
     if not_global {

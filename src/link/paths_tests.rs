@@ -325,6 +325,7 @@ fn what_we_cannot_carry_as_the_kernel_would_is_left_to_it() {
     };
     let cases: Vec<(Host, KernelReason)> = vec![
         (Host::with(|host| host.dst = ip("127.1.2.3")), KernelReason::Local),
+        (Host::with(|host| host.dst = ip(SECOND)), KernelReason::Local),
         (
             Host::with(|host| host.plain().kind = RouteKind::Local),
             KernelReason::Local,
