@@ -102,3 +102,106 @@ pub fn dss_pseudo_header(dsn: Dsn, ssn: u32, len: u16, checksum: u16) -> Checksu
     sum.add(&checksum.to_be_bytes());
     sum
 }
+
+/// Golden values: captured between two Linux 6.18 kernels and computed again.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_and_initial_numbers_of_captured_keys() {
+        for (key, expected_token, expected_idsn) in [
+            (0x0b66_ce9e_6378_385c, 0xe11b_a495, 0xcb6d_c3ac_de7c_966d),
+            (0xc18f_0d28_6dd9_89ca, 0xe6c9_e5e2, 0x7a41_6d86_86b5_ec7d),
+        ] {
+            assert_eq!(token(key), expected_token);
+            assert_eq!(idsn(key), Dsn(expected_idsn));
+        }
+        assert_eq!(idsn(0xa50d_f7ac_7cbf_4515) + 1, Dsn(0xf022_f0e1_5207_ddfc));
+    }
+
+    #[test]
+    fn hmacs_of_a_captured_join() {
+        let (client, server) = (0x0b66_ce9e_6378_385c, 0xc18f_0d28_6dd9_89ca);
+        let (client_nonce, server_nonce) = (0xd644_d3e2, 0x5513_66b1);
+        assert_eq!(
+            join_synack_hmac(server, client, server_nonce, client_nonce),
+            0x5003_209b_dbf4_b093
+        );
+        let expected = [
+            0x78, 0xbe, 0x83, 0x11, 0x03, 0xbd, 0xf0, 0x40, 0xc4, 0x7d, 0x0b, 0x15, 0xbe, 0xb2, 0xc3, 0x07, 0x4e, 0x65,
+            0x44, 0x1a,
+        ];
+        let ack = join_ack_hmac(client, server, client_nonce, server_nonce);
+        assert_eq!(ack, expected);
+        assert!(hmac_eq(&ack, &expected));
+        for i in 0..20 {
+            let mut wrong = expected;
+            wrong[i] ^= 0x80;
+            assert!(!hmac_eq(&ack, &wrong), "byte {i}");
+        }
+    }
+
+    #[test]
+    fn hmacs_of_captured_announcements() {
+        let v4 = IpAddr::from([198, 51, 100, 2]);
+        let v6 = IpAddr::from([0x2001, 0xdb8, 1, 0, 0, 0, 0, 2]);
+        for (sender, receiver, addr, port, expected) in [
+            (
+                0x054a_bd02_257d_3909,
+                0x41d2_e297_6f12_a6f7,
+                v4,
+                None,
+                0x2f9c_55f3_d5cd_734c,
+            ),
+            (
+                0x8a5b_d2b3_7888_2636,
+                0x1bb0_448e_8c2e_fc41,
+                v4,
+                Some(8443),
+                0xde8a_16b4_84b3_a837,
+            ),
+            (
+                0xbfa7_c77b_8318_853e,
+                0xa328_9405_0a7c_6b0a,
+                v6,
+                None,
+                0xb5f1_2d52_ff57_18cf,
+            ),
+        ] {
+            assert_eq!(add_addr_hmac(sender, receiver, 1, addr, port), expected);
+        }
+    }
+
+    #[test]
+    fn checksums_of_captured_mappings() {
+        for (dsn, ssn, len, payload, expected) in [
+            (0xf022_f0e1_5207_ddfc, 1, 10, "helloworld", 0xcecb),
+            (0xd17b_e320_d857_62fa, 1, 10, "helloworld", 0xefe5),
+            (0xf022_f0e1_5207_de06, 11, 6, "second", 0xa9a2),
+            (0xf022_f0e1_5207_de0c, 0, 1, "", 0xeee5),
+            (0xd17b_e320_d857_630a, 0, 1, "", 0x1000),
+        ] {
+            let payload = payload.as_bytes();
+            assert_eq!(dss_checksum(Dsn(dsn), ssn, len, [payload]), expected);
+            let pieces = payload.chunks(3);
+            assert_eq!(dss_checksum(Dsn(dsn), ssn, len, pieces), expected, "in odd pieces");
+
+            let received = |checksum| {
+                let mut sum = dss_pseudo_header(Dsn(dsn), ssn, len, checksum);
+                payload.chunks(1).for_each(|piece| sum.add(piece));
+                sum.finish()
+            };
+            assert_eq!(received(expected), 0);
+            assert_ne!(received(expected ^ 1), 0);
+        }
+    }
+
+    #[test]
+    fn the_two_zeros_of_one_s_complement_are_the_same_checksum() {
+        // DSN ffff, all else zero: the sum is ffff and the checksum 0, which may arrive as ffff.
+        assert_eq!(dss_checksum(Dsn(0xffff), 0, 0, []), 0);
+        assert_eq!(dss_pseudo_header(Dsn(0xffff), 0, 0, 0).finish(), 0);
+        assert_eq!(dss_pseudo_header(Dsn(0xffff), 0, 0, 0xffff).finish(), 0);
+    }
+}
