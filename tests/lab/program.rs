@@ -1,0 +1,51 @@
+//! The program `lab`: the holder of a lab, and the peers that run inside one. `mod.rs` is its handle.
+
+#[path = "mod.rs"]
+mod lab;
+
+mod emulator;
+mod holder;
+mod line;
+mod middlebox;
+mod packet_socket;
+mod peer;
+mod topology;
+
+use std::io;
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: lab hold                                          (started by the handle)
+       lab http-server [--transport tcp|mptcp] [--port N] [--congestion NAME]
+       lab sink        [--transport tcp|mptcp] [--port N] [--congestion NAME]
+       lab source      [--transport tcp|mptcp] [--port N] [--congestion NAME] [--bytes N]
+       lab get         [--transport tcp|mptcp] [--congestion NAME] ADDRESS:PORT /PATH
+       lab put         [--transport tcp|mptcp] [--congestion NAME] [--bytes N] ADDRESS:PORT /PATH
+       lab reader                                        (standard input)
+       lab stream N                                      (N bytes of the stream to standard output)";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("lab: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let subcommand = arguments.next().unwrap_or_default();
+    let options = || peer::Options::parse(arguments);
+    match subcommand.as_str() {
+        "hold" => holder::run(),
+        "http-server" => peer::http::serve(&options()?),
+        "sink" => peer::bytes::sink(&options()?),
+        "source" => peer::bytes::source(&options()?),
+        "get" => peer::client::get(&options()?),
+        "put" => peer::client::put(&options()?),
+        "reader" => peer::bytes::reader(),
+        "stream" => peer::bytes::stream(&options()?),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE)),
+    }
+}
