@@ -1,7 +1,7 @@
 //! A host of the lab: run commands in it, read its counters, start peers.
 
 use super::namespace::Namespace;
-use super::{clock, program};
+use super::{clock, program, require_program};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -117,6 +117,26 @@ impl Host {
     /// `/slow/N` and `/reset/N` do what they say. Arguments: `--port N` (default: any free one), `--congestion NAME`.
     pub fn http_server(&self, transport: Transport, arguments: &[&str]) -> io::Result<Peer> {
         self.peer("http-server", transport, arguments)
+    }
+
+    /// nginx with TLS and HTTP/2 and a certificate made on the spot: `GET /BYTES` gives that many bytes of the stream.
+    pub fn https_server(&self, transport: Transport, bytes: u64) -> io::Result<Peer> {
+        self.peer(
+            "https-server",
+            transport,
+            &["--port", "443", "--bytes", &bytes.to_string()],
+        )
+    }
+
+    /// A command whose TCP sockets are made the kernel's MPTCP by Debian's mptcpize.
+    ///
+    /// # Errors
+    /// One line that names the package when mptcpize is missing.
+    pub fn mptcpize(&self, program: impl AsRef<OsStr>) -> io::Result<Command> {
+        let mptcpize = require_program("mptcpize", "mptcpize").map_err(io::Error::other)?;
+        let mut command = self.command(mptcpize);
+        command.arg("run").arg(program);
+        Ok(command)
     }
 
     /// Accepts connections, reads them to the end, reports each.

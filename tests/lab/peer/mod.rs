@@ -4,6 +4,7 @@
 pub mod bytes;
 pub mod client;
 pub mod http;
+pub mod https;
 mod meter;
 mod socket;
 
