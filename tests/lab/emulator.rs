@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-const QUANTUM: Duration = Duration::from_micros(250);
+const QUANTUM: Duration = Duration::from_micros(500);
 
 /// One wire: two ends, two directions, boxes between.
 pub struct Wire {

@@ -14,6 +14,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+/// Nice value of the emulator.
+const WIRE_PRIORITY: i32 = -15;
+
 /// Serves one handle until it is gone.
 pub fn run() -> io::Result<()> {
     // A terminal's Ctrl-C is for the test; the holder ends by the channel's end of file, after it has cleaned up.
@@ -24,6 +27,8 @@ pub fn run() -> io::Result<()> {
     };
     match make(&spec) {
         Ok(mut holder) => {
+            // A wire does not wait for a processor. Where that is refused the wires are less punctual, no more.
+            let _ = rustix::process::setpriority_process(None, WIRE_PRIORITY);
             let fds = holder.descriptors();
             let user_namespace = fds.len() == 3;
             control.send(&Reply::Ready { user_namespace }, &fds)?;

@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -177,7 +177,7 @@ pub struct Peer {
     child: Child,
     /// The port that it listens on.
     pub port: u16,
-    reports: Receiver<String>,
+    reports: Mutex<Receiver<String>>,
 }
 
 impl Peer {
@@ -196,7 +196,7 @@ impl Peer {
         let mut peer = Peer {
             child,
             port: 0,
-            reports,
+            reports: Mutex::new(reports),
         };
         let first: Value = serde_json::from_str(&peer.next_line(Duration::from_secs(10))?)?;
         let port = first["port"].as_u64().and_then(|port| u16::try_from(port).ok());
@@ -204,15 +204,16 @@ impl Peer {
         Ok(peer)
     }
 
-    fn next_line(&mut self, timeout: Duration) -> io::Result<String> {
-        self.reports.recv_timeout(timeout).map_err(|e| match e {
+    fn next_line(&self, timeout: Duration) -> io::Result<String> {
+        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.recv_timeout(timeout).map_err(|e| match e {
             RecvTimeoutError::Timeout => io::Error::new(io::ErrorKind::TimedOut, "no report from the peer"),
             RecvTimeoutError::Disconnected => io::Error::other("the peer died"),
         })
     }
 
     /// The next report: of a connection (sink) or of an upload (HTTP server).
-    pub fn report(&mut self, timeout: Duration) -> io::Result<Report> {
+    pub fn report(&self, timeout: Duration) -> io::Result<Report> {
         Ok(serde_json::from_str(&self.next_line(timeout)?)?)
     }
 

@@ -21,7 +21,7 @@ pub mod namespace;
 pub mod spec;
 pub mod stream;
 
-pub use host::{Host, Peer, Transport};
+pub use host::{Host, Peer, Report, Transport};
 pub use spec::*;
 
 use channel::Channel;

@@ -14,6 +14,7 @@ const HELP: &str = "usage: lab run [OPTIONS] -- PROGRAM [ARGUMENTS…]
   --kernel-paths       the client's kernel MPTCP uses all wires
   --cut WIRE@MS        cuts a wire that long after the start
   --mend WIRE@MS       mends it
+  --stats              the wires' counters on standard error at the end
 PROGRAM runs on the client host with LAB_SERVER and LAB_FAR_SERVER (addresses) in its environment.";
 
 /// A change of a wire while the program runs.
@@ -28,6 +29,7 @@ struct Options {
     wires: Vec<Wire>,
     http: Option<Transport>,
     kernel_paths: bool,
+    stats: bool,
     changes: Vec<Change>,
     program: Vec<OsString>,
 }
@@ -64,6 +66,9 @@ pub fn run(arguments: impl Iterator<Item = String>) -> io::Result<()> {
         }
         child.wait()
     })?;
+    for wire in (0..count).filter(|_| options.stats) {
+        eprintln!("wire {wire}: {}", serde_json::to_string(&lab.wire(wire).stats()?)?);
+    }
     if status.success() {
         return Ok(());
     }
@@ -75,6 +80,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, lexopt::Err
         wires: Vec::new(),
         http: None,
         kernel_paths: false,
+        stats: false,
         changes: Vec::new(),
         program: Vec::new(),
     };
@@ -89,6 +95,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, lexopt::Err
                 let tcp = parser.value()?.string()? == Transport::Tcp.name();
                 options.http = Some(if tcp { Transport::Tcp } else { Transport::Mptcp });
             }
+            Arg::Long("stats") => options.stats = true,
             Arg::Long("kernel-paths") => options.kernel_paths = true,
             Arg::Long(name @ ("cut" | "mend")) => {
                 let cut = name == "cut";

@@ -7,8 +7,9 @@ use super::Options;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
 
-/// `GET` of a path; prints what came as body.
+/// `GET` of a path; prints what came as body, timed from before the SYN.
 pub fn get(options: &Options) -> io::Result<()> {
+    let meter = Meter::new();
     let mut connection = connect(options)?;
     let path = options.positional(1)?;
     write!(
@@ -17,7 +18,7 @@ pub fn get(options: &Options) -> io::Result<()> {
     )?;
     let mut input = BufReader::with_capacity(65_536, &connection);
     skip_head(&mut input)?;
-    print_line(&Meter::new().read_all(input))
+    print_line(&meter.read_all(input))
 }
 
 /// `PUT` of `--bytes` of the stream; prints the server's answer.
