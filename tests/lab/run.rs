@@ -1,7 +1,7 @@
 //! `lab run`: a lab around one program, for hands and shell scripts. The program runs on the client host.
 
 use crate::lab::host::Transport;
-use crate::lab::{far_address, server_address, Lab, LabSpec, Wire};
+use crate::lab::{far_address, server_address, Lab, LabSpec, Middlebox, Wire};
 use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
 use std::io;
@@ -11,6 +11,7 @@ use std::time::Duration;
 const HELP: &str = "usage: lab run [OPTIONS] -- PROGRAM [ARGUMENTS…]
   --wire MBIT,MS       a wire with that rate and one-way delay; repeat for more (default: two of 50,10)
   --http tcp|mptcp     an HTTP server on the server host, port 80
+  --box WIRE@JSON      a middlebox, as in \"StripSyn\" or {\"Split\":{\"max_payload\":500}}; repeat for more
   --kernel-paths       the client's kernel MPTCP uses all wires
   --cut WIRE@MS        cuts a wire that long after the start
   --mend WIRE@MS       mends it
@@ -30,6 +31,7 @@ struct Options {
     http: Option<Transport>,
     kernel_paths: bool,
     stats: bool,
+    boxes: Vec<(usize, Middlebox)>,
     changes: Vec<Change>,
     program: Vec<OsString>,
 }
@@ -44,6 +46,13 @@ pub fn run(arguments: impl Iterator<Item = String>) -> io::Result<()> {
     let lab = Lab::new(LabSpec::new(options.wires.clone()))?;
     if options.kernel_paths {
         lab.kernel_paths(count)?;
+    }
+    for wire in 0..count {
+        let here = options.boxes.iter().filter(|(at, _)| *at == wire);
+        let boxes: Vec<Middlebox> = here.map(|(_, kind)| *kind).collect();
+        if !boxes.is_empty() {
+            lab.wire(wire).middleboxes(boxes)?;
+        }
     }
     let server = options
         .http
@@ -81,6 +90,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, lexopt::Err
         http: None,
         kernel_paths: false,
         stats: false,
+        boxes: Vec::new(),
         changes: Vec::new(),
         program: Vec::new(),
     };
@@ -94,6 +104,13 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, lexopt::Err
             Arg::Long("http") => {
                 let tcp = parser.value()?.string()? == Transport::Tcp.name();
                 options.http = Some(if tcp { Transport::Tcp } else { Transport::Mptcp });
+            }
+            Arg::Long("box") => {
+                let value = parser.value()?.string()?;
+                let (wire, kind) = value.split_once('@').ok_or("a box without a wire")?;
+                options
+                    .boxes
+                    .push((wire.parse().map_err(|_| "a wire is a number")?, parse_box(kind)?));
             }
             Arg::Long("stats") => options.stats = true,
             Arg::Long("kernel-paths") => options.kernel_paths = true,
@@ -118,6 +135,10 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, lexopt::Err
         options.wires = vec![Wire::new(50.0, 10.0); 2];
     }
     Ok(options)
+}
+
+fn parse_box(json: &str) -> Result<Middlebox, lexopt::Error> {
+    serde_json::from_str(json).map_err(|e| format!("{json} is no middlebox: {e}").into())
 }
 
 /// Two numbers that are not negative with a mark between.

@@ -147,7 +147,8 @@ pub enum Middlebox {
     /// Segments are cut into pieces of at most `max_payload` bytes, the options copied to each (as TSO does).
     Split { max_payload: u16 },
     /// MSS is clamped to half in SYNs, and two neighbouring data segments become one that has the first one's options.
-    /// With `equal_options` only segments whose options are equal are merged (as GRO does), otherwise the second one's are lost.
+    /// With `equal_options` only segments whose options are equal are merged (as GRO does), otherwise the second one's are lost,
+    /// mappings with them: Linux 6.18 as MPTCP receiver does not survive that, TCP does.
     Merge { equal_options: bool },
     /// The client's address and port are translated to `nat_address` and a port from 40000 on.
     Nat,

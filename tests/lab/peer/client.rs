@@ -6,6 +6,10 @@ use super::socket::connect_to;
 use super::Options;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+/// A transfer that stands still for this long has failed.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// `GET` of a path; prints what came as body, timed from before the SYN.
 pub fn get(options: &Options) -> io::Result<()> {
@@ -37,7 +41,9 @@ pub fn put(options: &Options) -> io::Result<()> {
 }
 
 fn connect(options: &Options) -> io::Result<TcpStream> {
-    connect_to(options, options.positional(0)?.parse().map_err(io::Error::other)?)
+    let connection = connect_to(options, options.positional(0)?.parse().map_err(io::Error::other)?)?;
+    connection.set_read_timeout(Some(SILENCE_MAX))?;
+    Ok(connection)
 }
 
 /// Reads up to the empty line; anything but 200 is an error.
