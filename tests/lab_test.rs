@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Two wires, used both by the kernel's MPTCP.
 fn two_wires() -> Lab {
     let lab = Lab::new(LabSpec::new([Wire::new(50.0, 5.0), Wire::new(50.0, 5.0)])).unwrap();
-    lab.kernel_paths(2).unwrap();
+    lab.kernel_paths().unwrap();
     lab
 }
 
@@ -111,6 +111,29 @@ fn the_carrier_goes_and_comes_at_both_hosts() {
         .get(Transport::Tcp, http.at(server_address(1, false)), "/1000")
         .unwrap();
     assert_eq!(report.bytes, 1000);
+}
+
+#[test]
+fn a_capture_holds_every_frame_that_the_client_sees() {
+    let lab = Lab::new(LabSpec::new([Wire::new(50.0, 5.0)])).unwrap();
+    let path = std::env::temp_dir().join(format!("lab-capture-{}.pcap", std::process::id()));
+    lab.wire(0).capture(Some(&path)).unwrap();
+    let http = lab.server().http_server(Transport::Tcp, &[]).unwrap();
+    fetch(&lab, Transport::Tcp, &http, 100_000);
+    lab.wire(0).capture(None).unwrap();
+    let stats = lab.wire(0).stats().unwrap();
+    let file = fs::read(&path);
+    fs::remove_file(&path).unwrap();
+    let mut frames = file.unwrap().split_off(24);
+    let mut count = 0;
+    while !frames.is_empty() {
+        let len = u32::from_ne_bytes(frames[8..12].try_into().unwrap()) as usize;
+        frames.drain(..16 + len);
+        count += 1;
+    }
+    // Late acknowledgements may come between the two requests.
+    let seen = stats.to_server.frames_in + stats.to_client.frames_out;
+    assert!((seen - 4..=seen).contains(&count), "{count} of {seen}");
 }
 
 #[test]
@@ -220,7 +243,6 @@ fn stripping_everything_leaves_nothing_of_mptcp() {
 fn a_stripped_add_addr_is_never_heard() {
     for stripped in [false, true] {
         let lab = Lab::new(LabSpec::new([Wire::new(50.0, 5.0), Wire::new(50.0, 5.0)])).unwrap();
-        lab.kernel_paths(1).unwrap();
         lab.announce(1, false).unwrap();
         if stripped {
             lab.wire(0).middleboxes([Middlebox::StripAddAddr]).unwrap();

@@ -3,6 +3,7 @@
 //! While frames are under way the loop sleeps in steps of at least `QUANTUM`, so that 100 Mbit/s cost a few thousand wake-ups a second
 //! and not one a frame; delays are right to about that step. An idle emulator sleeps until a frame comes.
 
+use crate::capture::Capture;
 use crate::lab::clock;
 use crate::lab::spec::{Middlebox, Toward, Wire as Spec, WireStats};
 use crate::line::Line;
@@ -24,6 +25,7 @@ pub struct Wire {
     /// Toward server and toward client.
     lines: [Line; 2],
     chain: Chain,
+    capture: Option<Capture>,
 }
 
 impl Wire {
@@ -39,6 +41,7 @@ impl Wire {
                 Line::new(spec.to_client, line_seed + 1),
             ],
             chain: Chain::new(index, seed, &[]),
+            capture: None,
         }
     }
 
@@ -58,6 +61,11 @@ impl Wire {
         self.chain = Chain::new(self.index, self.seed, boxes);
     }
 
+    /// Writes what the client sees into this file from now on.
+    pub fn set_capture(&mut self, capture: Option<Capture>) {
+        self.capture = capture;
+    }
+
     /// Counters.
     pub fn stats(&self) -> WireStats {
         WireStats {
@@ -66,27 +74,40 @@ impl Wire {
         }
     }
 
-    /// Takes in what has come and sends what is due. An end that another thread of control took down is silent, not an error.
+    /// Takes in what has come and sends what is due.
     fn turn(&mut self) -> io::Result<()> {
-        let mut arrived = Vec::new();
         for (way, toward) in Toward::BOTH.into_iter().enumerate() {
-            let (line, chain) = (&mut self.lines[way], &mut self.chain);
-            let now = clock::now();
-            self.ends[way].receive(|bytes| {
-                if line.admit(bytes) {
-                    chain.handle(now, toward, bytes.to_vec(), &mut line.stats, &mut arrived);
-                }
-            })?;
-            chain.handle_timeout(now, toward, &mut line.stats, &mut arrived);
-            arrived.drain(..).for_each(|frame| line.push(now, frame));
+            self.take_in(way, toward)?;
         }
         let now = clock::now();
-        for way in 0..2 {
+        for (way, toward) in Toward::BOTH.into_iter().enumerate() {
             let line = &mut self.lines[way];
             let mut due: Vec<Vec<u8>> = std::iter::from_fn(|| line.pop(now)).collect();
+            if let (Toward::Client, Some(capture)) = (toward, &mut self.capture) {
+                due.iter().try_for_each(|frame| capture.write(now, frame))?;
+            }
             self.ends[1 - way].send(&mut due)?;
         }
         Ok(())
+    }
+
+    /// What has come from one end, through the boxes into the line.
+    fn take_in(&mut self, way: usize, toward: Toward) -> io::Result<()> {
+        let now = clock::now();
+        let (mut arrived, mut captured) = (Vec::new(), Ok(()));
+        let (line, chain) = (&mut self.lines[way], &mut self.chain);
+        let mut capture = self.capture.as_mut().filter(|_| toward == Toward::Server);
+        self.ends[way].receive(|bytes| {
+            if let (Some(capture), Ok(())) = (&mut capture, &captured) {
+                captured = capture.write(now, bytes);
+            }
+            if line.admit(bytes) {
+                chain.handle(now, toward, bytes.to_vec(), &mut line.stats, &mut arrived);
+            }
+        })?;
+        chain.handle_timeout(now, toward, &mut line.stats, &mut arrived);
+        arrived.into_iter().for_each(|frame| line.push(now, frame));
+        captured
     }
 
     fn next_event(&self) -> Option<Duration> {

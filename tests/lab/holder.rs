@@ -1,6 +1,7 @@
 //! `lab hold`: the process behind one lab. Makes the namespaces, holds them, runs the wires, does what the handle asks over descriptor 0,
 //! and when the handle is gone, however it went, kills whatever still runs inside and goes too.
 
+use crate::capture::Capture;
 use crate::emulator::{self, Wire};
 use crate::lab::channel::Channel;
 use crate::lab::namespace::{kill_processes_inside, Namespace};
@@ -142,6 +143,10 @@ impl Holder {
             Request::Set { wire, to } => self.wire(wire)?.set(to),
             Request::Cut { wire, cut } => self.wire(wire)?.set_cut(cut),
             Request::Middleboxes { wire, boxes } => self.wire(wire)?.set_middleboxes(&boxes),
+            Request::Capture { wire, path } => {
+                let capture = path.map(|path| Capture::create(&path)).transpose()?;
+                self.wire(wire)?.set_capture(capture);
+            }
             Request::Stats { wire } => return Ok(Reply::Stats(self.wire(wire)?.stats())),
             Request::Carrier { wire, up } => {
                 self.wire(wire)?;

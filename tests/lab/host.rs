@@ -71,8 +71,8 @@ impl Host {
         }
         let why = String::from_utf8_lossy(&output.stderr).replace('\n', " ");
         Err(io::Error::other(format!(
-            "{} {arguments:?}: {}: {why}",
-            program.as_ref().display(),
+            "{:?} {arguments:?}: {}: {why}",
+            program.as_ref(),
             output.status
         )))
     }

@@ -41,6 +41,7 @@ pub struct Lab {
     /// Dropped explicitly first: its end of file tells the holder to clean up.
     control: Mutex<Option<Channel>>,
     holder: Child,
+    wire_count: usize,
     client: Host,
     server: Host,
 }
@@ -58,6 +59,7 @@ impl Lab {
             .stdin(Stdio::from(other_end.into_fd()))
             .spawn()?;
         let mut holder = Reaped(Some(holder));
+        let wire_count = spec.wires.len();
         control.send(&Request::Make(spec), &[])?;
         let (reply, fds) = control
             .receive()?
@@ -74,6 +76,7 @@ impl Lab {
         };
         let owner = user.as_ref().map(|fd| fd.try_clone()).transpose()?;
         Ok(Lab {
+            wire_count,
             client: Host::new(Namespace { net: client, user }),
             server: Host::new(Namespace {
                 net: server,
@@ -104,13 +107,9 @@ impl Lab {
         self.holder.id()
     }
 
-    /// Lets the client's kernel open subflows from its addresses on all wires, as the reference: `ip mptcp limits` and endpoints.
-    pub fn kernel_paths(&self, wires: usize) -> io::Result<()> {
-        self.client
-            .ip(&["mptcp", "limits", "set", "subflow", "8", "add_addr_accepted", "8"])?;
-        self.server
-            .ip(&["mptcp", "limits", "set", "subflow", "8", "add_addr_accepted", "8"])?;
-        for wire in 1..wires {
+    /// Lets the client's kernel open subflows from its addresses on all wires but the first, as the reference (`ip mptcp endpoint`).
+    pub fn kernel_paths(&self) -> io::Result<()> {
+        for wire in 1..self.wire_count {
             for v6 in [false, true] {
                 let address = client_address(wire, v6).to_string();
                 self.client
@@ -122,8 +121,6 @@ impl Lab {
 
     /// Lets the server's kernel announce its address on a wire by ADD_ADDR.
     pub fn announce(&self, wire: usize, v6: bool) -> io::Result<()> {
-        self.server
-            .ip(&["mptcp", "limits", "set", "subflow", "8", "add_addr_accepted", "8"])?;
         let address = server_address(wire, v6).to_string();
         self.server
             .ip(&["mptcp", "endpoint", "add", &address, "dev", &interface(wire), "signal"])
@@ -215,6 +212,12 @@ impl WireHandle<'_> {
             wire: self.index,
             boxes: boxes.into(),
         })
+    }
+
+    /// Writes a pcap file of what the client sees of this wire from now on, until `None` or the lab's end completes it.
+    pub fn capture(&self, path: Option<&Path>) -> io::Result<()> {
+        let path = path.map(std::path::absolute).transpose()?;
+        self.done(Request::Capture { wire: self.index, path })
     }
 
     /// Counters of both directions.

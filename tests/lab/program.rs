@@ -3,6 +3,7 @@
 #[path = "mod.rs"]
 mod lab;
 
+mod capture;
 mod emulator;
 mod holder;
 mod line;

@@ -5,6 +5,7 @@ use crate::lab::{far_address, server_address, Lab, LabSpec, Middlebox, Wire};
 use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ const HELP: &str = "usage: lab run [OPTIONS] -- PROGRAM [ARGUMENTS…]
   --kernel-paths       the client's kernel MPTCP uses all wires
   --cut WIRE@MS        cuts a wire that long after the start
   --mend WIRE@MS       mends it
+  --pcap WIRE@FILE     what the client sees of a wire
   --stats              the wires' counters on standard error at the end
 PROGRAM runs on the client host with LAB_SERVER and LAB_FAR_SERVER (addresses) in its environment.";
 
@@ -31,6 +33,7 @@ struct Options {
     http: Option<Transport>,
     kernel_paths: bool,
     stats: bool,
+    captures: Vec<(usize, PathBuf)>,
     boxes: Vec<(usize, Middlebox)>,
     changes: Vec<Change>,
     program: Vec<OsString>,
@@ -45,7 +48,10 @@ pub fn run(arguments: impl Iterator<Item = String>) -> io::Result<()> {
     let count = options.wires.len();
     let lab = Lab::new(LabSpec::new(options.wires.clone()))?;
     if options.kernel_paths {
-        lab.kernel_paths(count)?;
+        lab.kernel_paths()?;
+    }
+    for (wire, path) in &options.captures {
+        lab.wire(*wire).capture(Some(path))?;
     }
     for wire in 0..count {
         let here = options.boxes.iter().filter(|(at, _)| *at == wire);
@@ -81,7 +87,7 @@ pub fn run(arguments: impl Iterator<Item = String>) -> io::Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(io::Error::other(format!("{} ended: {status}", program.display())))
+    Err(io::Error::other(format!("{program:?} ended: {status}")))
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, lexopt::Error> {
@@ -90,6 +96,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, lexopt::Err
         http: None,
         kernel_paths: false,
         stats: false,
+        captures: Vec::new(),
         boxes: Vec::new(),
         changes: Vec::new(),
         program: Vec::new(),
@@ -111,6 +118,13 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, lexopt::Err
                 options
                     .boxes
                     .push((wire.parse().map_err(|_| "a wire is a number")?, parse_box(kind)?));
+            }
+            Arg::Long("pcap") => {
+                let value = parser.value()?.string()?;
+                let (wire, path) = value.split_once('@').ok_or("a capture without a wire")?;
+                options
+                    .captures
+                    .push((wire.parse().map_err(|_| "a wire is a number")?, path.into()));
             }
             Arg::Long("stats") => options.stats = true,
             Arg::Long("kernel-paths") => options.kernel_paths = true,

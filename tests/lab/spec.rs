@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 /// The most wires that one lab has: one documentation network (RFC 5737) each.
 pub const WIRES_MAX: usize = 3;
@@ -160,6 +161,8 @@ pub struct LineStats {
     /// Frames and bytes that came to the wire.
     pub frames_in: u64,
     pub bytes_in: u64,
+    /// Of these, sound TCP segments that came through to the boxes (the wire was not cut).
+    pub tcp_in: u64,
     /// Frames and bytes that left it (duplicates counted).
     pub frames_out: u64,
     pub bytes_out: u64,
@@ -225,6 +228,8 @@ pub enum Request {
     Carrier { wire: usize, up: bool },
     /// These boxes instead of those before, the first one nearest to the client.
     Middleboxes { wire: usize, boxes: Vec<Middlebox> },
+    /// Write a pcap file of what the client sees from now on; None ends it.
+    Capture { wire: usize, path: Option<PathBuf> },
     /// Counters.
     Stats { wire: usize },
 }

@@ -116,8 +116,17 @@ fn prefix(wire: usize, v6: bool) -> String {
     }
 }
 
+/// As many subflows and announced addresses as the kernel can; nothing where it has no MPTCP.
+fn mptcp_limits() -> &'static str {
+    if fs::exists("/proc/sys/net/mptcp").unwrap_or(false) {
+        "mptcp limits set subflow 8 add_addr_accepted 8\n"
+    } else {
+        ""
+    }
+}
+
 fn client_text(spec: &LabSpec) -> String {
-    let mut text = "link set lo up\n".to_string();
+    let mut text = format!("link set lo up\n{}", mptcp_limits());
     for wire in 0..spec.wires.len() {
         let dev = interface(wire);
         let _ = writeln!(text, "link set {dev} address {}\nlink set {dev} up", client_mac(wire));
@@ -136,7 +145,11 @@ fn client_text(spec: &LabSpec) -> String {
 }
 
 fn server_text(spec: &LabSpec) -> String {
-    let mut text = format!("link set lo up\naddr add {}/32 dev lo\n", far_address(false));
+    let mut text = format!(
+        "link set lo up\n{}addr add {}/32 dev lo\n",
+        mptcp_limits(),
+        far_address(false)
+    );
     let _ = writeln!(text, "addr add {}/128 dev lo nodad", far_address(true));
     for wire in 0..spec.wires.len() {
         let dev = interface(wire);

@@ -101,11 +101,11 @@ impl Chain {
         stats: &mut LineStats,
         out: &mut Vec<Vec<u8>>,
     ) {
-        if self.boxes.is_empty() {
-            return out.push(bytes);
-        }
         match frame::parse(bytes) {
-            Parsed::Tcp(segment) => self.run(now, toward, 0, vec![segment], stats, out),
+            Parsed::Tcp(segment) => {
+                stats.tcp_in += 1;
+                self.run(now, toward, 0, vec![segment], stats, out);
+            }
             Parsed::BadChecksum(bytes) => {
                 stats.bad_checksum += 1;
                 out.push(bytes);
