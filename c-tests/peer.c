@@ -201,6 +201,7 @@ int run_peer(uint16_t port, bool mptcp)
 	int protocol = mptcp ? IPPROTO_MPTCP : IPPROTO_TCP;
 	int listener = listen_on(port, protocol, 256);
 	signal(SIGCHLD, SIG_IGN);
+	trace("listening");
 	for (;;) {
 		int fd = accept(listener, NULL, NULL);
 		if (fd == -1)

@@ -373,7 +373,7 @@ static void descriptor_passed_to_a_process(void)
 	}
 	int fd = connected("echo");
 	pass_descriptor(channel[0], fd);
-	CALL(close(fd));
+	MUST(close(fd));
 	trace_wait(child);
 }
 
