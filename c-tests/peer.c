@@ -14,7 +14,8 @@
  *   listen      listen on a new port and send "PORT\n"
  *   gate        the same, but SYNs there are dropped until "open"
  *   accept      go on with a connection accepted there
- *   back        close that one and go on with the first (a digest taken there is still known)
+ *   pause       wait for one byte of the first connection (the one in hand may have ended)
+ *   back        close the accepted one and go on with the first (a digest taken there is still known)
  */
 #define _GNU_SOURCE
 #include "peer.h"
@@ -156,6 +157,8 @@ static bool play_word(struct play *play, const char *word)
 		send_digest(play);
 	else if (IS("sync"))
 		return read(play->current, &byte, 1) == 1;
+	else if (IS("pause"))
+		return read(play->first, &byte, 1) == 1;
 	else if (IS("fin"))
 		shutdown(play->current, SHUT_WR);
 	else if (IS("reset"))

@@ -235,7 +235,8 @@ static void close_in_another_thread_while_reading(void)
 	pthread_t thread;
 	void *result;
 	pthread_create(&thread, NULL, read_one_byte, &fd);
-	usleep(100000);
+	/* Nothing tells when the reader sleeps in read(); much less time than this will do. */
+	usleep(300000);
 	CALL(close(fd));
 	release(copy);
 	pthread_join(thread, &result);

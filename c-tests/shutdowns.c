@@ -12,19 +12,25 @@
 
 static void shutdown_write_then_read(void)
 {
-	int fd = connected("drain say:late sync");
+	struct address target;
+	int hand = control("listen accept drain say:late pause back", &target);
+	int fd = CALL_FD(socket(AF_INET, SOCK_STREAM, 0));
+	CALL(connect(fd, SA(target), target.length));
 	CALL(write(fd, "hello", 5));
 	CALL(shutdown(fd, SHUT_WR));
 	CALL(send(fd, "x", 1, MSG_NOSIGNAL));
 	CALL(shutdown(fd, SHUT_WR));
 	trace_read_exactly(fd, 4);
+	POLL(fd, ALL_EVENTS, 0);
+	GETPEERNAME(fd);
+	release(hand);
 	CALL(read(fd, &(char){ 0 }, 1));
 	GETSOCKNAME(fd);
 }
 
 static void shutdown_write_events(void)
 {
-	int fd = connected("drain say:late sync");
+	int fd = connected("drain say:late");
 	CALL(shutdown(fd, SHUT_WR));
 	until_readable_bytes(fd, 4);
 	until(fd, POLLRDHUP);
