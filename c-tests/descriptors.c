@@ -4,6 +4,7 @@
  *   descriptors list                               names of the scenarios
  *   descriptors peer PORT [mptcp]                  the server they talk to (kernel sockets)
  *   descriptors SCENARIO PEER_ADDRESS PEER_PORT    plays one and prints each result
+ *   descriptors carrier PEER_ADDRESS PEER_PORT     connects and prints what kind of socket carries it
  */
 #define _GNU_SOURCE
 #include "host.h"
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SCENARIO_SECONDS_MAX 40
@@ -50,6 +52,34 @@ static int run(const char *name)
 	return 2;
 }
 
+/* Whether a table of /proc/net names this inode as a word of its own. */
+static bool table_has_inode(const char *path, unsigned long inode)
+{
+	char line[512], wanted[32];
+	bool found = false;
+	FILE *table = fopen(path, "r");
+	snprintf(wanted, sizeof wanted, "%lu", inode);
+	while (table && !found && fgets(line, sizeof line, table))
+		for (char *word = strtok(line, " \n"); word && !found; word = strtok(NULL, " \n"))
+			found = strcmp(word, wanted) == 0;
+	if (table)
+		fclose(table);
+	return found;
+}
+
+/* No scenario: here kernel and library must differ, or a comparison of them would compare nothing. */
+static int carrier(void)
+{
+	struct stat status;
+	int fd = connected("hold");
+	MUST(fstat(fd, &status));
+	if (table_has_inode("/proc/net/tcp", status.st_ino))
+		trace("kernel TCP");
+	else
+		trace("%s", table_has_inode("/proc/net/unix", status.st_ino) ? "local socket" : "unknown");
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "list") == 0) {
@@ -69,5 +99,5 @@ int main(int argc, char **argv)
 	trace_peer_port(peer_port_number);
 	if (argc == 5)
 		inherited = atoi(argv[4]);
-	return run(scenario_name);
+	return strcmp(scenario_name, "carrier") == 0 ? carrier() : run(scenario_name);
 }
