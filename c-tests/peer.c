@@ -27,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define IDLE_SECONDS_MAX 60
@@ -210,6 +211,7 @@ int run_peer(uint16_t port, bool mptcp)
 		if (fd == -1)
 			continue;
 		if (fork() == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			close(listener);
 			serve(fd, protocol);
 			_exit(0);

@@ -18,6 +18,7 @@ const PEER_ADDRESS: &str = "192.0.2.2";
 /// Scenarios end themselves after 40 s by alarm(2); one that blocks even that is killed after this.
 const SCENARIO_TIME_MAX: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+const ENDING_ROUNDS_MAX: usize = 50;
 
 /// What the peer's sockets speak.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -159,7 +160,10 @@ impl Namespace {
         let mut command = Command::new(program);
         // SAFETY: as above; `namespace` is open as long as `self`, which outlives every spawn of its commands.
         unsafe {
-            command.pre_exec(move || check(libc::setns(namespace, libc::CLONE_NEWNET)));
+            command.pre_exec(move || {
+                die_with_parent()?;
+                check(libc::setns(namespace, libc::CLONE_NEWNET))
+            });
         }
         command
     }
@@ -177,26 +181,33 @@ impl Namespace {
     fn end_processes(&mut self) {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
-        let Ok(own) = File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd())).and_then(|file| file.metadata())
-        else {
-            return;
-        };
-        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = process
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<libc::pid_t>().ok())
-            else {
-                continue;
-            };
-            let Ok(theirs) = std::fs::metadata(process.path().join("ns/net")) else {
-                continue;
-            };
-            if theirs.ino() == own.ino() && theirs.dev() == own.dev() {
+        // Again while there is something: one may have forked while the others were looked through.
+        for _ in 0..ENDING_ROUNDS_MAX {
+            let processes = self.processes();
+            if processes.is_empty() {
+                return;
+            }
+            for pid in processes {
                 // SAFETY: kill() takes numbers only. The process is in a namespace that only this test uses.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
             }
+            std::thread::sleep(POLL_INTERVAL);
         }
+    }
+
+    /// The processes that run in the namespace.
+    fn processes(&self) -> Vec<libc::pid_t> {
+        let Ok(own) = std::fs::metadata(format!("/proc/self/fd/{}", self.file.as_raw_fd())) else {
+            return Vec::new();
+        };
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let inside = entries.filter(|process| {
+            std::fs::metadata(process.path().join("ns/net"))
+                .is_ok_and(|theirs| theirs.ino() == own.ino() && theirs.dev() == own.dev())
+        });
+        inside
+            .filter_map(|process| process.file_name().to_str()?.parse().ok())
+            .collect()
     }
 }
 
