@@ -1,0 +1,191 @@
+//! Sends and receives one datagram with at most one descriptor, and makes a whole request for the side that asks.
+//!
+//! Only direct system calls (rustix), nothing allocated: the shim calls this inside a program's `connect`.
+
+use super::{trusted_uid, DecodeError, EngineId, Reply, Request, MESSAGE_MAX};
+use core::mem::MaybeUninit;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::{Errno, IoSlice, IoSliceMut};
+use rustix::net::{
+    connect, recvmsg, sendmsg, socket_with, sockopt, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage,
+    RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType,
+};
+
+/// How long the engine may take to answer, milliseconds: far above what it needs, far below a person's patience.
+pub const ANSWER_MS_MAX: i64 = 3000;
+
+/// Why a request got no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallError {
+    /// Nobody listens there: no engine runs.
+    NoEngine,
+    /// Somebody listens there whom this program must not believe.
+    Untrusted,
+    /// The engine closed the connection, or took too long.
+    NoAnswer,
+    /// The answer is not a message.
+    Garbage(DecodeError),
+    /// A system call failed here.
+    Os(Errno),
+}
+
+impl From<Errno> for CallError {
+    fn from(e: Errno) -> Self {
+        CallError::Os(e)
+    }
+}
+
+/// Connects to an engine, and refuses one that runs as somebody else.
+pub fn open(engine: EngineId) -> Result<OwnedFd, CallError> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let address = SocketAddrUnix::new_abstract_name(&engine.name())?;
+    match connect(&fd, &address) {
+        Ok(()) => {}
+        Err(Errno::CONNREFUSED) => return Err(CallError::NoEngine),
+        Err(e) => return Err(CallError::Os(e)),
+    }
+    let peer = sockopt::socket_peercred(&fd)?;
+    if !trusted_uid(peer.uid.as_raw(), rustix::process::geteuid().as_raw()) {
+        return Err(CallError::Untrusted);
+    }
+    Ok(fd)
+}
+
+/// One request and its reply, whose bytes stay in `buf`; the reply's descriptor, if any, comes with it.
+pub fn call<'b>(
+    engine: EngineId,
+    request: &Request<'_>,
+    fd: Option<BorrowedFd<'_>>,
+    buf: &'b mut [u8; MESSAGE_MAX],
+) -> Result<(Reply<'b>, Option<OwnedFd>), CallError> {
+    let channel = open(engine)?;
+    let len = request.encode(buf).map_err(|_| CallError::Os(Errno::MSGSIZE))?;
+    match send(&channel, &buf[..len], fd) {
+        Ok(()) => {}
+        Err(Errno::PIPE | Errno::CONNRESET) => return Err(CallError::NoAnswer),
+        Err(e) => return Err(CallError::Os(e)),
+    }
+    wait_readable(channel.as_fd())?;
+    let (len, received) = match recv(&channel, buf) {
+        Ok((0, _)) | Err(Errno::CONNRESET) => return Err(CallError::NoAnswer),
+        Ok(message) => message,
+        Err(e) => return Err(CallError::Os(e)),
+    };
+    Ok((Reply::decode(&buf[..len]).map_err(CallError::Garbage)?, received))
+}
+
+/// Waits for the answer. A signal shortens nothing: the handler has run, and the answer is a matter of microseconds.
+fn wait_readable(fd: BorrowedFd<'_>) -> Result<(), CallError> {
+    for _ in 0..64 {
+        let timeout = Timespec {
+            tv_sec: ANSWER_MS_MAX / 1000,
+            tv_nsec: (ANSWER_MS_MAX % 1000) * 1_000_000,
+        };
+        match rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return Err(CallError::NoAnswer),
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(CallError::Os(e)),
+        }
+    }
+    Err(CallError::NoAnswer)
+}
+
+/// Sends one datagram, with a descriptor if given. Never raises SIGPIPE.
+pub fn send(channel: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = fd.map(|fd| [fd]);
+    if let Some(fds) = &fds {
+        if !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(Errno::MSGSIZE);
+        }
+    }
+    loop {
+        match sendmsg(&channel, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+            Ok(n) if n == bytes.len() => return Ok(()),
+            Ok(_) => return Err(Errno::MSGSIZE),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Receives one datagram and at most one descriptor (further ones are closed). EMSGSIZE when it is longer than `buf`; length 0 is the end.
+/// EMFILE when it carried a descriptor for which this process has no number left.
+pub fn recv(channel: impl AsFd, buf: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = loop {
+        match recvmsg(
+            &channel,
+            &mut [IoSliceMut::new(buf)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
+            Err(Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    let mut first = None;
+    for part in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = part {
+            for fd in fds {
+                first.get_or_insert(fd);
+            }
+        }
+    }
+    if message.flags.contains(ReturnFlags::TRUNC) {
+        return Err(Errno::MSGSIZE);
+    }
+    if message.flags.contains(ReturnFlags::CTRUNC) && first.is_none() {
+        return Err(Errno::MFILE);
+    }
+    Ok((message.bytes, first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::socketpair;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a pair")
+    }
+
+    #[test]
+    fn a_descriptor_travels_with_its_datagram() {
+        let (a, b) = pair();
+        let (x, y) = pair();
+        send(&a, b"take this", Some(x.as_fd())).expect("room");
+        drop(x);
+        let mut buf = [0; 64];
+        let (n, fd) = recv(&b, &mut buf).expect("a datagram");
+        assert_eq!(&buf[..n], b"take this");
+        send(fd.expect("the descriptor"), b"through", None).expect("it works");
+        assert_eq!(recv(&y, &mut buf).expect("a datagram").0, 7);
+    }
+
+    #[test]
+    fn a_datagram_too_long_is_an_error_and_an_end_is_empty() {
+        let (a, b) = pair();
+        send(&a, &[1; 65], None).expect("room");
+        assert!(matches!(recv(&b, &mut [0; 64]), Err(Errno::MSGSIZE)));
+        drop(a);
+        assert!(matches!(recv(&b, &mut [0; 64]), Ok((0, None))));
+    }
+
+    #[test]
+    fn nobody_there_is_no_engine() {
+        let place = super::super::Cgroup {
+            user_namespace: 0,
+            cgroup: u64::from(std::process::id()),
+        };
+        let nobody = EngineId::new(u32::MAX, place);
+        let answer = call(nobody, &Request::Status, None, &mut [0; MESSAGE_MAX]).map(|_| ());
+        assert_eq!(answer, Err(CallError::NoEngine));
+    }
+}
