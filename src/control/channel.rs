@@ -4,7 +4,7 @@
 
 use super::{trusted_uid, DecodeError, EngineId, Reply, Request, MESSAGE_MAX};
 use core::mem::MaybeUninit;
-use rustix::event::{PollFd, PollFlags, Timespec};
+use core::time::Duration;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
@@ -13,8 +13,8 @@ use rustix::net::{
     SocketType,
 };
 
-/// How long the engine may take to answer, milliseconds: far above what it needs, far below a person's patience.
-pub const ANSWER_MS_MAX: i64 = 3000;
+/// How long the engine may take to answer: far above what it needs, far below a person's patience.
+pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Why a request got no answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,15 +37,21 @@ impl From<Errno> for CallError {
     }
 }
 
-/// Connects to an engine, and refuses one that runs as somebody else.
+/// Connects to an engine, and refuses one that runs as somebody else. Each later call on the channel fails with EAGAIN after [`ANSWER_TIME_MAX`].
 pub fn open(engine: EngineId) -> Result<OwnedFd, CallError> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fd = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let fd = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    // A full backlog is waited for, as long as an answer.
+    sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(ANSWER_TIME_MAX))?;
+    sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(ANSWER_TIME_MAX))?;
     let address = SocketAddrUnix::new_abstract_name(&engine.name())?;
-    match connect(&fd, &address) {
-        Ok(()) => {}
-        Err(Errno::CONNREFUSED) => return Err(CallError::NoEngine),
-        Err(e) => return Err(CallError::Os(e)),
+    loop {
+        match connect(&fd, &address) {
+            Ok(()) => break,
+            Err(Errno::INTR) => {}
+            Err(Errno::CONNREFUSED) => return Err(CallError::NoEngine),
+            Err(Errno::AGAIN) => return Err(CallError::NoAnswer),
+            Err(e) => return Err(CallError::Os(e)),
+        }
     }
     let peer = sockopt::socket_peercred(&fd)?;
     if !trusted_uid(peer.uid.as_raw(), rustix::process::geteuid().as_raw()) {
@@ -54,44 +60,40 @@ pub fn open(engine: EngineId) -> Result<OwnedFd, CallError> {
     Ok(fd)
 }
 
-/// One request and its reply, whose bytes stay in `buf`; the reply's descriptor, if any, comes with it.
-pub fn call<'b>(
-    engine: EngineId,
-    request: &Request<'_>,
-    fd: Option<BorrowedFd<'_>>,
+/// Sends one request, with a descriptor if given; the channel is for [`answer`].
+pub fn submit(engine: EngineId, request: &Request<'_>, fd: Option<BorrowedFd<'_>>) -> Result<OwnedFd, CallError> {
+    let channel = open(engine)?;
+    let mut buf = [0; MESSAGE_MAX];
+    let len = request.encode(&mut buf).map_err(|_| CallError::Os(Errno::MSGSIZE))?;
+    match send(&channel, &buf[..len], fd) {
+        Ok(()) => Ok(channel),
+        Err(Errno::PIPE | Errno::CONNRESET | Errno::AGAIN) => Err(CallError::NoAnswer),
+        Err(e) => Err(CallError::Os(e)),
+    }
+}
+
+/// Receives the reply, whose bytes stay in `buf`; its descriptor, if any, comes with it.
+pub fn answer<'b>(
+    channel: impl AsFd,
     buf: &'b mut [u8; MESSAGE_MAX],
 ) -> Result<(Reply<'b>, Option<OwnedFd>), CallError> {
-    let channel = open(engine)?;
-    let len = request.encode(buf).map_err(|_| CallError::Os(Errno::MSGSIZE))?;
-    match send(&channel, &buf[..len], fd) {
-        Ok(()) => {}
-        Err(Errno::PIPE | Errno::CONNRESET) => return Err(CallError::NoAnswer),
-        Err(e) => return Err(CallError::Os(e)),
-    }
-    wait_readable(channel.as_fd())?;
-    let (len, received) = match recv(&channel, buf) {
-        Ok((0, _)) | Err(Errno::CONNRESET) => return Err(CallError::NoAnswer),
+    let (len, received) = match recv(channel, buf) {
+        Ok((0, _)) | Err(Errno::CONNRESET | Errno::AGAIN) => return Err(CallError::NoAnswer),
         Ok(message) => message,
         Err(e) => return Err(CallError::Os(e)),
     };
     Ok((Reply::decode(&buf[..len]).map_err(CallError::Garbage)?, received))
 }
 
-/// Waits for the answer. A signal shortens nothing: the handler has run, and the answer is a matter of microseconds.
-fn wait_readable(fd: BorrowedFd<'_>) -> Result<(), CallError> {
-    for _ in 0..64 {
-        let timeout = Timespec {
-            tv_sec: ANSWER_MS_MAX / 1000,
-            tv_nsec: (ANSWER_MS_MAX % 1000) * 1_000_000,
-        };
-        match rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) => return Err(CallError::NoAnswer),
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(e) => return Err(CallError::Os(e)),
-        }
-    }
-    Err(CallError::NoAnswer)
+/// One request and its reply.
+pub fn call<'b>(
+    engine: EngineId,
+    request: &Request<'_>,
+    fd: Option<BorrowedFd<'_>>,
+    buf: &'b mut [u8; MESSAGE_MAX],
+) -> Result<(Reply<'b>, Option<OwnedFd>), CallError> {
+    let channel = submit(engine, request, fd)?;
+    answer(&channel, buf)
 }
 
 /// Sends one datagram, with a descriptor if given. Never raises SIGPIPE.

@@ -14,6 +14,7 @@ const SET_OPTION: u16 = 4;
 const QUEUE_SIZES: u16 = 5;
 const ABORT: u16 = 6;
 const STATUS: u16 = 7;
+const WAIT: u16 = 8;
 const SHADOW: u16 = 129;
 const BYPASS: u16 = 130;
 const ERROR: u16 = 131;
@@ -67,10 +68,13 @@ pub enum Request<'a> {
         name: i32,
         value: &'a [u8],
     },
-    /// SIOCOUTQ, SIOCOUTQNSD and what the engine holds for the reader.
+    /// SIOCOUTQ and SIOCOUTQNSD.
     QueueSizes { cookie: u64 },
-    /// Disconnect at once (connect to AF_UNSPEC): RST or MP_FASTCLOSE.
+    /// Disconnect at once (connect to AF_UNSPEC; connect after a failed one): RST or MP_FASTCLOSE when there is something to abort, and give
+    /// back an unconnected kernel socket like the one that Connect brought.
     Abort { cookie: u64 },
+    /// Query, answered once the phase is not Connecting.
+    Wait { cookie: u64 },
     /// A picture of everything, as JSON.
     Status,
 }
@@ -102,15 +106,13 @@ pub struct PhaseReport {
     pub remote: Option<SocketAddr>,
 }
 
-/// Answer to QueueSizes, bytes; what lies in the shadow's two buffers is not in it.
+/// Answer to QueueSizes, bytes, with what still lies unread (SIOCINQ less the retained byte) in the engine's end of the shadow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Queues {
     /// Written by the program and not yet acknowledged by the peer (SIOCOUTQ counts these).
     pub unacked: u32,
     /// Of these, not yet sent (SIOCOUTQNSD).
     pub unsent: u32,
-    /// Received and not yet in the shadow.
-    pub unread: u32,
 }
 
 /// The engine's answer.
@@ -129,7 +131,7 @@ pub enum Reply<'a> {
     Phase(PhaseReport),
     /// To GetOption.
     Value(&'a [u8]),
-    /// To SetOption and Abort.
+    /// To SetOption, and to Abort with the kernel socket as a descriptor.
     Done,
     /// To QueueSizes.
     Queues(Queues),
@@ -200,6 +202,10 @@ impl<'a> Request<'a> {
                 header(&mut w, ABORT)?;
                 w.u64(cookie)?;
             }
+            Request::Wait { cookie } => {
+                header(&mut w, WAIT)?;
+                w.u64(cookie)?;
+            }
             Request::Status => header(&mut w, STATUS)?,
         }
         Ok(w.len())
@@ -225,6 +231,7 @@ impl<'a> Request<'a> {
             },
             QUEUE_SIZES => Request::QueueSizes { cookie: r.u64()? },
             ABORT => Request::Abort { cookie: r.u64()? },
+            WAIT => Request::Wait { cookie: r.u64()? },
             STATUS => Request::Status,
             other => return Err(DecodeError::Kind(other)),
         };
@@ -278,7 +285,6 @@ impl<'a> Reply<'a> {
                 header(&mut w, QUEUES)?;
                 w.u32(q.unacked)?;
                 w.u32(q.unsent)?;
-                w.u32(q.unread)?;
             }
         }
         Ok(w.len())
@@ -297,7 +303,6 @@ impl<'a> Reply<'a> {
             QUEUES => Reply::Queues(Queues {
                 unacked: r.u32()?,
                 unsent: r.u32()?,
-                unread: r.u32()?,
             }),
             other => return Err(DecodeError::Kind(other)),
         };

@@ -23,8 +23,9 @@
 //! | 3 | GetOption | cookie u64, level i32, name i32, room u32 | – | Value, Error |
 //! | 4 | SetOption | cookie u64, level i32, name i32, value bytes (≤ 256) | – | Done, Error |
 //! | 5 | QueueSizes | cookie u64 | – | Queues, Error |
-//! | 6 | Abort | cookie u64 | – | Done, Error |
+//! | 6 | Abort | cookie u64 | – | Done (with a descriptor), Error |
 //! | 7 | Status | – | – | a sequence of raw datagrams (no header) of JSON, ended by an empty one |
+//! | 8 | Wait | cookie u64 | – | Phase, once it is not Connecting; Error |
 //!
 //! | kind | reply | body | descriptor |
 //! |---|---|---|---|
@@ -33,12 +34,15 @@
 //! | 131 | Error | errno i32 | – |
 //! | 132 | Phase | phase u8 (0 connecting, 1 established, 2 failed, 3 gone), 3 zero bytes, errno i32, local address, remote address | – |
 //! | 133 | Value | value bytes (≤ 256) | – |
-//! | 134 | Done | – | – |
-//! | 135 | Queues | unacknowledged u32, unsent u32, unread u32 | – |
+//! | 134 | Done | – | to Abort: an unconnected kernel TCP socket with the options and the bound address that the program's has (the passed one, or a new one) |
+//! | 135 | Queues | unacknowledged u32, unsent u32 | – |
 //!
 //! A cookie is SO_COOKIE of the program's end of the shadow pair: the same in every process that holds it. Trailing bytes, lengths above
 //! the bounds, unknown kinds and other versions are errors ([`DecodeError`]), never a panic. Nothing here allocates: the shim uses it in
 //! somebody else's process.
+//!
+//! Each connection of a channel carries one request; who waits (Wait) may be gone when its answer is due. A program that connects and blocks sends
+//! Wait on a second channel and blocks in receiving: a system call that signals interrupt and restart by the rules that connect has.
 //!
 //! The engine is started as `libmptcp.so --engine ID`, ID being [`EngineId`] in its text form: shim and engine then cannot disagree on the
 //! name, even when the program changed its cgroup meanwhile.

@@ -41,6 +41,7 @@ fn requests() -> Vec<Request<'static>> {
         },
         Request::QueueSizes { cookie: 3 },
         Request::Abort { cookie: 4 },
+        Request::Wait { cookie: 5 },
         Request::Status,
     ]
 }
@@ -65,11 +66,7 @@ fn replies() -> Vec<Reply<'static>> {
         report(Phase::Gone),
         Reply::Value(&[7; VALUE_MAX]),
         Reply::Done,
-        Reply::Queues(Queues {
-            unacked: 1,
-            unsent: 2,
-            unread: 3,
-        }),
+        Reply::Queues(Queues { unacked: 1, unsent: 2 }),
     ]
 }
 
