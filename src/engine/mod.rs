@@ -1,9 +1,22 @@
 //! The engine process: loop, clients, relay, timers. The only reader of the clock.
 
 pub mod clock;
+mod connect;
+mod connection;
+mod control;
 #[cfg(feature = "preload")]
 pub mod entry;
-pub mod event_loop;
+mod event_loop;
+mod kernel_stream;
+mod plain_peers;
+mod process;
 pub mod program;
-pub mod shadow;
-pub mod slots;
+mod recent;
+mod relay;
+mod requests;
+mod server;
+mod shadow;
+mod slots;
+mod socket_options;
+pub mod status;
+mod stream;

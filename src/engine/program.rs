@@ -9,8 +9,8 @@ Multipath TCP (RFC 8684) for unmodified programs.
     LD_PRELOAD=/path/to/libmptcp.so PROGRAM [ARGUMENT...]
 
 Options:
-    --version   print the version
-    --engine    run the engine (programs start it on first need)
+    --version      print the version
+    --engine [ID]  run the engine (programs start it on first need)
 
 `mptcp check` says whether it can work here, `mptcp status` what it does.
 ";
@@ -18,10 +18,7 @@ Options:
 /// Runs with the arguments behind the program's name; the exit code.
 pub fn run(arguments: Vec<OsString>) -> i32 {
     match arguments.first().map(|argument| argument.to_string_lossy()).as_deref() {
-        Some("--engine") => {
-            println!("engine");
-            0
-        }
+        Some("--engine") => super::process::run(arguments.get(1).map(|id| id.as_os_str())),
         Some("--version") => print(&format!("libmptcp.so {}\n", env!("CARGO_PKG_VERSION"))),
         None | Some("--help") => print(&format!("libmptcp.so {}\n{USAGE}", env!("CARGO_PKG_VERSION"))),
         Some(other) => {

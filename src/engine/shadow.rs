@@ -25,6 +25,8 @@
 //!
 //! Not here: where the bytes go, and what a reset or a close means to the network (`relay`).
 
+use crate::control::shadow::{PADDING_BYTE, PADDING_CHUNK, SNDBUF_MIN};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{
     bind, recv, send, sendmsg, shutdown, socketpair, sockopt, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags,
@@ -38,13 +40,8 @@ use super::event_loop::Readiness;
 #[cfg(test)]
 mod tests;
 
-/// Send buffer below which poll would never call the program's end writable while we hold a byte of a full-sized
-/// buffer: the kernel demands that no more than a quarter is in use, and the largest buffer it makes has 53,248 bytes.
-const SEND_BUFFER_MIN: usize = 212_992;
-
-/// Size of one padding write, and what the kernel may account for it.
-const PADDING: usize = 16 * 1024;
-const PADDING_COST_MAX: usize = 24 * 1024;
+/// What the kernel may account at most for one padding write.
+const PADDING_COST_MAX: usize = PADDING_CHUNK + 8192;
 
 /// Our end of the pair.
 pub struct Shadow {
@@ -88,15 +85,14 @@ pub enum Write {
 }
 
 impl Shadow {
-    /// A new pair: our end, bound to the abstract name `name` (without the leading zero byte), and the program's end,
-    /// full of padding. Both are close-on-exec; blocking mode is the receiver's choice (we never rely on it).
+    /// A new pair: our end, and the program's end, full of padding. Both are close-on-exec; blocking mode is the
+    /// receiver's choice (we never rely on it).
     ///
     /// # Errors
-    /// EADDRINUSE when the name is taken; EMFILE, ENFILE, ENOMEM.
-    pub fn pair(name: &[u8]) -> io::Result<(Shadow, OwnedFd)> {
+    /// EMFILE, ENFILE, ENOMEM; another one when the machine's limits make the send buffer too small.
+    pub fn pair() -> io::Result<(Shadow, OwnedFd)> {
         let (end, program) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        bind(&end, &SocketAddrUnix::new_abstract_name(name)?)?;
-        if sockopt::socket_send_buffer_size(&program)? < SEND_BUFFER_MIN {
+        if sockopt::socket_send_buffer_size(&program)? < SNDBUF_MIN {
             raise_send_buffer(program.as_fd())?;
         }
         let padding = fill(program.as_fd())?;
@@ -108,6 +104,14 @@ impl Shadow {
             reset: false,
         };
         Ok((shadow, program))
+    }
+
+    /// Gives our end its abstract name (without the leading zero byte), which is what the program's end has as its peer.
+    ///
+    /// # Errors
+    /// EADDRINUSE when the name is taken.
+    pub fn bind(&self, name: &[u8]) -> Result<(), Errno> {
+        bind(&self.end, &SocketAddrUnix::new_abstract_name(name)?)
     }
 
     /// Our end, to be watched for input, output and hang-up, edge-triggered.
@@ -126,7 +130,7 @@ impl Shadow {
 
     /// The connection is established: drains the padding but for one byte, so that the program's end becomes writable.
     pub fn open(&mut self) {
-        let mut scratch = [0; PADDING];
+        let mut scratch = [0; PADDING_CHUNK];
         while self.padding > 1 {
             let n = scratch.len().min(self.padding - 1);
             match recv(&self.end, &mut scratch[..n], RecvFlags::DONTWAIT) {
@@ -183,10 +187,27 @@ impl Shadow {
                 (self.hung_up, self.write_shut, self.reset) = (true, true, true);
                 Ok(Write::Gone)
             }
-            Err(Errno::PIPE) if self.hung_up => Ok(Write::Gone),
-            Err(Errno::PIPE) => Ok(Write::Deaf),
+            Err(Errno::PIPE) => {
+                // The event that would tell a shutdown from a close may still be in the queue.
+                self.look()?;
+                Ok(if self.hung_up { Write::Gone } else { Write::Deaf })
+            }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Asks for the readiness that the event loop will also report.
+    fn look(&mut self) -> io::Result<()> {
+        let mut fds = [PollFd::new(&self.end, PollFlags::RDHUP)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        let seen = fds[0].revents();
+        self.on_ready(Readiness {
+            read_closed: seen.contains(PollFlags::RDHUP),
+            hung_up: seen.contains(PollFlags::HUP),
+            error: seen.contains(PollFlags::ERR),
+            ..Readiness::default()
+        });
+        Ok(())
     }
 
     /// The peer's end of stream: the program reads end of file after what it was given.
@@ -197,7 +218,7 @@ impl Shadow {
 
     /// An orderly end: consumes the held byte, so that the program sees end of file and no error.
     pub fn finish(self) {
-        let mut scratch = [0; PADDING];
+        let mut scratch = [0; PADDING_CHUNK];
         while matches!(
             recv(&self.end, &mut scratch, RecvFlags::DONTWAIT),
             Ok((1.., _)) | Err(Errno::INTR)
@@ -213,11 +234,11 @@ impl Shadow {
 /// Raises a send buffer that the machine's default leaves too small.
 fn raise_send_buffer(program: BorrowedFd<'_>) -> io::Result<()> {
     // The kernel doubles what it is told.
-    let half = SEND_BUFFER_MIN / 2;
+    let half = SNDBUF_MIN / 2;
     if sockopt::set_socket_send_buffer_size_force(program, half).is_err() {
         sockopt::set_socket_send_buffer_size(program, half)?;
     }
-    if sockopt::socket_send_buffer_size(program)? < SEND_BUFFER_MIN {
+    if sockopt::socket_send_buffer_size(program)? < SNDBUF_MIN {
         return Err(io::Error::other("net.core.wmem_max is below 106496 bytes"));
     }
     Ok(())
@@ -228,15 +249,15 @@ fn raise_send_buffer(program: BorrowedFd<'_>) -> io::Result<()> {
 fn fill(program: BorrowedFd<'_>) -> io::Result<usize> {
     let limit = sockopt::socket_send_buffer_size(program)?;
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let zeros = [0; PADDING];
+    let padding = [PADDING_BYTE; PADDING_CHUNK];
     let mut total = 0;
     loop {
         let size = if out_queue(program)? + PADDING_COST_MAX < limit {
-            PADDING
+            PADDING_CHUNK
         } else {
             1
         };
-        match send(program, &zeros[..size], flags) {
+        match send(program, &padding[..size], flags) {
             Ok(n) => total += n,
             Err(Errno::AGAIN) if total > 0 => return Ok(total),
             Err(Errno::INTR) => {}

@@ -3,10 +3,25 @@
 //! The boundary is sans-IO. Input: `handle_*` and the application's calls. Output: `poll_transmit`, `poll_event`, `poll_timeout`.
 //! After any input, drain `poll_transmit` and `poll_event` until None, then sleep until `poll_timeout`.
 
+use super::connection::{Connection, Ctx, Proto, Released, Role, TimeWait};
+use super::crypto;
+use super::input::capable_ok;
+use super::subflow::{Join, State, Subflow};
 use crate::link::{IcmpKind, Outgoing};
 use crate::time::{Duration, Instant};
-use crate::wire::{Segment, SeqNum};
+use crate::wire::mptcp_option::MpCapableBody;
+use crate::wire::{Flags, Header, MpJoin, Segment, SeqNum, TcpOptions, TcpRst, Timestamps};
+use core::hash::Hasher;
 use core::net::{IpAddr, SocketAddr};
+use siphasher::sip::SipHasher13;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+/// RFC 9293 section 3.4.2: 2 MSL. Linux: 60 s.
+const TIME_WAIT: Duration = Duration::from_secs(60);
+/// Half-open connections that a listener holds at the most.
+const MAX_HALF_OPEN: usize = 1024;
+/// Half-open joins of one connection.
+const MAX_HALF_OPEN_JOINS: usize = 4;
 
 /// Names one connection of an endpoint; never reused while the endpoint lives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -259,14 +274,124 @@ pub enum CallError {
 
 /// All connections of one host.
 pub struct Endpoint {
-    _todo: (),
+    entropy: Box<dyn Entropy>,
+    isn_key: (u64, u64),
+    connections: HashMap<ConnId, Connection>,
+    next_id: u64,
+    tuples: HashMap<FourTuple, (ConnId, SubflowId)>,
+    tokens: HashMap<u32, ConnId>,
+    listeners: HashMap<SocketAddr, ConnOptions>,
+    half_open: usize,
+    time_wait: HashMap<FourTuple, (TimeWait, Instant)>,
+    time_wait_queue: VecDeque<(Instant, Released)>,
+    timers: BTreeSet<(Instant, ConnId)>,
+    armed: HashMap<ConnId, Instant>,
+    /// Connections that may have something to send.
+    ready: VecDeque<ConnId>,
+    /// Segments that belong to no connection: resets and TIME_WAIT acknowledgments.
+    stray: VecDeque<Stray>,
+    events: VecDeque<Event>,
+    released: Vec<Released>,
 }
 
-#[allow(unused_variables)]
+/// A segment without payload that no connection sends.
+struct Stray {
+    tuple: FourTuple,
+    iface: u32,
+    header: Header,
+    options: TcpOptions,
+}
+
+/// Strays wait in a bounded queue: under a flood they are dropped.
+const MAX_STRAYS: usize = 256;
+
 impl Endpoint {
     /// An endpoint without connections.
-    pub fn new(entropy: Box<dyn Entropy>) -> Self {
-        unimplemented!()
+    pub fn new(mut entropy: Box<dyn Entropy>) -> Self {
+        let isn_key = (entropy.next_u64(), entropy.next_u64());
+        Endpoint {
+            entropy,
+            isn_key,
+            connections: HashMap::new(),
+            next_id: 1,
+            tuples: HashMap::new(),
+            tokens: HashMap::new(),
+            listeners: HashMap::new(),
+            half_open: 0,
+            time_wait: HashMap::new(),
+            time_wait_queue: VecDeque::new(),
+            timers: BTreeSet::new(),
+            armed: HashMap::new(),
+            ready: VecDeque::new(),
+            stray: VecDeque::new(),
+            events: VecDeque::new(),
+            released: Vec::new(),
+        }
+    }
+
+    /// Runs `f` on a connection with its surroundings, then brings tables and timers up to date.
+    fn with<R>(&mut self, now: Instant, id: ConnId, f: impl FnOnce(&mut Connection, &mut Ctx<'_>) -> R) -> Option<R> {
+        let conn = self.connections.get_mut(&id)?;
+        let mut ctx = Ctx {
+            now,
+            entropy: &mut *self.entropy,
+            events: &mut self.events,
+            released: &mut self.released,
+        };
+        let result = f(conn, &mut ctx);
+        conn.arm_timers(now);
+        self.ready.push_back(id);
+        self.settle(now, id);
+        Some(result)
+    }
+
+    /// After a connection changed: its tuples, token, timer and end.
+    fn settle(&mut self, now: Instant, id: ConnId) {
+        while let Some(r) = self.released.pop() {
+            self.tuples.remove(&r.tuple);
+            match r.time_wait {
+                Some(tw) => {
+                    self.time_wait.insert(r.tuple, (tw, now + TIME_WAIT));
+                    self.stray_ack(now, &r, tw);
+                    self.time_wait_queue.push_back((now + TIME_WAIT, r));
+                }
+                None => self.events.push_back(Event::SubflowGone {
+                    conn: r.conn,
+                    subflow: r.subflow,
+                    tuple: r.tuple,
+                }),
+            }
+        }
+        let Some(conn) = self.connections.get(&id) else { return };
+        if conn.is_over() {
+            if conn.role == Role::Server && !conn.established {
+                self.half_open = self.half_open.saturating_sub(1);
+            }
+            self.tokens.remove(&conn.local_token);
+            self.connections.remove(&id);
+            self.disarm(id);
+            self.events.push_back(Event::Closed(id));
+            return;
+        }
+        let at = conn.timeout();
+        self.rearm(id, at);
+    }
+
+    fn rearm(&mut self, id: ConnId, at: Option<Instant>) {
+        if self.armed.get(&id).copied() == at {
+            return;
+        }
+        self.disarm(id);
+        if let Some(at) = at {
+            self.timers.insert((at, id));
+            self.armed.insert(id, at);
+        }
+    }
+
+    fn disarm(&mut self, id: ConnId) {
+        if let Some(at) = self.armed.remove(&id) {
+            self.timers.remove(&(at, id));
+        }
     }
 
     // ---- input from the network -------------------------------------------------------------------------------
@@ -280,7 +405,262 @@ impl Endpoint {
         iface: u32,
         segment: &Segment<'_>,
     ) -> bool {
-        unimplemented!()
+        let tuple = FourTuple {
+            local: SocketAddr::new(dst, segment.header.dst_port),
+            remote: SocketAddr::new(src, segment.header.src_port),
+        };
+        if let Some(&(id, subflow)) = self.tuples.get(&tuple) {
+            self.with(now, id, |conn, ctx| {
+                if let Some(index) = conn.subflow_index(subflow) {
+                    conn.handle_segment(ctx, index, segment);
+                }
+            });
+            return true;
+        }
+        if self.time_wait.contains_key(&tuple) && self.on_time_wait(now, tuple, segment) {
+            return true;
+        }
+        let h = &segment.header;
+        if !h.flags.has(Flags::SYN) || h.flags.has(Flags::ACK) || h.flags.has(Flags::RST) || h.flags.has(Flags::FIN) {
+            return false;
+        }
+        // RFC 8684 section 3.2: a join is matched by its token, whatever port it is sent to.
+        if let Some(MpJoin::Syn { .. }) = segment.options.mptcp.join {
+            return self.on_join_syn(now, tuple, iface, segment);
+        }
+        self.on_syn(now, tuple, iface, segment)
+    }
+
+    /// RFC 9293 section 3.10.7.4, TIME-WAIT. False when a new connection may take the tuple.
+    fn on_time_wait(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) -> bool {
+        let Some(&(tw, _)) = self.time_wait.get(&tuple) else {
+            return false;
+        };
+        let h = &segment.header;
+        if h.flags.has(Flags::RST) {
+            return true;
+        }
+        if h.flags.has(Flags::SYN) && !h.flags.has(Flags::ACK) && h.seq.gt(tw.rcv_nxt) {
+            // RFC 6191: a newer SYN opens a new connection; the old one's end is reported first.
+            self.time_wait.remove(&tuple);
+            if let Some(at) = self.time_wait_queue.iter().position(|(_, r)| r.tuple == tuple) {
+                if let Some((_, r)) = self.time_wait_queue.remove(at) {
+                    self.events.push_back(Event::SubflowGone {
+                        conn: r.conn,
+                        subflow: r.subflow,
+                        tuple,
+                    });
+                }
+            }
+            return false;
+        }
+        let wants_answer = h.flags.has(Flags::FIN) || !segment.payload.is_empty() || h.seq.lt(tw.rcv_nxt);
+        if wants_answer {
+            let r = Released {
+                conn: ConnId(0),
+                subflow: SubflowId(0),
+                tuple,
+                iface: 0,
+                time_wait: None,
+            };
+            self.stray_ack(now, &r, tw);
+        }
+        true
+    }
+
+    /// An acknowledgment from TIME_WAIT: no MPTCP option (vectors A).
+    fn stray_ack(&mut self, now: Instant, r: &Released, tw: TimeWait) {
+        let options = TcpOptions {
+            timestamps: tw.timestamps.map(|(offset, ecr)| Timestamps {
+                val: (now.as_millis() as u32).wrapping_add(offset),
+                ecr,
+            }),
+            ..TcpOptions::default()
+        };
+        let header = Header {
+            src_port: r.tuple.local.port(),
+            dst_port: r.tuple.remote.port(),
+            seq: tw.snd_nxt,
+            ack: tw.rcv_nxt,
+            flags: Flags::ACK,
+            window: 65_535,
+        };
+        self.push_stray(Stray {
+            tuple: r.tuple,
+            iface: r.iface,
+            header,
+            options,
+        });
+    }
+
+    fn push_stray(&mut self, stray: Stray) {
+        if self.stray.len() < MAX_STRAYS {
+            self.stray.push_back(stray);
+        }
+    }
+
+    /// RFC 9293 section 3.10.7.1: a reset for a segment that has no connection; `reason` goes into MP_TCPRST.
+    fn stray_reset(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>, reason: u8) {
+        let h = &segment.header;
+        let len =
+            segment.payload.len() as u32 + u32::from(h.flags.has(Flags::SYN)) + u32::from(h.flags.has(Flags::FIN));
+        let mut options = TcpOptions::default();
+        options.mptcp.tcprst = Some(TcpRst {
+            transient: false,
+            reason,
+        });
+        let header = Header {
+            src_port: tuple.local.port(),
+            dst_port: tuple.remote.port(),
+            seq: if h.flags.has(Flags::ACK) { h.ack } else { SeqNum(0) },
+            ack: h.seq + len,
+            flags: Flags::RST.with(Flags::ACK),
+            window: 0,
+        };
+        self.push_stray(Stray {
+            tuple,
+            iface,
+            header,
+            options,
+        });
+    }
+
+    /// A SYN for a listener (RFC 9293 section 3.10.7.2).
+    fn on_syn(&mut self, now: Instant, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
+        let wildcard = match tuple.local.ip() {
+            IpAddr::V4(_) => IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(core::net::Ipv6Addr::UNSPECIFIED),
+        };
+        let any = SocketAddr::new(wildcard, tuple.local.port());
+        let Some(options) = self
+            .listeners
+            .get(&tuple.local)
+            .or_else(|| self.listeners.get(&any))
+            .cloned()
+        else {
+            return false;
+        };
+        if self.half_open >= MAX_HALF_OPEN {
+            return true;
+        }
+        self.half_open += 1;
+        let key = self.fresh_key();
+        let id = self.fresh_id();
+        let path = LocalPath {
+            addr: tuple.local.ip(),
+            iface,
+            mtu: 1500,
+            backup: false,
+        };
+        let mut conn = Connection::new(now, id, Role::Server, tuple, path, options, key);
+        if conn.proto == Proto::Negotiating {
+            match segment.options.mptcp.capable {
+                Some(c) if c.body == MpCapableBody::Syn && (capable_ok(&c) || c.version > 1) => {
+                    conn.checksum |= c.flags & super::input::FLAG_CHECKSUM != 0;
+                }
+                Some(_) => conn.proto = Proto::Plain(Fallback::Version),
+                None => conn.proto = Proto::Plain(Fallback::PeerNotCapable),
+            }
+        }
+        let iss = self.isn(now, tuple);
+        let mut sf = Subflow::new(now, SubflowId(0), tuple, iface, path.mtu, iss, State::SynReceived);
+        sf.learn_syn(now, segment, conn.options.mss_limit);
+        sf.ts_offset = self.entropy.next_u64() as u32;
+        conn.next_subflow = 1;
+        conn.out.edge = conn.out.una + u64::from(segment.header.window);
+        conn.subflows.push(sf);
+        self.insert(now, conn, tuple);
+        true
+    }
+
+    /// MP_JOIN (RFC 8684 section 3.2): an unknown token is answered with RST (PROTOCOL J6).
+    fn on_join_syn(&mut self, now: Instant, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
+        let Some(MpJoin::Syn {
+            backup,
+            address_id,
+            token,
+            nonce,
+        }) = segment.options.mptcp.join
+        else {
+            return false;
+        };
+        let Some(&id) = self.tokens.get(&token) else {
+            self.stray_reset(tuple, iface, segment, super::input::RST_MPTCP);
+            return true;
+        };
+        let Some(conn) = self.connections.get(&id) else {
+            return true;
+        };
+        let half_open = conn.subflows.iter().filter(|s| s.state == State::SynReceived).count();
+        // J7: only when established, and neither after fallback nor after the end.
+        let allowed = conn.multipath() && conn.established && conn.error.is_none() && conn.inc.fin.is_none();
+        if !allowed || conn.subflows.len() >= 8 || half_open >= MAX_HALF_OPEN_JOINS {
+            self.stray_reset(tuple, iface, segment, super::input::RST_PROHIBITED);
+            return true;
+        }
+        let iss = self.isn(now, tuple);
+        let local_nonce = self.entropy.next_u64() as u32;
+        let ts_offset = self.entropy.next_u64() as u32;
+        let subflow = self.with(now, id, |conn, _| {
+            let subflow = SubflowId(conn.next_subflow);
+            conn.next_subflow += 1;
+            let mut sf = Subflow::new(now, subflow, tuple, iface, 1500, iss, State::SynReceived);
+            sf.learn_syn(now, segment, conn.options.mss_limit);
+            sf.ts_offset = ts_offset;
+            sf.join = Some(Join {
+                local_nonce,
+                remote_nonce: nonce,
+                initiator: false,
+                want: 0,
+            });
+            sf.remote_id = address_id;
+            sf.remote_backup = backup;
+            conn.subflows.push(sf);
+            subflow
+        });
+        if let Some(subflow) = subflow {
+            self.tuples.insert(tuple, (id, subflow));
+        }
+        true
+    }
+
+    fn insert(&mut self, now: Instant, conn: Connection, tuple: FourTuple) {
+        let id = conn.id;
+        self.tuples.insert(tuple, (id, SubflowId(0)));
+        self.tokens.insert(conn.local_token, id);
+        self.connections.insert(id, conn);
+        self.ready.push_back(id);
+        self.settle(now, id);
+    }
+
+    fn fresh_id(&mut self) -> ConnId {
+        let id = ConnId(self.next_id);
+        self.next_id += 1;
+        id
+    }
+
+    /// A key whose token no other connection has (RFC 8684 section 3.1; 0 is not a token, so that "none" can be told).
+    fn fresh_key(&mut self) -> u64 {
+        loop {
+            let key = self.entropy.next_u64();
+            let token = crypto::token(key);
+            if token != 0 && !self.tokens.contains_key(&token) {
+                return key;
+            }
+        }
+    }
+
+    /// RFC 6528: a clock of 4 microseconds plus a keyed hash of the tuple.
+    fn isn(&self, now: Instant, tuple: FourTuple) -> SeqNum {
+        let mut h = SipHasher13::new_with_keys(self.isn_key.0, self.isn_key.1);
+        for a in [tuple.local, tuple.remote] {
+            match a.ip() {
+                IpAddr::V4(v4) => h.write(&v4.octets()),
+                IpAddr::V6(v6) => h.write(&v6.octets()),
+            }
+            h.write_u16(a.port());
+        }
+        SeqNum((h.finish() as u32).wrapping_add((now.as_micros() / 4) as u32))
     }
 
     /// An ICMP error about one of our segments arrived.
@@ -292,29 +672,109 @@ impl Endpoint {
         seq: Option<SeqNum>,
         kind: IcmpKind,
     ) {
-        unimplemented!()
+        if let Some(&(id, subflow)) = self.tuples.get(&FourTuple { local, remote }) {
+            self.with(now, id, |conn, ctx| {
+                if let Some(index) = conn.subflow_index(subflow) {
+                    conn.handle_icmp(ctx, index, seq, kind);
+                }
+            });
+        }
     }
 
     /// Time has come to `poll_timeout()` or later.
     pub fn handle_timeout(&mut self, now: Instant) {
-        unimplemented!()
+        while self.time_wait_queue.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, r)) = self.time_wait_queue.pop_front() else {
+                break;
+            };
+            self.time_wait.remove(&r.tuple);
+            self.events.push_back(Event::SubflowGone {
+                conn: r.conn,
+                subflow: r.subflow,
+                tuple: r.tuple,
+            });
+        }
+        while let Some(&(at, id)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.disarm(id);
+            self.with(now, id, |conn, ctx| {
+                conn.handle_timeout(ctx);
+                conn.after_input(ctx);
+            });
+            // A timer that stays due would spin: whatever it is, a millisecond later is soon enough.
+            if let Some(again) = self.armed.get(&id).copied().filter(|t| *t <= now) {
+                let later = again.max(now) + Duration::from_millis(1);
+                self.rearm(id, Some(later));
+            }
+        }
     }
 
     // ---- output -----------------------------------------------------------------------------------------------
 
     /// The next segment to send, None when there is none now.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Outgoing<'_>> {
-        unimplemented!()
+        if let Some(s) = self.stray.pop_front() {
+            return Some(Outgoing {
+                src: s.tuple.local.ip(),
+                dst: s.tuple.remote.ip(),
+                iface: s.iface,
+                header: s.header,
+                options: s.options,
+                payload: [&[], &[]],
+                tos: 0,
+                ttl: 0,
+                mark: 0,
+            });
+        }
+        while let Some(&id) = self.ready.front() {
+            let Some(conn) = self.connections.get_mut(&id) else {
+                self.ready.pop_front();
+                continue;
+            };
+            let mut ctx = Ctx {
+                now,
+                entropy: &mut *self.entropy,
+                events: &mut self.events,
+                released: &mut self.released,
+            };
+            let plan = conn.plan(&mut ctx);
+            conn.arm_timers(now);
+            match plan {
+                None => {
+                    self.ready.pop_front();
+                    self.settle(now, id);
+                }
+                Some(plan) => {
+                    if !self.released.is_empty() {
+                        // A reset takes its subflow along; it has no payload, so the connection may go too.
+                        let out = plan.bare();
+                        self.settle(now, id);
+                        self.push_stray(out.into());
+                        return self.poll_transmit(now);
+                    }
+                    return self.connections.get(&id).map(|c| c.outgoing(plan));
+                }
+            }
+        }
+        None
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        unimplemented!()
+        let event = self.events.pop_front();
+        if let Some(Event::Accepted { .. }) = event {
+            self.half_open = self.half_open.saturating_sub(1);
+        }
+        event
     }
 
     /// When `handle_timeout` must be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        unimplemented!()
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let wait = self.time_wait_queue.front().map(|(at, _)| *at);
+        [timer, wait].into_iter().flatten().min()
     }
 
     // ---- the application --------------------------------------------------------------------------------------
@@ -327,23 +787,40 @@ impl Endpoint {
         path: LocalPath,
         options: ConnOptions,
     ) -> Result<ConnId, CallError> {
-        unimplemented!()
+        if self.tuples.contains_key(&tuple) || self.time_wait.contains_key(&tuple) {
+            return Err(CallError::InUse);
+        }
+        let key = self.fresh_key();
+        let id = self.fresh_id();
+        let iss = self.isn(now, tuple);
+        let mut conn = Connection::new(now, id, Role::Client, tuple, path, options, key);
+        let mut sf = Subflow::new(now, SubflowId(0), tuple, path.iface, path.mtu, iss, State::SynSent);
+        sf.ts_offset = self.entropy.next_u64() as u32;
+        sf.local_backup = path.backup;
+        conn.next_subflow = 1;
+        conn.subflows.push(sf);
+        self.insert(now, conn, tuple);
+        Ok(id)
     }
 
     /// Accepts connections to `local` (an unspecified address is a wildcard), with these options.
     pub fn listen(&mut self, local: SocketAddr, options: ConnOptions) -> Result<(), CallError> {
-        unimplemented!()
+        if self.listeners.contains_key(&local) {
+            return Err(CallError::InUse);
+        }
+        self.listeners.insert(local, options);
+        Ok(())
     }
 
     /// Stops accepting at `local`; connections live on.
     pub fn unlisten(&mut self, local: SocketAddr) {
-        unimplemented!()
+        self.listeners.remove(&local);
     }
 
     /// Local addresses that `conn` may open further subflows from (the first one's may be among them). Replaces the list; a subflow from
     /// an address that is gone is closed and REMOVE_ADDR sent. A client opens joins from them, a server announces them with ADD_ADDR.
     pub fn set_paths(&mut self, now: Instant, conn: ConnId, paths: &[LocalPath]) {
-        unimplemented!()
+        self.with(now, conn, |c, ctx| c.set_paths(ctx, paths));
     }
 
     /// Answers `WantSubflow`: a port was taken.
@@ -354,61 +831,113 @@ impl Endpoint {
         want: u32,
         local: SocketAddr,
     ) -> Result<SubflowId, CallError> {
-        unimplemented!()
+        let c = self.connections.get_mut(&conn).ok_or(CallError::Gone)?;
+        let (path, local_id, remote, remote_id) = c.take_want(want).ok_or(CallError::Gone)?;
+        let tuple = FourTuple { local, remote };
+        if self.tuples.contains_key(&tuple) || self.time_wait.contains_key(&tuple) {
+            return Err(CallError::InUse);
+        }
+        let iss = self.isn(now, tuple);
+        let local_nonce = self.entropy.next_u64() as u32;
+        let ts_offset = self.entropy.next_u64() as u32;
+        let id = self.with(now, conn, |c, _| {
+            let id = SubflowId(c.next_subflow);
+            c.next_subflow += 1;
+            let mut sf = Subflow::new(now, id, tuple, path.iface, path.mtu, iss, State::SynSent);
+            sf.ts_offset = ts_offset;
+            sf.join = Some(Join {
+                local_nonce,
+                remote_nonce: 0,
+                initiator: true,
+                want,
+            });
+            sf.local_id = local_id;
+            sf.remote_id = remote_id;
+            sf.local_backup = path.backup;
+            c.subflows.push(sf);
+            id
+        });
+        let id = id.ok_or(CallError::Gone)?;
+        self.tuples.insert(tuple, (conn, id));
+        Ok(id)
     }
 
     /// Answers `WantSubflow`: no port, or no route.
     pub fn subflow_refused(&mut self, now: Instant, conn: ConnId, want: u32) {
-        unimplemented!()
+        self.with(now, conn, |c, _| c.want_refused(now, want));
     }
 
     /// How many bytes `send` would take now.
     pub fn send_space(&self, conn: ConnId) -> usize {
-        unimplemented!()
+        self.connections.get(&conn).map_or(0, Connection::send_space)
     }
 
     /// Queues bytes; takes as many as fit.
     pub fn send(&mut self, now: Instant, conn: ConnId, data: &[u8]) -> Result<usize, CallError> {
-        unimplemented!()
+        self.with(now, conn, |c, _| c.send(now, data))
+            .unwrap_or(Err(CallError::Gone))
     }
 
     /// Bytes to read, in order, in two slices; both empty when there are none now. `Err(Shutdown)` is the end of the stream.
     pub fn recv(&self, conn: ConnId) -> Result<(&[u8], &[u8]), CallError> {
-        unimplemented!()
+        self.connections
+            .get(&conn)
+            .map_or(Err(CallError::Gone), Connection::recv)
     }
 
     /// The application took `n` bytes of what `recv` showed.
     pub fn consume(&mut self, now: Instant, conn: ConnId, n: usize) {
-        unimplemented!()
+        self.with(now, conn, |c, _| c.consume(n));
     }
 
     /// shutdown(SHUT_WR): DATA_FIN after what is queued.
     pub fn shutdown_write(&mut self, now: Instant, conn: ConnId) {
-        unimplemented!()
+        self.with(now, conn, |c, ctx| {
+            c.shutdown_write(now);
+            c.update_close(ctx);
+        });
     }
 
     /// close(): nobody reads any more, queued data is still delivered; data that arrives now aborts.
     pub fn close(&mut self, now: Instant, conn: ConnId) {
-        unimplemented!()
+        self.with(now, conn, |c, ctx| c.close(ctx));
     }
 
     /// Abort: MP_FASTCLOSE (or RST on plain TCP).
     pub fn abort(&mut self, now: Instant, conn: ConnId) {
-        unimplemented!()
+        self.with(now, conn, |c, ctx| c.abort(ctx));
     }
 
     /// Changes nodelay, keepalive, user_timeout, tos, ttl, mark of a live connection.
     pub fn set_options(&mut self, now: Instant, conn: ConnId, change: &mut dyn FnMut(&mut ConnOptions)) {
-        unimplemented!()
+        self.with(now, conn, |c, _| change(&mut c.options));
     }
 
     /// A picture of one connection.
     pub fn info(&self, conn: ConnId) -> Option<ConnInfo> {
-        unimplemented!()
+        self.connections.get(&conn).map(Connection::info)
     }
 
-    /// Every connection.
+    /// Every connection, oldest first.
     pub fn connections(&self) -> Vec<ConnId> {
-        unimplemented!()
+        let mut ids: Vec<ConnId> = self.connections.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// 4-tuples in TIME_WAIT.
+    pub fn time_wait_len(&self) -> usize {
+        self.time_wait.len()
+    }
+}
+
+impl From<super::output::Bare> for Stray {
+    fn from(b: super::output::Bare) -> Self {
+        Stray {
+            tuple: b.tuple,
+            iface: b.iface,
+            header: b.header,
+            options: b.options,
+        }
     }
 }

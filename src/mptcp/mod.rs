@@ -1,4 +1,17 @@
-//! One MPTCP connection and the endpoint that owns them all. Pure: time and randomness are arguments.
+//! One MPTCP connection and the endpoint that owns them all (RFC 8684 version 1). Pure: time and randomness are arguments.
 #![deny(unsafe_code)]
 
+mod addresses;
+mod connection;
+pub mod crypto;
 pub mod endpoint;
+mod input;
+mod mapping;
+mod output;
+mod recv_buffer;
+mod scheduler;
+mod send_buffer;
+mod subflow;
+mod timers;
+
+pub use endpoint::{ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};

@@ -1,1 +1,13 @@
-//! See ARCHITECTURE.md.
+//! One TCP flow's machinery: what was sent and what came of it, what was received, timers, congestion control.
+//! Pure: time is an argument. Handshakes and options that tie flows into a connection belong to `mptcp`.
+#![deny(unsafe_code)]
+
+pub mod cubic;
+pub mod hystart;
+pub mod prr;
+pub mod receiver;
+pub mod rtt;
+pub mod sender;
+
+pub use receiver::Receiver;
+pub use sender::Sender;

@@ -1,0 +1,556 @@
+//! One connection: both directions of its byte stream, its subflows, its life from SYN to the last FIN.
+//!
+//! The work is cut by direction: `input` takes segments, `output` makes them, `mapping` ties subflow and data sequence
+//! numbers on receipt, `addresses` opens and announces paths, `timers` acts when nothing comes.
+
+use super::addresses::Addresses;
+use super::crypto;
+use super::endpoint::{
+    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Entropy, Event, Fallback, FourTuple, LocalPath, SubflowId,
+    SubflowInfo,
+};
+use super::recv_buffer::RecvBuffer;
+use super::send_buffer::SendBuffer;
+use super::subflow::{Reset, State, Subflow};
+use crate::time::{Duration, Instant};
+use crate::wire::{Dsn, SeqNum, TcpRst};
+use std::collections::VecDeque;
+
+/// A closed connection whose peer never closes is given up after this (Linux: tcp_fin_timeout).
+pub(super) const ORPHAN: Duration = Duration::from_secs(60);
+/// Bytes that the peer acknowledged but a subflow still has to repeat stay in the send buffer up to this, then they move to the segment.
+const SLACK: u64 = 256 << 10;
+
+/// What a call of the core may touch outside the connection.
+pub(super) struct Ctx<'a> {
+    pub now: Instant,
+    pub entropy: &'a mut dyn Entropy,
+    pub events: &'a mut VecDeque<Event>,
+    /// Subflows that ended, for the endpoint's tables.
+    pub released: &'a mut Vec<Released>,
+}
+
+/// A subflow that is over.
+pub(super) struct Released {
+    pub conn: ConnId,
+    pub subflow: SubflowId,
+    pub tuple: FourTuple,
+    pub iface: u32,
+    /// It ends in TIME_WAIT: what a late segment is answered with.
+    pub time_wait: Option<TimeWait>,
+}
+
+/// RFC 9293 section 3.10.7.4, TIME-WAIT: enough to acknowledge a repeated FIN.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TimeWait {
+    pub snd_nxt: SeqNum,
+    pub rcv_nxt: SeqNum,
+    pub timestamps: Option<(u32, u32)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Role {
+    Client,
+    Server,
+}
+
+/// Which protocol the connection speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Proto {
+    /// MP_CAPABLE was sent, not answered.
+    Negotiating,
+    Multipath,
+    Plain(Fallback),
+}
+
+/// The sending direction.
+#[derive(Debug)]
+pub(super) struct Outgo {
+    pub buf: SendBuffer,
+    /// Everything before is acknowledged at data level.
+    pub una: Dsn,
+    /// Next number to send for the first time (the DATA_FIN not counted).
+    pub nxt: Dsn,
+    /// Right edge of the peer's window; never moves back (PROTOCOL D9).
+    pub edge: Dsn,
+    pub fin_queued: bool,
+    pub fin_acked: bool,
+    /// Ranges to send again on another subflow.
+    pub reinject: VecDeque<(Dsn, Dsn)>,
+    /// `send` took less than offered: say when there is room.
+    pub blocked: bool,
+    pub acked: u64,
+    /// When `una` last moved, or data went out with nothing outstanding.
+    pub progress_at: Instant,
+}
+
+/// The receiving direction.
+#[derive(Debug)]
+pub(super) struct Income {
+    pub buf: RecvBuffer,
+    /// Number of the peer's DATA_FIN, once known.
+    pub fin: Option<Dsn>,
+    /// Nobody reads any more.
+    pub closed: bool,
+    /// The peer maps with 64 bits: so our DATA_ACKs have 64 (PROTOCOL D3).
+    pub long: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub id: ConnId,
+    pub options: ConnOptions,
+    pub role: Role,
+    pub proto: Proto,
+    pub first: FourTuple,
+    pub subflows: Vec<Subflow>,
+    pub next_subflow: u32,
+    pub local_key: u64,
+    pub remote_key: u64,
+    pub local_token: u32,
+    pub remote_token: u32,
+    pub checksum: bool,
+    pub out: Outgo,
+    pub inc: Income,
+    pub addresses: Addresses,
+    /// A DSS of the peer came: it is an MPTCP peer beyond doubt.
+    pub dss_seen: bool,
+    /// There was a second subflow, or a data-level retransmission: no way back to TCP (PROTOCOL F5).
+    pub no_way_back: bool,
+    pub infinite_map: bool,
+    pub established: bool,
+    pub error: Option<ConnError>,
+    pub soft_error: Option<i32>,
+    /// The application is gone.
+    pub detached: bool,
+    pub data_timer: Option<Instant>,
+    pub data_backoff: u32,
+    pub persist: Option<Instant>,
+    pub persist_backoff: u32,
+    /// End of waiting: for the peer's close, or for a subflow to come back.
+    pub give_up: Option<Instant>,
+    /// Answer to MP_FAIL is awaited until then (PROTOCOL S4).
+    pub fail_deadline: Option<Instant>,
+    pub data_fin_due: bool,
+}
+
+impl Connection {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        now: Instant,
+        id: ConnId,
+        role: Role,
+        first: FourTuple,
+        path: LocalPath,
+        options: ConnOptions,
+        key: u64,
+    ) -> Self {
+        let idsn = crypto::idsn(key);
+        let proto = if options.multipath {
+            Proto::Negotiating
+        } else {
+            Proto::Plain(Fallback::NotAsked)
+        };
+        let recv_buffer = options.recv_buffer;
+        Connection {
+            id,
+            role,
+            proto,
+            first,
+            subflows: Vec::with_capacity(1),
+            next_subflow: 0,
+            local_key: key,
+            remote_key: 0,
+            local_token: crypto::token(key),
+            remote_token: 0,
+            checksum: options.checksum,
+            out: Outgo {
+                buf: SendBuffer::new(idsn + 1),
+                una: idsn + 1,
+                nxt: idsn + 1,
+                edge: idsn + 1,
+                fin_queued: false,
+                fin_acked: false,
+                reinject: VecDeque::new(),
+                blocked: false,
+                acked: 0,
+                progress_at: now,
+            },
+            inc: Income {
+                buf: RecvBuffer::new(Dsn(0), recv_buffer),
+                fin: None,
+                closed: false,
+                long: false,
+            },
+            addresses: Addresses::new(path),
+            dss_seen: false,
+            no_way_back: false,
+            infinite_map: false,
+            established: false,
+            error: None,
+            soft_error: None,
+            detached: false,
+            data_timer: None,
+            data_backoff: 0,
+            persist: None,
+            persist_backoff: 0,
+            give_up: None,
+            fail_deadline: None,
+            data_fin_due: false,
+            options,
+        }
+    }
+
+    // ---- questions --------------------------------------------------------------------------------------------
+
+    pub fn multipath(&self) -> bool {
+        self.proto == Proto::Multipath
+    }
+
+    pub fn plain(&self) -> bool {
+        matches!(self.proto, Proto::Plain(_))
+    }
+
+    pub fn subflow_index(&self, id: SubflowId) -> Option<usize> {
+        self.subflows.iter().position(|s| s.id == id)
+    }
+
+    /// One past the last byte that will ever be sent: the DATA_FIN's number.
+    pub fn fin_dsn(&self) -> Dsn {
+        self.out.buf.end()
+    }
+
+    /// All data was sent once and the end is queued.
+    pub fn fin_ready(&self) -> bool {
+        self.out.fin_queued && self.out.nxt == self.out.buf.end()
+    }
+
+    /// The peer's stream has ended and all of it is here.
+    pub fn inc_finished(&self) -> bool {
+        self.inc.fin == Some(self.inc.buf.nxt())
+    }
+
+    /// DATA_ACK to send: the peer's DATA_FIN takes a number too.
+    pub fn data_ack(&self) -> Dsn {
+        self.inc.buf.nxt() + u64::from(self.inc_finished())
+    }
+
+    /// Nothing is left: no subflow, and nobody who asks.
+    pub fn is_over(&self) -> bool {
+        self.detached && self.subflows.is_empty()
+    }
+
+    pub fn send_space(&self) -> usize {
+        if self.error.is_some() || self.out.fin_queued {
+            return 0;
+        }
+        let held = self.out.buf.end().diff(self.out.una).max(0) as usize;
+        self.options.send_buffer.saturating_sub(held)
+    }
+
+    // ---- the application --------------------------------------------------------------------------------------
+
+    pub fn send(&mut self, now: Instant, data: &[u8]) -> Result<usize, CallError> {
+        if let Some(e) = self.error {
+            return Err(CallError::Broken(e));
+        }
+        if self.out.fin_queued {
+            return Err(CallError::Shutdown);
+        }
+        let n = self.send_space().min(data.len());
+        self.out.blocked = n < data.len();
+        if self.out.una == self.out.nxt {
+            self.out.progress_at = now;
+        }
+        self.out.buf.write(&data[..n]);
+        Ok(n)
+    }
+
+    pub fn recv(&self) -> Result<(&[u8], &[u8]), CallError> {
+        if self.inc.buf.ready() > 0 {
+            return Ok(self.inc.buf.slices());
+        }
+        if let Some(e) = self.error {
+            return Err(CallError::Broken(e));
+        }
+        if self.inc_finished() {
+            return Err(CallError::Shutdown);
+        }
+        Ok((&[], &[]))
+    }
+
+    pub fn consume(&mut self, n: usize) {
+        self.inc.buf.consume(n);
+        // RFC 9293 section 3.8.6.2.2: tell the peer when the window grew by something worth telling.
+        let grown = self.inc.buf.free().saturating_sub(self.inc.buf.advertised());
+        let worth = grown >= (self.options.recv_buffer / 4).max(1)
+            || (self.inc.buf.advertised() < 2 * 1460 && grown >= (self.options.recv_buffer / 2).min(2 * 1460));
+        if worth && !self.inc_finished() {
+            for sf in self.subflows.iter_mut().filter(|s| s.is_up() && !s.stalled) {
+                sf.rx.demand_ack();
+            }
+        }
+    }
+
+    pub fn shutdown_write(&mut self, now: Instant) {
+        if self.out.fin_queued || self.error.is_some() {
+            return;
+        }
+        if self.out.una == self.out.nxt {
+            self.out.progress_at = now;
+        }
+        self.out.fin_queued = true;
+        self.data_fin_due = true;
+    }
+
+    pub fn close(&mut self, ctx: &mut Ctx<'_>) {
+        self.detached = true;
+        self.inc.closed = true;
+        if self.error.is_some() {
+            return;
+        }
+        if self.inc.buf.ready() > 0 {
+            // RFC 2525 section 2.17, RFC 1122 section 4.2.2.13: data lost by close() is a reset.
+            self.abort(ctx);
+            return;
+        }
+        if !self.established {
+            self.abort(ctx);
+            return;
+        }
+        self.shutdown_write(ctx.now);
+        self.update_close(ctx);
+    }
+
+    /// Abort: MP_FASTCLOSE in RSTs on every subflow (RFC 8684 section 3.5), RST on plain TCP.
+    pub fn abort(&mut self, ctx: &mut Ctx<'_>) {
+        self.detached = true;
+        self.inc.closed = true;
+        self.break_with(
+            ctx,
+            ConnError::Aborted,
+            Some(Reset {
+                fastclose: true,
+                reason: Some(TcpRst {
+                    transient: false,
+                    reason: 0,
+                }),
+                fail: None,
+            }),
+        );
+    }
+
+    /// The connection is dead: `reset` goes out on every subflow that still can, the rest vanish.
+    pub fn break_with(&mut self, ctx: &mut Ctx<'_>, error: ConnError, reset: Option<Reset>) {
+        if self.error.is_none() {
+            self.error = Some(error);
+            if !self.detached {
+                ctx.events.push_back(Event::Failed(self.id, error));
+            }
+        }
+        for i in (0..self.subflows.len()).rev() {
+            let sf = &mut self.subflows[i];
+            let silent = sf.state == State::SynSent || sf.state == State::Closed;
+            match reset {
+                Some(r) if !silent => sf.reset = Some(r),
+                _ => self.release(ctx, i, None),
+            }
+        }
+        self.data_timer = None;
+        self.persist = None;
+        self.give_up = None;
+        self.fail_deadline = None;
+    }
+
+    /// Takes a subflow out of the connection.
+    pub fn release(&mut self, ctx: &mut Ctx<'_>, index: usize, time_wait: Option<TimeWait>) {
+        let sf = self.subflows.remove(index);
+        ctx.released.push(Released {
+            conn: self.id,
+            subflow: sf.id,
+            tuple: sf.tuple,
+            iface: sf.iface,
+            time_wait,
+        });
+        self.addresses.on_subflow_gone(ctx.now, &sf);
+        if self.multipath() && self.error.is_none() {
+            self.reinject_all(&sf);
+        }
+    }
+
+    /// A subflow ended while the connection lives.
+    pub fn subflow_lost(&mut self, ctx: &mut Ctx<'_>, index: usize, error: ConnError) {
+        let was_up = self.subflows[index].is_up() || self.subflows[index].join.is_none();
+        self.release(ctx, index, None);
+        let none_left = !self.subflows.iter().any(|s| s.is_up());
+        if !was_up || !none_left || self.error.is_some() {
+            return;
+        }
+        if self.finished() {
+            return;
+        }
+        // PROTOCOL X5: the last one was reset: the program learns it at once.
+        self.break_with(ctx, error, None);
+    }
+
+    /// Both directions are closed and acknowledged at data level.
+    pub fn finished(&self) -> bool {
+        self.out.fin_acked && self.inc_finished()
+    }
+
+    /// Gives every range that `sf` has not got acknowledged to the others.
+    pub fn reinject_all(&mut self, sf: &Subflow) {
+        for s in sf.tx.unacked() {
+            let len = s.len - u32::from(s.fin);
+            queue_reinjection(&mut self.out, s.tag.dsn, s.tag.dsn + u64::from(len));
+        }
+    }
+
+    /// The same for a live subflow that does not answer.
+    pub fn reinject_stalled(&mut self, index: usize) {
+        let Connection { subflows, out, .. } = self;
+        for s in subflows[index].tx.unacked() {
+            let len = s.len - u32::from(s.fin);
+            queue_reinjection(out, s.tag.dsn, s.tag.dsn + u64::from(len));
+        }
+        if !out.reinject.is_empty() {
+            self.no_way_back = true;
+        }
+    }
+
+    /// What is acknowledged at data level leaves the buffer, except the bytes that a subflow may have to repeat:
+    /// they move to the segment when they would hold back too much.
+    pub fn release_acked(&mut self) {
+        let una = self.out.una;
+        if una.diff(self.out.buf.base()) < 32 << 10 && una != self.out.buf.end() {
+            return;
+        }
+        if self.plain() {
+            self.out.buf.release(una);
+            return;
+        }
+        let mut keep = una;
+        for sf in &self.subflows {
+            for s in sf.tx.unacked() {
+                if s.tag.detached.is_none() && s.len > u32::from(s.fin) {
+                    keep = keep.min(s.tag.dsn);
+                }
+            }
+        }
+        if una.diff(keep) > SLACK as i64 {
+            let Connection { subflows, out, .. } = self;
+            for sf in subflows.iter_mut() {
+                for (len, tag) in sf.tx.tags_mut() {
+                    if tag.detached.is_none() && len > 0 && tag.dsn.lt(una) {
+                        tag.detached = Some(out.buf.slices(tag.dsn, len as usize).concat().into_boxed_slice());
+                    }
+                }
+            }
+            keep = una;
+        }
+        self.out.buf.release(keep);
+    }
+
+    /// Falls back to plain TCP (RFC 8684 section 3.7). `tell` sends infinite mappings so that the peer does too.
+    pub fn fall_back(&mut self, ctx: &mut Ctx<'_>, why: Fallback, tell: bool) {
+        if self.plain() {
+            return;
+        }
+        self.proto = Proto::Plain(why);
+        self.infinite_map = tell;
+        self.fail_deadline = None;
+        self.out.reinject.clear();
+        self.addresses.stop();
+        for sf in self.subflows.iter_mut() {
+            sf.confirmed = true;
+            // A mapping held back for its checksum: its bytes were acknowledged, so they count.
+            for held in sf.maps.drain(..).filter_map(|m| Some((m.dsn, m.checked?.held))) {
+                self.inc.buf.insert(held.0, &held.1);
+            }
+            // Joins cannot exist here; a connection that had one never falls back.
+            if sf.join.is_some() {
+                sf.reset = Some(Reset::default());
+            }
+        }
+        if self.established {
+            ctx.events.push_back(Event::FellBack(self.id, why));
+        }
+    }
+
+    /// After any change: is it time for FINs, or for nothing more?
+    pub fn update_close(&mut self, ctx: &mut Ctx<'_>) {
+        if self.error.is_some() {
+            return;
+        }
+        if self.multipath() {
+            if self.finished() {
+                for sf in &mut self.subflows {
+                    sf.close_queued = true;
+                }
+            }
+        } else if self.fin_ready() && self.plain() {
+            for sf in &mut self.subflows {
+                sf.close_queued = true;
+            }
+        }
+        // Nobody reads, everything of ours arrived, and the peer does not close (Linux: orphaned FIN_WAIT2).
+        if self.detached && self.out.fin_acked && !self.inc_finished() && self.give_up.is_none() {
+            self.give_up = Some(ctx.now + ORPHAN);
+        }
+    }
+
+    pub fn info(&self) -> ConnInfo {
+        ConnInfo {
+            first: self.first,
+            established: self.established,
+            fallback: match self.proto {
+                Proto::Plain(why) => Some(why),
+                _ => None,
+            },
+            token: if self.multipath() { self.local_token } else { 0 },
+            error: self.error,
+            bytes_acked: self.out.acked,
+            bytes_received: self.inc.buf.received(),
+            send_queue: self.out.buf.end().diff(self.out.una).max(0) as usize,
+            unsent: self.out.buf.end().diff(self.out.nxt).max(0) as usize,
+            recv_queue: self.inc.buf.ready(),
+            subflows: self.subflows.iter().map(subflow_info).collect(),
+        }
+    }
+}
+
+fn queue_reinjection(out: &mut Outgo, from: Dsn, to: Dsn) {
+    let from = from.max(out.una);
+    if to.le(from) {
+        return;
+    }
+    // Ranges are kept in order and apart; a stalled subflow's ranges mostly follow each other.
+    let at = out.reinject.partition_point(|r| r.0.lt(from));
+    if at > 0 && out.reinject[at - 1].1.ge(from) {
+        let prev = &mut out.reinject[at - 1];
+        prev.1 = prev.1.max(to);
+    } else {
+        out.reinject.insert(at, (from, to));
+    }
+}
+
+fn subflow_info(sf: &Subflow) -> SubflowInfo {
+    let us = |d: Duration| u32::try_from(d.as_micros()).unwrap_or(u32::MAX);
+    SubflowInfo {
+        id: sf.id,
+        tuple: sf.tuple,
+        iface: sf.iface,
+        state: sf.state.name(),
+        backup: sf.backup(),
+        stalled: sf.stalled,
+        srtt_us: sf.tx.rtt.srtt().map_or(0, us),
+        rttvar_us: sf.tx.rtt.rttvar().map_or(0, us),
+        rto_us: us(sf.tx.rtt.rto()),
+        cwnd: sf.tx.cc.cwnd(),
+        ssthresh: sf.tx.cc.ssthresh(),
+        mss: sf.tx.mss(),
+        bytes_sent: sf.bytes_sent,
+        bytes_received: sf.bytes_received,
+        retransmits: sf.tx.retransmits,
+    }
+}

@@ -1,0 +1,822 @@
+//! Segments that arrive on a subflow (RFC 9293 section 3.10.7, RFC 5961, RFC 7323), and the MPTCP options in them.
+
+use super::connection::{Connection, Ctx, Proto, Role, TimeWait};
+use super::crypto;
+use super::endpoint::{ConnError, Event, Fallback};
+use super::subflow::{Reset, State};
+use crate::link::IcmpKind;
+use crate::time::Duration;
+use crate::wire::mptcp_option::MpCapableBody;
+use crate::wire::{Dss, Flags, MpCapable, MpJoin, MptcpOptions, Segment, SeqNum, TcpRst};
+
+/// MP_CAPABLE flags (RFC 8684 section 3.1).
+pub(super) const FLAG_CHECKSUM: u8 = 0x80;
+pub(super) const FLAG_EXTENSIBILITY: u8 = 0x40;
+pub(super) const FLAG_NO_JOIN_HERE: u8 = 0x20;
+pub(super) const FLAG_SHA256: u8 = 0x01;
+/// MP_TCPRST reasons (RFC 8684 section 3.6).
+pub(super) const RST_MPTCP: u8 = 1;
+pub(super) const RST_PROHIBITED: u8 = 3;
+pub(super) const RST_MIDDLEBOX: u8 = 6;
+
+/// Is this MP_CAPABLE one that we can answer or accept? (PROTOCOL C4, C5.)
+pub(super) fn capable_ok(c: &MpCapable) -> bool {
+    c.version == 1 && c.flags & 0x1f == FLAG_SHA256 && c.flags & FLAG_EXTENSIBILITY == 0
+}
+
+pub(super) fn reset_reason(reason: u8) -> Reset {
+    Reset {
+        reason: Some(TcpRst {
+            transient: false,
+            reason,
+        }),
+        ..Reset::default()
+    }
+}
+
+impl Connection {
+    /// A segment arrived on subflow `index`.
+    pub(super) fn handle_segment(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
+        match self.subflows[index].state {
+            State::SynSent => self.on_syn_sent(ctx, index, seg),
+            State::SynReceived => self.on_syn_received(ctx, index, seg),
+            State::Closed => {}
+            _ => self.on_synchronized(ctx, index, seg),
+        }
+    }
+
+    // ---- handshakes -------------------------------------------------------------------------------------------
+
+    /// RFC 9293 section 3.10.7.3.
+    fn on_syn_sent(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
+        let h = &seg.header;
+        let sf = &mut self.subflows[index];
+        let ack_ok = h.flags.has(Flags::ACK) && h.ack == sf.iss + 1;
+        if h.flags.has(Flags::ACK) && !ack_ok {
+            return;
+        }
+        if h.flags.has(Flags::RST) {
+            if ack_ok {
+                self.on_refused(ctx, index, seg);
+            }
+            return;
+        }
+        if !h.flags.has(Flags::SYN) {
+            return;
+        }
+        if !ack_ok {
+            self.on_simultaneous_open(ctx, index, seg);
+            return;
+        }
+        let rtt = (sf.handshake.sent == 1).then(|| ctx.now.since(sf.handshake.sent_at));
+        sf.learn_syn(ctx.now, seg, self.options.mss_limit);
+        if let Some(rtt) = rtt {
+            sf.tx.rtt.on_sample(ctx.now, rtt);
+        }
+        sf.handshake.timer = None;
+        sf.handshake.send_now = false;
+        if sf.join.is_some() {
+            self.on_join_answered(ctx, index, seg);
+        } else {
+            self.on_first_answered(ctx, index, seg);
+        }
+    }
+
+    fn on_refused(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
+        if self.subflows[index].join.is_some() {
+            let reason = seg.options.mptcp.tcprst.map(|r| r.reason);
+            self.addresses.on_join_failed(ctx.now, &self.subflows[index], reason);
+            self.release(ctx, index, None);
+        } else {
+            self.release(ctx, index, None);
+            self.break_with(ctx, ConnError::Refused, None);
+        }
+    }
+
+    /// RFC 9293 section 3.5, figure 8; with MP_CAPABLE it is plain TCP (PROTOCOL O5).
+    fn on_simultaneous_open(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
+        let sf = &mut self.subflows[index];
+        if sf.join.is_some() {
+            return;
+        }
+        sf.learn_syn(ctx.now, seg, self.options.mss_limit);
+        sf.state = State::SynReceived;
+        sf.handshake.send_now = true;
+        if self.proto == Proto::Negotiating {
+            self.proto = Proto::Plain(Fallback::SimultaneousOpen);
+        }
+    }
+
+    fn on_first_answered(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
+        let asked = self.proto == Proto::Negotiating;
+        let dropped = self.subflows[index].handshake.sent > super::timers::CAPABLE_SYNS;
+        match seg.options.mptcp.capable {
+            Some(MpCapable {
+                body: MpCapableBody::SynAck { key },
+                flags,
+                version,
+            }) if asked => {
+                let capable = MpCapable {
+                    body: MpCapableBody::SynAck { key },
+                    flags,
+                    version,
+                };
+                if capable_ok(&capable) {
+                    self.learn_remote_key(key);
+                    self.checksum |= flags & FLAG_CHECKSUM != 0;
+                    self.addresses.no_join_here = flags & FLAG_NO_JOIN_HERE != 0;
+                    self.proto = Proto::Multipath;
+                } else {
+                    self.proto = Proto::Plain(Fallback::Version);
+                }
+            }
+            _ if asked => {
+                self.proto = Proto::Plain(if dropped {
+                    Fallback::SynDropped
+                } else {
+                    Fallback::PeerNotCapable
+                });
+            }
+            _ => {}
+        }
+        let sf = &mut self.subflows[index];
+        sf.state = State::Established;
+        sf.confirmed = self.proto != Proto::Multipath;
+        sf.rx.demand_ack();
+        let window = u64::from(seg.header.window);
+        self.out.edge = self.out.una + window;
+        self.become_established(ctx);
+    }
+
+    fn learn_remote_key(&mut self, key: u64) {
+        self.remote_key = key;
+        self.remote_token = crypto::token(key);
+        self.inc.buf.rebase(crypto::idsn(key) + 1);
+    }
+
+    fn become_established(&mut self, ctx: &mut Ctx<'_>) {
+        if self.established {
+            return;
+        }
+        self.established = true;
+        self.out.progress_at = ctx.now;
+        if let Proto::Plain(why) = self.proto {
+            self.addresses.stop();
+            ctx.events.push_back(Event::FellBack(self.id, why));
+        }
+        match self.role {
+            Role::Client => ctx.events.push_back(Event::Connected(self.id)),
+            Role::Server => ctx.events.push_back(Event::Accepted {
+                conn: self.id,
+                tuple: self.first,
+            }),
+        }
+        let sf = &self.subflows[0];
+        ctx.events.push_back(Event::SubflowUp {
+            conn: self.id,
+            subflow: sf.id,
+            tuple: sf.tuple,
+        });
+    }
+
+    /// SYN/ACK of a join of ours (RFC 8684 section 3.2, PROTOCOL J2).
+    fn on_join_answered(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
+        let (local_key, remote_key) = (self.local_key, self.remote_key);
+        let sf = &mut self.subflows[index];
+        let Some(join) = sf.join.as_mut() else { return };
+        let answer = match seg.options.mptcp.join {
+            Some(MpJoin::SynAck {
+                backup,
+                address_id,
+                hmac,
+                nonce,
+            }) => {
+                join.remote_nonce = nonce;
+                let right = crypto::join_synack_hmac(remote_key, local_key, nonce, join.local_nonce);
+                (right == hmac).then_some((backup, address_id))
+            }
+            _ => None,
+        };
+        sf.state = State::Established;
+        match answer {
+            Some((backup, address_id)) => {
+                sf.remote_backup = backup;
+                sf.remote_id = address_id;
+                sf.rx.demand_ack();
+                sf.join_ack_timer = Some(ctx.now + sf.tx.rtt.rto());
+            }
+            None => {
+                // "If … the HMAC … does not match, … MUST close the subflow with a RST" (section 3.2).
+                self.addresses.on_join_failed(ctx.now, sf, None);
+                sf.reset = Some(reset_reason(RST_MPTCP));
+            }
+        }
+    }
+
+    /// Server side, or simultaneous open: the SYN/ACK was sent.
+    fn on_syn_received(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
+        let h = &seg.header;
+        let sf = &mut self.subflows[index];
+        if h.flags.has(Flags::RST) {
+            if h.seq == sf.rx.rcv_nxt() {
+                let first = sf.join.is_none();
+                self.release(ctx, index, None);
+                if first {
+                    self.break_with(ctx, ConnError::Refused, None);
+                }
+            }
+            return;
+        }
+        if h.flags.has(Flags::SYN) && !h.flags.has(Flags::ACK) && h.seq == sf.irs {
+            sf.handshake.send_now = true;
+            return;
+        }
+        if !h.flags.has(Flags::ACK) || h.ack != sf.iss + 1 || h.seq.lt(sf.irs) {
+            return;
+        }
+        if let Some(join) = sf.join {
+            let Some(MpJoin::Ack { hmac }) = seg.options.mptcp.join else {
+                return;
+            };
+            let right = crypto::join_ack_hmac(self.remote_key, self.local_key, join.remote_nonce, join.local_nonce);
+            if !crypto::hmac_eq(&hmac, &right) {
+                sf.reset = Some(reset_reason(RST_PROHIBITED));
+                return;
+            }
+            sf.confirmed = true;
+            sf.one_at_a_time = true;
+            self.no_way_back = true;
+            let (id, tuple) = (sf.id, sf.tuple);
+            ctx.events.push_back(Event::SubflowUp {
+                conn: self.id,
+                subflow: id,
+                tuple,
+            });
+        } else if !self.accept_first(seg) {
+            return;
+        }
+        let sf = &mut self.subflows[index];
+        if sf.handshake.sent == 1 {
+            sf.tx.rtt.on_sample(ctx.now, ctx.now.since(sf.handshake.sent_at));
+        }
+        sf.state = State::Established;
+        sf.handshake.timer = None;
+        sf.handshake.send_now = false;
+        if sf.join.is_some() {
+            sf.rx.demand_ack();
+        }
+        self.become_established(ctx);
+        self.on_synchronized(ctx, index, seg);
+    }
+
+    /// Third ACK of the first subflow (RFC 8684 section 3.1): both keys, or plain TCP.
+    fn accept_first(&mut self, seg: &Segment<'_>) -> bool {
+        if self.proto != Proto::Negotiating {
+            self.subflows[0].confirmed = true;
+            return true;
+        }
+        let keys = match seg.options.mptcp.capable {
+            Some(c) if capable_ok(&c) => match c.body {
+                MpCapableBody::Ack {
+                    sender_key,
+                    receiver_key,
+                }
+                | MpCapableBody::AckData {
+                    sender_key,
+                    receiver_key,
+                    ..
+                } => Some((sender_key, receiver_key, c.flags)),
+                _ => None,
+            },
+            _ => None,
+        };
+        match keys {
+            Some((key, ours, flags)) if ours == self.local_key => {
+                self.learn_remote_key(key);
+                self.checksum |= flags & FLAG_CHECKSUM != 0;
+                self.proto = Proto::Multipath;
+                self.subflows[0].confirmed = true;
+            }
+            _ => self.proto = Proto::Plain(Fallback::OptionsStripped),
+        }
+        true
+    }
+
+    // ---- synchronized states ----------------------------------------------------------------------------------
+
+    fn on_synchronized(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
+        let h = &seg.header;
+        if !self.paws_ok(ctx, index, seg) {
+            return;
+        }
+        let sf = &mut self.subflows[index];
+        let len = seg.payload.len() as u32 + u32::from(h.flags.has(Flags::FIN));
+        let nxt = sf.rx.rcv_nxt();
+        let window = (self.inc.buf.advertised() as u32).max(1 << 16);
+        if h.flags.has(Flags::RST) {
+            self.on_rst(ctx, index, seg, window);
+            return;
+        }
+        if h.flags.has(Flags::SYN) {
+            // RFC 5961 section 4.2; a repeated SYN/ACK means that our third ACK was lost.
+            if h.flags.has(Flags::ACK) && h.seq == sf.irs {
+                sf.rx.demand_ack();
+            } else {
+                sf.challenge(ctx.now);
+            }
+            return;
+        }
+        if h.seq.gt(nxt + window) {
+            sf.challenge(ctx.now);
+            return;
+        }
+        if !h.flags.has(Flags::ACK) {
+            return;
+        }
+        // RFC 5961 section 5.2.
+        if h.ack.gt(sf.tx.snd_nxt()) || h.ack.lt(sf.tx.snd_una() - sf.max_window.max(1 << 16)) {
+            sf.challenge(ctx.now);
+            return;
+        }
+        sf.rx.last_arrival = ctx.now;
+        sf.silence_probes = 0;
+        sf.silence_at = None;
+        sf.keepalive_probes = 0;
+        sf.keepalive_sent = None;
+        self.update_timestamps(ctx, index, seg, len);
+        if !self.on_mptcp_options(ctx, index, seg) {
+            return;
+        }
+        if !self.on_ack(ctx, index, seg) {
+            return;
+        }
+        if len > 0 {
+            self.on_payload(ctx, index, seg);
+        } else if h.seq.lt(self.subflows[index].rx.rcv_nxt()) {
+            // RFC 9293 section 3.10.7.4: an unacceptable segment, a keepalive or window probe, is answered.
+            self.subflows[index].rx.demand_ack();
+        }
+        self.after_input(ctx);
+    }
+
+    /// RFC 7323 section 5.3: true when the segment is not older than what came before.
+    fn paws_ok(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) -> bool {
+        let sf = &mut self.subflows[index];
+        let (true, Some(ts)) = (sf.timestamps, seg.options.timestamps) else {
+            return true;
+        };
+        if seg.header.flags.has(Flags::RST) {
+            return true;
+        }
+        let older = (ts.val.wrapping_sub(sf.ts_recent) as i32) < 0;
+        let idle = ctx.now.since(sf.ts_recent_at) > Duration::from_secs(24 * 24 * 3600);
+        if older && !idle && sf.rx.rcv_nxt() != sf.irs {
+            // A reordered segment within the window fails too; its retransmission carries a newer value.
+            if seg.payload.is_empty() && seg.header.seq == sf.rx.rcv_nxt() {
+                return true;
+            }
+            sf.rx.demand_ack();
+            return false;
+        }
+        true
+    }
+
+    fn update_timestamps(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>, _len: u32) {
+        let sf = &mut self.subflows[index];
+        let (true, Some(ts)) = (sf.timestamps, seg.options.timestamps) else {
+            return;
+        };
+        // RFC 7323 section 4.3 (2): only from the segment that covers the left edge.
+        if seg.header.seq.le(sf.rx.rcv_nxt()) && (ts.val.wrapping_sub(sf.ts_recent) as i32) >= 0 {
+            sf.ts_recent = ts.val;
+            sf.ts_recent_at = ctx.now;
+        }
+    }
+
+    /// RFC 5961 section 3.2, RFC 8684 sections 3.5 and 3.6.
+    fn on_rst(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>, window: u32) {
+        let multipath = self.multipath();
+        let sf = &mut self.subflows[index];
+        let nxt = sf.rx.rcv_nxt();
+        if seg.header.seq.lt(nxt) || seg.header.seq.ge(nxt + window) {
+            return;
+        }
+        let key_right = seg.options.mptcp.fastclose == Some(self.local_key) && multipath;
+        // A RST of a request socket has the sequence number after the SYN (vectors, J).
+        if seg.header.seq != nxt && !key_right {
+            sf.challenge(ctx.now);
+            return;
+        }
+        if key_right {
+            let others = self.subflows.len() > 1;
+            self.release(ctx, index, None);
+            self.break_with(ctx, ConnError::Reset, others.then(Reset::default));
+            return;
+        }
+        let sf = &self.subflows[index];
+        if sf.join.is_some_and(|j| j.initiator) && !sf.confirmed {
+            let reason = seg.options.mptcp.tcprst.map(|r| r.reason);
+            self.addresses.on_join_failed(ctx.now, sf, reason);
+            self.release(ctx, index, None);
+            return;
+        }
+        let both_done = self.finished() || (self.plain() && self.out.fin_acked && self.inc_finished());
+        if both_done {
+            self.release(ctx, index, None);
+        } else {
+            self.subflow_lost(ctx, index, ConnError::Reset);
+        }
+    }
+
+    // ---- MPTCP options ----------------------------------------------------------------------------------------
+
+    /// False when the segment must not be processed further.
+    fn on_mptcp_options(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) -> bool {
+        if !self.multipath() {
+            return true;
+        }
+        let o = &seg.options.mptcp;
+        if let Some(key) = o.fastclose {
+            // RFC 8684 section 3.5: a wrong key is ignored; on an ACK it is answered with RSTs.
+            if key == self.local_key {
+                self.break_with(ctx, ConnError::Reset, Some(Reset::default()));
+                return false;
+            }
+        }
+        self.confirm(ctx, index, o);
+        if let Some(dss) = &o.dss {
+            self.on_dss(ctx, index, seg, dss);
+        } else if !self.dss_seen && !self.no_way_back {
+            self.suspect_stripping(ctx, index, seg);
+            if self.error.is_some() || self.plain() {
+                return self.error.is_none();
+            }
+        }
+        if let Some(backup) = o.prio {
+            self.subflows[index].remote_backup = backup;
+        }
+        if let Some(add) = &o.add_addr {
+            self.on_add_addr(ctx, index, add);
+        }
+        if let Some(remove) = &o.remove_addr {
+            self.on_remove_addr(ctx, remove.ids());
+        }
+        if let Some(dsn) = o.fail {
+            self.on_mp_fail(ctx, index, dsn);
+        }
+        self.error.is_none()
+    }
+
+    /// The peer showed that it has our key (first subflow), or acknowledged our join.
+    fn confirm(&mut self, ctx: &mut Ctx<'_>, index: usize, o: &MptcpOptions) {
+        let first_proof = o.dss.is_some() || o.add_addr.is_some_and(|a| a.hmac.is_some());
+        if o.dss.is_some() {
+            self.dss_seen = true;
+        }
+        let sf = &mut self.subflows[index];
+        if sf.confirmed {
+            return;
+        }
+        match sf.join {
+            None if first_proof => {
+                sf.confirmed = true;
+                self.addresses.fully_established = true;
+            }
+            // RFC 8684 section 3.2: the fourth ACK.
+            Some(j) if j.initiator && o.join.is_none() => {
+                sf.confirmed = true;
+                sf.join_ack_timer = None;
+                self.no_way_back = true;
+                let (id, tuple, want) = (sf.id, sf.tuple, j.want);
+                self.addresses.on_join_up(want);
+                ctx.events.push_back(Event::SubflowUp {
+                    conn: self.id,
+                    subflow: id,
+                    tuple,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// No DSS has come yet. Data, or an acknowledgment of ours, without one: a middlebox removed it (RFC 8684 section 3.7).
+    fn suspect_stripping(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
+        let sf = &self.subflows[index];
+        let acks_data = seg.header.ack.gt(sf.iss + 1);
+        let carries = !seg.payload.is_empty() || seg.header.flags.has(Flags::FIN);
+        let mapped = seg
+            .options
+            .mptcp
+            .capable
+            .is_some_and(|c| matches!(c.body, MpCapableBody::AckData { .. }));
+        if (acks_data || carries) && !mapped && sf.join.is_none() {
+            self.fall_back(ctx, Fallback::OptionsStripped, true);
+        }
+    }
+
+    fn on_dss(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>, dss: &Dss) {
+        if let Some(ack) = dss.data_ack {
+            let ack = ack.expand(self.out.una);
+            let window = self.subflows[index].window_of(&seg.header);
+            self.on_data_ack(ctx, ack, window);
+        }
+        if dss.map.is_some_and(|m| m.ssn == 0) {
+            self.on_bare_data_fin(ctx, index, &seg.options.mptcp);
+        }
+    }
+
+    /// RFC 8684 section 3.3.2; an acknowledgment of what was never sent is ignored (PROTOCOL D5).
+    fn on_data_ack(&mut self, ctx: &mut Ctx<'_>, ack: crate::wire::Dsn, window: u32) {
+        let end = self.out.nxt + u64::from(self.out.fin_queued && self.fin_ready());
+        if ack.gt(end) {
+            return;
+        }
+        if ack.gt(self.out.una) {
+            self.advance_una(ctx, ack);
+        }
+        let edge = ack + u64::from(window);
+        if edge.gt(self.out.edge) {
+            self.out.edge = edge;
+            self.persist = None;
+            self.persist_backoff = 0;
+        }
+    }
+
+    fn advance_una(&mut self, ctx: &mut Ctx<'_>, ack: crate::wire::Dsn) {
+        let fin = self.fin_dsn();
+        let data = ack.min(fin);
+        self.out.acked = self.out.acked.wrapping_add(data.diff(self.out.una).max(0) as u64);
+        self.out.una = data;
+        self.out.progress_at = ctx.now;
+        self.data_backoff = 0;
+        self.data_timer = None;
+        while self.out.reinject.front().is_some_and(|r| r.1.le(data)) {
+            self.out.reinject.pop_front();
+        }
+        self.release_acked();
+        if self.out.fin_queued && ack.gt(fin) && !self.out.fin_acked {
+            self.on_fin_acked(ctx);
+        }
+        if self.out.blocked && self.send_space() >= (self.options.send_buffer / 4).min(1 << 16) {
+            self.out.blocked = false;
+            ctx.events.push_back(Event::Writable(self.id));
+        }
+    }
+
+    fn on_fin_acked(&mut self, ctx: &mut Ctx<'_>) {
+        self.out.fin_acked = true;
+        self.data_fin_due = false;
+        ctx.events.push_back(Event::Flushed(self.id));
+    }
+
+    /// MP_FAIL (RFC 8684 section 3.7): the peer saw a wrong checksum in what we sent.
+    fn on_mp_fail(&mut self, ctx: &mut Ctx<'_>, index: usize, _dsn: crate::wire::Dsn) {
+        if self.subflows.len() == 1 && !self.no_way_back {
+            let answered = self.fail_deadline.is_some();
+            if !answered {
+                let dsn = self.data_ack();
+                self.subflows[index].fail_now = Some(dsn);
+            }
+            self.fall_back(ctx, Fallback::ChecksumFailed, true);
+        }
+    }
+
+    // ---- acknowledgment and payload ---------------------------------------------------------------------------
+
+    /// Subflow-level acknowledgment. False when the subflow is gone after it.
+    fn on_ack(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) -> bool {
+        let plain = self.plain();
+        let idsn = crypto::idsn(self.local_key);
+        let sf = &mut self.subflows[index];
+        let window = sf.window_of(&seg.header);
+        if seg.header.ack.lt(sf.tx.snd_una()) {
+            return true;
+        }
+        let sack = if sf.sack { seg.options.sack } else { Default::default() };
+        let outcome = sf.tx.on_ack(ctx.now, seg.header.ack, sack.as_slice(), |_, _| {});
+        if outcome.acked > 0 {
+            sf.one_at_a_time = false;
+            if sf.stalled {
+                sf.stalled = false;
+            }
+        }
+        if plain {
+            let ssn = u64::from(sf.ssn_out(seg.header.ack));
+            let end = self.out.buf.end();
+            // 32-bit sequence numbers: complete the number near what is known.
+            let acked = (self.out.una.expand((idsn + ssn).0 as u32)).min(end).max(self.out.una);
+            let fin_acked = outcome.fin_acked;
+            self.on_data_ack(ctx, acked, window);
+            if fin_acked && !self.out.fin_acked {
+                self.on_fin_acked(ctx);
+            }
+        }
+        if outcome.fin_acked {
+            return self.on_subflow_fin_acked(ctx, index);
+        }
+        true
+    }
+
+    fn on_subflow_fin_acked(&mut self, ctx: &mut Ctx<'_>, index: usize) -> bool {
+        let sf = &mut self.subflows[index];
+        match sf.state {
+            State::FinWait1 => {
+                sf.state = State::FinWait2;
+                sf.deadline = Some(ctx.now + super::connection::ORPHAN);
+                true
+            }
+            State::Closing => {
+                self.enter_time_wait(ctx, index);
+                false
+            }
+            State::LastAck => {
+                self.release(ctx, index, None);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    pub(super) fn enter_time_wait(&mut self, ctx: &mut Ctx<'_>, index: usize) {
+        let sf = &self.subflows[index];
+        let timestamps = sf.timestamps.then_some((sf.ts_offset, sf.ts_recent));
+        let tw = TimeWait {
+            snd_nxt: sf.tx.snd_nxt(),
+            rcv_nxt: sf.rx.rcv_nxt(),
+            timestamps,
+        };
+        self.release(ctx, index, Some(tw));
+    }
+
+    fn on_payload(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
+        use crate::tcp::receiver::Arrival;
+        let fin = seg.header.flags.has(Flags::FIN);
+        let sf = &mut self.subflows[index];
+        if matches!(sf.state, State::CloseWait | State::Closing | State::LastAck) {
+            // The peer has closed already: only repetitions can come.
+            sf.rx.note_duplicate(seg.header.seq, seg.payload.len() as u32);
+            return;
+        }
+        sf.got_payload |= !seg.payload.is_empty();
+        match sf.rx.classify(seg.header.seq, seg.payload.len(), fin) {
+            Arrival::Duplicate => sf.rx.note_duplicate(seg.header.seq, seg.payload.len() as u32),
+            Arrival::Ahead => {
+                let limit = self.options.recv_buffer;
+                sf.rx.store(seg.header.seq, seg.payload, fin, seg.options, limit);
+            }
+            Arrival::InOrder { skip } => {
+                let known = u32::try_from(skip).unwrap_or(0);
+                let at = seg.header.seq + known;
+                if !self.take_in_order(ctx, index, at, &seg.payload[skip..], fin, &seg.options.mptcp) {
+                    return;
+                }
+                while let Some((stored, skip)) = self.subflows[index].rx.pop_ready() {
+                    let at = stored.seq + skip as u32;
+                    if !self.take_in_order(ctx, index, at, &stored.payload[skip..], stored.fin, &stored.tag.mptcp) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next bytes of a subflow. False when the subflow is gone, or the bytes were not taken.
+    fn take_in_order(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        index: usize,
+        seq: SeqNum,
+        payload: &[u8],
+        fin: bool,
+        options: &MptcpOptions,
+    ) -> bool {
+        let had = self.inc.buf.nxt();
+        if self.inc.closed && !payload.is_empty() && !self.plain() && self.detached {
+            return self.refuse_data(ctx);
+        }
+        let mut taken = payload.len();
+        if self.plain() {
+            if self.inc.closed && !payload.is_empty() && self.detached {
+                return self.refuse_data(ctx);
+            }
+            // Plain TCP: beyond the window is not acknowledged either.
+            taken = taken.min(self.inc.buf.advertised());
+            let at = self.inc.buf.nxt();
+            self.inc.buf.insert(at, &payload[..taken]);
+        } else {
+            match self.map_in(ctx, index, seq, payload, options) {
+                super::mapping::Mapped::Done => {}
+                super::mapping::Mapped::Plain(done) => {
+                    self.subflows[index].rx.advance(ctx.now, done as u32);
+                    return self.take_in_order(ctx, index, seq + done as u32, &payload[done..], fin, options);
+                }
+                super::mapping::Mapped::Gone => return false,
+            }
+        }
+        let whole = taken == payload.len();
+        let sf = &mut self.subflows[index];
+        sf.bytes_received += taken as u64;
+        if taken > 0 {
+            sf.rx.advance(ctx.now, taken as u32);
+        }
+        if self.inc.buf.nxt() != had {
+            ctx.events.push_back(Event::Readable(self.id));
+        }
+        if !whole {
+            self.subflows[index].rx.demand_ack();
+            return false;
+        }
+        !fin || self.on_subflow_fin(ctx, index)
+    }
+
+    /// RFC 1122 section 4.2.2.13: data for a closed receiver is answered with a reset.
+    fn refuse_data(&mut self, ctx: &mut Ctx<'_>) -> bool {
+        self.abort(ctx);
+        false
+    }
+
+    /// A FIN in order. True: the subflow lives on.
+    fn on_subflow_fin(&mut self, ctx: &mut Ctx<'_>, index: usize) -> bool {
+        let plain = self.plain();
+        let sf = &mut self.subflows[index];
+        sf.rx.advance(ctx.now, 1);
+        sf.rx.demand_ack();
+        if plain && self.inc.fin.is_none() {
+            self.inc.fin = Some(self.inc.buf.nxt());
+            ctx.events.push_back(Event::Readable(self.id));
+        }
+        let sf = &mut self.subflows[index];
+        match sf.state {
+            State::Established => sf.state = State::CloseWait,
+            State::FinWait1 => sf.state = State::Closing,
+            State::FinWait2 => {
+                // The acknowledgment leaves from the TIME_WAIT table.
+                self.enter_time_wait(ctx, index);
+                return false;
+            }
+            _ => {}
+        }
+        if !plain {
+            let others = self.subflows.iter().enumerate().any(|(i, s)| i != index && s.usable());
+            if others {
+                self.reinject_stalled(index);
+                self.subflows[index].close_queued = true;
+            }
+        }
+        true
+    }
+
+    /// After every segment: closing, joins, errors.
+    pub(super) fn after_input(&mut self, ctx: &mut Ctx<'_>) {
+        if self.error.is_some() {
+            return;
+        }
+        self.update_close(ctx);
+        self.evaluate_paths(ctx);
+    }
+
+    // ---- ICMP -------------------------------------------------------------------------------------------------
+
+    /// RFC 5927 section 4.1: `seq` must be something in flight; RFC 1122 section 4.2.3.9.
+    pub(super) fn handle_icmp(&mut self, ctx: &mut Ctx<'_>, index: usize, seq: Option<SeqNum>, kind: IcmpKind) {
+        let sf = &mut self.subflows[index];
+        let in_flight = match sf.state {
+            State::SynSent | State::SynReceived => seq.is_none_or(|s| s == sf.iss),
+            _ => seq.is_none_or(|s| s.ge(sf.tx.snd_una() - 1) && s.le(sf.tx.snd_nxt())),
+        };
+        if !in_flight {
+            return;
+        }
+        match kind {
+            IcmpKind::PacketTooBig { mtu } => self.on_packet_too_big(ctx, index, mtu),
+            IcmpKind::Unreachable { errno } => {
+                if sf.state == State::SynSent {
+                    if sf.join.is_some() {
+                        self.addresses.on_join_failed(ctx.now, &self.subflows[index], None);
+                        self.release(ctx, index, None);
+                    } else {
+                        self.release(ctx, index, None);
+                        self.break_with(ctx, ConnError::Unreachable(errno), None);
+                    }
+                } else {
+                    self.soft_error = Some(errno);
+                }
+            }
+        }
+    }
+
+    /// RFC 8201, RFC 1191: smaller segments from now on, and what was too big again.
+    fn on_packet_too_big(&mut self, ctx: &mut Ctx<'_>, index: usize, mtu: u32) {
+        let limit = self.options.mss_limit;
+        let sf = &mut self.subflows[index];
+        let floor = if sf.tuple.local.is_ipv4() { 552 } else { 1280 };
+        let mtu = mtu.max(floor);
+        if mtu >= sf.mtu {
+            return;
+        }
+        sf.mtu = mtu;
+        let options = if sf.timestamps { 12 } else { 0 };
+        sf.tx.set_mss(sf.segment_room(limit).saturating_sub(options));
+        sf.tx.mark_oversized(ctx.now);
+    }
+}

@@ -1,0 +1,743 @@
+//! Segments to send: control first, then what was lost, then new data on the subflow that the scheduler picks, then
+//! acknowledgments.
+
+use super::connection::{Connection, Ctx, Proto, Role};
+use super::crypto;
+use super::endpoint::ConnError;
+use super::input::{FLAG_CHECKSUM, FLAG_SHA256};
+use super::scheduler;
+use super::subflow::{SendMap, SendTag, State, Subflow, WINDOW_SCALE};
+use super::timers::CAPABLE_SYNS;
+use crate::link::Outgoing;
+use crate::time::{Duration, Instant};
+use crate::wire::mptcp_option::{MpCapableBody, WireDsn};
+use crate::wire::options::{options_len, OPTIONS_MAX};
+use crate::wire::{Dsn, Dss, DssMap, Flags, Header, MpCapable, MpJoin, SeqNum, TcpOptions};
+
+/// A segment decided on; its payload is looked up when it is handed out.
+pub(super) struct Plan {
+    tuple: super::endpoint::FourTuple,
+    iface: u32,
+    header: Header,
+    options: TcpOptions,
+    payload: Payload,
+}
+
+/// A segment without payload that outlives its subflow: a reset.
+pub(super) struct Bare {
+    pub tuple: super::endpoint::FourTuple,
+    pub iface: u32,
+    pub header: Header,
+    pub options: TcpOptions,
+}
+
+impl Plan {
+    pub(super) fn bare(self) -> Bare {
+        Bare {
+            tuple: self.tuple,
+            iface: self.iface,
+            header: self.header,
+            options: self.options,
+        }
+    }
+}
+
+enum Payload {
+    None,
+    Stream(Dsn, u32),
+    /// Bytes that moved from the buffer to the segment: subflow, segment, offset, length.
+    Detached(usize, usize, u32),
+}
+
+impl Connection {
+    /// The next segment to send now, None when there is none.
+    pub(super) fn plan(&mut self, ctx: &mut Ctx<'_>) -> Option<Plan> {
+        for index in 0..self.subflows.len() {
+            if let Some(plan) = self.plan_control(ctx, index) {
+                return Some(plan);
+            }
+        }
+        for index in 0..self.subflows.len() {
+            if let Some(plan) = self.plan_retransmission(ctx, index) {
+                return Some(plan);
+            }
+        }
+        if let Some(plan) = self.plan_data(ctx) {
+            return Some(plan);
+        }
+        for index in 0..self.subflows.len() {
+            if let Some(plan) = self.plan_fin(ctx, index).or_else(|| self.plan_ack(ctx, index)) {
+                return Some(plan);
+            }
+        }
+        None
+    }
+
+    /// The planned segment with its payload.
+    pub(super) fn outgoing(&self, plan: Plan) -> Outgoing<'_> {
+        let payload = match plan.payload {
+            Payload::None => [&[][..], &[]],
+            Payload::Stream(dsn, len) => self.out.buf.slices(dsn, len as usize),
+            Payload::Detached(index, segment, len) => {
+                let bytes = self
+                    .subflows
+                    .get(index)
+                    .and_then(|s| s.tx.segment(segment))
+                    .and_then(|s| s.tag.detached.as_deref());
+                let bytes = bytes.unwrap_or(&[]);
+                [&bytes[..bytes.len().min(len as usize)], &[]]
+            }
+        };
+        Outgoing {
+            src: plan.tuple.local.ip(),
+            dst: plan.tuple.remote.ip(),
+            iface: plan.iface,
+            header: plan.header,
+            options: plan.options,
+            payload,
+            tos: self.options.tos,
+            ttl: self.options.ttl,
+            mark: self.options.mark,
+        }
+    }
+
+    // ---- handshake and reset ----------------------------------------------------------------------------------
+
+    fn plan_control(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
+        let sf = &self.subflows[index];
+        if sf.reset.is_some() {
+            return self.plan_reset(ctx, index);
+        }
+        if sf.handshake.send_now && matches!(sf.state, State::SynSent | State::SynReceived) {
+            return self.plan_syn(ctx, index);
+        }
+        None
+    }
+
+    fn plan_reset(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
+        let sf = &self.subflows[index];
+        let reset = sf.reset.unwrap_or_default();
+        let mut options = TcpOptions::default();
+        if sf.timestamps && sf.state.synchronized() {
+            options.timestamps = Some(sf.timestamps_now(ctx.now));
+        }
+        if self.multipath() {
+            options.mptcp.fastclose = reset.fastclose.then_some(self.remote_key);
+            options.mptcp.tcprst = reset.reason;
+            // MP_FAIL and MP_FASTCLOSE do not fit together beside timestamps.
+            options.mptcp.fail = reset.fail.filter(|_| !reset.fastclose);
+        }
+        let header = Header {
+            src_port: sf.tuple.local.port(),
+            dst_port: sf.tuple.remote.port(),
+            seq: if sf.state == State::SynReceived {
+                sf.iss + 1
+            } else {
+                sf.tx.snd_nxt()
+            },
+            ack: sf.rx.rcv_nxt(),
+            flags: Flags::RST.with(Flags::ACK),
+            window: 0,
+        };
+        let plan = Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload: Payload::None,
+        };
+        self.subflow_lost(ctx, index, ConnError::Aborted);
+        Some(plan)
+    }
+
+    fn plan_syn(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
+        let now = ctx.now;
+        let answer = self.subflows[index].state == State::SynReceived;
+        let mptcp = self.syn_option(index, answer);
+        let window = self.inc.buf.window().min(65_535);
+        let sf = &mut self.subflows[index];
+        sf.handshake.send_now = false;
+        sf.handshake.sent = sf.handshake.sent.saturating_add(1);
+        sf.handshake.sent_at = now;
+        sf.handshake.timer = Some(now + sf.handshake.rto);
+        sf.handshake.rto = (sf.handshake.rto * 2).min(Duration::from_secs(60));
+        let mut options = TcpOptions {
+            mss: Some(sf.announced_mss(self.options.mss_limit)),
+            sack_permitted: sf.sack,
+            ..TcpOptions::default()
+        };
+        if sf.timestamps {
+            let mut ts = sf.timestamps_now(now);
+            if !answer {
+                ts.ecr = 0;
+            }
+            options.timestamps = Some(ts);
+        }
+        if !answer || sf.rcv_scale != 0 {
+            options.window_scale = Some(WINDOW_SCALE);
+        }
+        options.mptcp = mptcp;
+        let flags = if answer {
+            Flags::SYN.with(Flags::ACK)
+        } else {
+            Flags::SYN
+        };
+        let header = Header {
+            src_port: sf.tuple.local.port(),
+            dst_port: sf.tuple.remote.port(),
+            seq: sf.iss,
+            ack: if answer { sf.rx.rcv_nxt() } else { SeqNum(0) },
+            flags,
+            window: window as u16,
+        };
+        Some(Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload: Payload::None,
+        })
+    }
+
+    fn syn_option(&self, index: usize, answer: bool) -> crate::wire::MptcpOptions {
+        let mut o = crate::wire::MptcpOptions::default();
+        let sf = &self.subflows[index];
+        let (backup, address_id) = (sf.local_backup, sf.local_id);
+        if let Some(join) = sf.join {
+            o.join = Some(if answer {
+                let hmac =
+                    crypto::join_synack_hmac(self.local_key, self.remote_key, join.local_nonce, join.remote_nonce);
+                MpJoin::SynAck {
+                    backup,
+                    address_id,
+                    hmac,
+                    nonce: join.local_nonce,
+                }
+            } else {
+                MpJoin::Syn {
+                    backup,
+                    address_id,
+                    token: self.remote_token,
+                    nonce: join.local_nonce,
+                }
+            });
+        } else if self.proto == Proto::Negotiating {
+            // RFC 8684 section 3.1: after some unanswered SYNs, one without the option (PROTOCOL F1).
+            if answer {
+                let body = MpCapableBody::SynAck { key: self.local_key };
+                o.capable = Some(MpCapable {
+                    version: 1,
+                    flags: self.capable_flags(),
+                    body,
+                });
+            } else if sf.handshake.sent < CAPABLE_SYNS {
+                o.capable = Some(MpCapable {
+                    version: 1,
+                    flags: self.capable_flags(),
+                    body: MpCapableBody::Syn,
+                });
+            }
+        }
+        o
+    }
+
+    pub(super) fn capable_flags(&self) -> u8 {
+        let c = if self.addresses.forbid_join_here {
+            super::input::FLAG_NO_JOIN_HERE
+        } else {
+            0
+        };
+        FLAG_SHA256 | c | if self.checksum { FLAG_CHECKSUM } else { 0 }
+    }
+
+    // ---- options of established segments ----------------------------------------------------------------------
+
+    /// Options of a segment of subflow `index` that carries `map`; SACK blocks as room allows.
+    fn established_options(&mut self, now: Instant, index: usize, map: Option<(SendMap, bool)>) -> TcpOptions {
+        let mut options = TcpOptions::default();
+        let sf = &self.subflows[index];
+        if sf.timestamps {
+            options.timestamps = Some(sf.timestamps_now(now));
+        }
+        if let Some((map, capable)) = map {
+            self.map_option(&mut options, map, capable);
+        } else if self.multipath() {
+            self.ack_option(&mut options, index);
+        } else if let Some(dsn) = self.subflows[index].fail_now.take() {
+            // The last word of MPTCP before plain TCP (RFC 8684 section 3.7).
+            options.mptcp.dss = Some(Dss {
+                data_ack: Some(self.wire_ack()),
+                map: None,
+                data_fin: false,
+            });
+            options.mptcp.fail = Some(dsn);
+        }
+        let sf = &mut self.subflows[index];
+        if sf.sack && sf.rx.has_sack() {
+            let room = OPTIONS_MAX.saturating_sub(options_len(&options));
+            options.sack = sf.rx.sack_blocks(room.saturating_sub(4) / 8);
+        }
+        options
+    }
+
+    fn wire_ack(&self) -> WireDsn {
+        let ack = self.data_ack();
+        if self.inc.long {
+            WireDsn::Long(ack)
+        } else {
+            WireDsn::Short(ack.0 as u32)
+        }
+    }
+
+    fn map_option(&self, options: &mut TcpOptions, map: SendMap, capable: bool) {
+        if capable {
+            let body = MpCapableBody::AckData {
+                sender_key: self.local_key,
+                receiver_key: self.remote_key,
+                data_len: map.len,
+                checksum: map.checksum,
+            };
+            options.mptcp.capable = Some(MpCapable {
+                version: 1,
+                flags: self.own_flags(),
+                body,
+            });
+        } else {
+            let wire = DssMap {
+                dsn: WireDsn::Long(map.dsn),
+                ssn: map.ssn,
+                len: map.len,
+                checksum: map.checksum,
+            };
+            options.mptcp.dss = Some(Dss {
+                data_ack: Some(self.wire_ack()),
+                map: Some(wire),
+                data_fin: false,
+            });
+        }
+    }
+
+    /// In the third ACK the A flag repeats what was agreed so far, C is the server's alone (vectors F, K).
+    fn own_flags(&self) -> u8 {
+        FLAG_SHA256 | if self.checksum { FLAG_CHECKSUM } else { 0 }
+    }
+
+    /// MPTCP part of a pure acknowledgment.
+    fn ack_option(&mut self, options: &mut TcpOptions, index: usize) {
+        let key_pair = (self.local_key, self.remote_key);
+        let fin = self.data_fin_option();
+        let ack = self.wire_ack();
+        let flags = self.own_flags();
+        let sf = &mut self.subflows[index];
+        match sf.join {
+            Some(j) if j.initiator && !sf.confirmed => {
+                let hmac = crypto::join_ack_hmac(key_pair.0, key_pair.1, j.local_nonce, j.remote_nonce);
+                options.mptcp.join = Some(MpJoin::Ack { hmac });
+                return;
+            }
+            None if !sf.confirmed && self.role == Role::Client && fin.is_none() => {
+                let body = MpCapableBody::Ack {
+                    sender_key: key_pair.0,
+                    receiver_key: key_pair.1,
+                };
+                options.mptcp.capable = Some(MpCapable {
+                    version: 1,
+                    flags,
+                    body,
+                });
+                return;
+            }
+            _ => {}
+        }
+        if sf.prio_now {
+            options.mptcp.prio = Some(sf.local_backup);
+            sf.prio_now = false;
+        }
+        if let Some(dsn) = sf.fail_now.take() {
+            options.mptcp.fail = Some(dsn);
+        }
+        if fin.is_none() && options.mptcp.prio.is_none() && options.mptcp.fail.is_none() {
+            if let Some(add) = self.addresses.next_add_addr(key_pair) {
+                // On a pure acknowledgment, alone (vectors C).
+                options.mptcp.add_addr = Some(add);
+                return;
+            }
+        }
+        let mut dss = Dss {
+            data_ack: Some(ack),
+            map: None,
+            data_fin: false,
+        };
+        if let Some(map) = fin {
+            dss.map = Some(map);
+            dss.data_fin = true;
+        } else if let Some(remove) = self.addresses.take_remove_addr() {
+            options.mptcp.remove_addr = Some(remove);
+        }
+        options.mptcp.dss = Some(dss);
+    }
+
+    /// A DATA_FIN that still waits for its acknowledgment rides on every pure ACK (PROTOCOL X7).
+    fn data_fin_option(&self) -> Option<DssMap> {
+        if !self.multipath() || !self.fin_ready() || self.out.fin_acked {
+            return None;
+        }
+        let dsn = self.fin_dsn();
+        let checksum = self.checksum.then(|| crypto::dss_checksum(dsn, 0, 1, []));
+        Some(DssMap {
+            dsn: WireDsn::Long(dsn),
+            ssn: 0,
+            len: 1,
+            checksum,
+        })
+    }
+
+    fn established_header(&mut self, index: usize, seq: SeqNum, flags: Flags) -> Header {
+        let window = self.inc.buf.window();
+        let sf = &mut self.subflows[index];
+        let field = (window >> sf.rcv_scale).min(65_535);
+        sf.last_advertised = (field << sf.rcv_scale) as u32;
+        Header {
+            src_port: sf.tuple.local.port(),
+            dst_port: sf.tuple.remote.port(),
+            seq,
+            ack: sf.rx.rcv_nxt(),
+            flags: flags.with(Flags::ACK),
+            window: field as u16,
+        }
+    }
+
+    // ---- data -------------------------------------------------------------------------------------------------
+
+    /// A lost segment again, or a tail-loss probe.
+    fn plan_retransmission(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
+        let sf = &mut self.subflows[index];
+        if !sf.state.synchronized() || sf.tx.is_idle() {
+            sf.tlp_now = false;
+            return None;
+        }
+        let segment = match sf.tx.next_retransmit() {
+            Some(segment) => segment,
+            None if sf.tlp_now => {
+                sf.tlp_now = false;
+                sf.tx.probe_segment()?
+            }
+            None => return None,
+        };
+        self.plan_again(ctx, index, segment)
+    }
+
+    fn plan_again(&mut self, ctx: &mut Ctx<'_>, index: usize, segment: usize) -> Option<Plan> {
+        self.split_for_mss(index, segment);
+        let sf = &self.subflows[index];
+        let sent = sf.tx.segment(segment)?;
+        let (seq, fin, dsn) = (sent.seq, sent.fin, sent.tag.dsn);
+        let len = sent.len - u32::from(fin);
+        let detached = sent.tag.detached.is_some();
+        let map = sent.tag.map.map(|m| (m, self.as_capable(index, seq)));
+        let options = self.established_options(ctx.now, index, map);
+        let mut flags = if len > 0 { Flags::PSH } else { Flags(0) };
+        if fin {
+            flags = flags.with(Flags::FIN);
+        }
+        let header = self.established_header(index, seq, flags);
+        let sf = &mut self.subflows[index];
+        sf.tx.on_retransmitted(ctx.now, segment);
+        sf.bytes_sent += u64::from(len);
+        let payload = match (len, detached) {
+            (0, _) => Payload::None,
+            (_, true) => Payload::Detached(index, segment, len),
+            _ => Payload::Stream(dsn, len),
+        };
+        Some(Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload,
+        })
+    }
+
+    /// The path's MSS fell below a segment's size: send it in parts; each repeats the whole mapping.
+    fn split_for_mss(&mut self, index: usize, segment: usize) {
+        let sf = &mut self.subflows[index];
+        let room = sf
+            .segment_room(self.options.mss_limit)
+            .saturating_sub(OPTIONS_MAX as u32)
+            .max(1);
+        let too_long = sf
+            .tx
+            .segment(segment)
+            .is_some_and(|s| s.len - u32::from(s.fin) > room + OPTIONS_MAX as u32);
+        if !too_long {
+            return;
+        }
+        sf.tx.split(segment, room, |tag, at| {
+            let detached = tag.detached.take().map(|whole| {
+                let (head, tail) = whole.split_at((at as usize).min(whole.len()));
+                tag.detached = Some(head.into());
+                tail.into()
+            });
+            SendTag {
+                dsn: tag.dsn + u64::from(at),
+                map: tag.map,
+                detached,
+            }
+        });
+    }
+
+    /// MP_CAPABLE instead of DSS: only on what starts at ISN+1, until the server is known to have both keys (PROTOCOL C7).
+    fn as_capable(&self, index: usize, seq: SeqNum) -> bool {
+        let sf = &self.subflows[index];
+        self.role == Role::Client && sf.join.is_none() && !sf.confirmed && seq == sf.iss + 1
+    }
+
+    /// Reinjections first, then new data, on the subflow that the scheduler picks.
+    fn plan_data(&mut self, ctx: &mut Ctx<'_>) -> Option<Plan> {
+        if self.error.is_some() || !self.established {
+            return None;
+        }
+        let una = self.out.una;
+        while let Some(range) = self.out.reinject.front_mut() {
+            range.0 = range.0.max(una);
+            if range.0.lt(range.1) {
+                break;
+            }
+            self.out.reinject.pop_front();
+        }
+        let again = self.out.reinject.front().copied();
+        if again.is_none() && self.out.nxt == self.out.buf.end() {
+            return None;
+        }
+        let index = scheduler::pick(&mut self.subflows)?;
+        let room = self.payload_room(ctx.now, index);
+        let (dsn, len) = match again {
+            Some((from, to)) => (from, (to.diff(from) as u64).min(u64::from(room)) as u32),
+            None => (self.out.nxt, self.new_data_len(room)?),
+        };
+        Some(self.plan_segment(ctx, index, dsn, len, again.is_some()))
+    }
+
+    /// Payload that fits beside the options of a data segment now.
+    fn payload_room(&mut self, now: Instant, index: usize) -> u32 {
+        let sf = &self.subflows[index];
+        let room = sf.segment_room(self.options.mss_limit);
+        if self.plain() {
+            let infinite = if self.infinite_map { 24 } else { 0 };
+            return room
+                .saturating_sub(if sf.timestamps { 12 } else { 0 } + infinite)
+                .max(1);
+        }
+        let seq = sf.tx.snd_nxt();
+        let probe = SendMap {
+            dsn: Dsn(0),
+            ssn: 0,
+            len: 0,
+            checksum: self.checksum.then_some(0),
+        };
+        let mut options = TcpOptions::default();
+        if sf.timestamps {
+            options.timestamps = Some(sf.timestamps_now(now));
+        }
+        self.map_option(&mut options, probe, self.as_capable(index, seq));
+        room.saturating_sub(options_len(&options) as u32).max(1)
+    }
+
+    /// How much new data a segment takes: the window, Nagle (RFC 9293 section 3.7.4) and silly windows (section 3.8.6.2.1) decide.
+    fn new_data_len(&mut self, room: u32) -> Option<u32> {
+        let out = &self.out;
+        let waiting = out.buf.end().diff(out.nxt).max(0) as u64;
+        let window = out.edge.diff(out.nxt).max(0) as u64;
+        let len = waiting.min(window).min(u64::from(room));
+        if len == 0 {
+            return None;
+        }
+        let full = len == u64::from(room);
+        let all = len == waiting;
+        let outstanding = out.nxt != out.una;
+        let go = full || (all && (self.options.nodelay || !outstanding || out.fin_queued)) || (!all && !outstanding);
+        go.then_some(len as u32)
+    }
+
+    fn plan_segment(&mut self, ctx: &mut Ctx<'_>, index: usize, dsn: Dsn, len: u32, again: bool) -> Plan {
+        let sf = &self.subflows[index];
+        let seq = sf.tx.snd_nxt();
+        let ssn = sf.ssn_out(seq);
+        let map = self.multipath().then(|| {
+            let checksum = self
+                .checksum
+                .then(|| crypto::dss_checksum(dsn, ssn, len as u16, self.out.buf.slices(dsn, len as usize)));
+            SendMap {
+                dsn,
+                ssn,
+                len: len as u16,
+                checksum,
+            }
+        });
+        let capable = self.as_capable(index, seq);
+        let mut options = self.established_options(ctx.now, index, map.map(|m| (m, capable)));
+        if self.infinite_map && self.plain() {
+            // RFC 8684 section 3.7: the infinite mapping tells the peer that this is plain TCP now.
+            let wire = DssMap {
+                dsn: WireDsn::Long(dsn),
+                ssn,
+                len: 0,
+                checksum: self.checksum.then_some(0),
+            };
+            options.mptcp.dss = Some(Dss {
+                data_ack: Some(self.wire_ack()),
+                map: Some(wire),
+                data_fin: false,
+            });
+        }
+        let end = dsn + u64::from(len);
+        let push = end == self.out.buf.end();
+        let header = self.established_header(index, seq, if push { Flags::PSH } else { Flags(0) });
+        if again {
+            if let Some(range) = self.out.reinject.front_mut() {
+                range.0 = end;
+            }
+        } else {
+            if self.out.una == self.out.nxt {
+                self.out.progress_at = ctx.now;
+            }
+            self.out.nxt = end;
+        }
+        if self.fin_ready() {
+            self.data_fin_due = self.multipath() && !self.out.fin_acked;
+        }
+        let acks = options.sack.is_empty() == !self.subflows[index].rx.has_sack();
+        let sf = &mut self.subflows[index];
+        sf.tx.on_sent(
+            ctx.now,
+            len,
+            false,
+            SendTag {
+                dsn,
+                map,
+                detached: None,
+            },
+        );
+        sf.bytes_sent += u64::from(len);
+        if !capable {
+            sf.rx.on_ack_sent(acks);
+        }
+        Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload: Payload::Stream(dsn, len),
+        }
+    }
+
+    // ---- FIN and acknowledgments ------------------------------------------------------------------------------
+
+    fn plan_fin(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
+        let plain = self.plain();
+        let data_left = plain && self.out.nxt != self.out.buf.end();
+        let sf = &self.subflows[index];
+        if !sf.close_queued || !sf.state.can_send() || sf.tx.fin_sent() || data_left {
+            return None;
+        }
+        let seq = sf.tx.snd_nxt();
+        let options = self.established_options(ctx.now, index, None);
+        let header = self.established_header(index, seq, Flags::FIN);
+        let dsn = self.out.nxt;
+        let sf = &mut self.subflows[index];
+        sf.state = if sf.state == State::CloseWait {
+            State::LastAck
+        } else {
+            State::FinWait1
+        };
+        sf.tx.on_sent(
+            ctx.now,
+            0,
+            true,
+            SendTag {
+                dsn,
+                map: None,
+                detached: None,
+            },
+        );
+        sf.rx.on_ack_sent(true);
+        Some(Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload: Payload::None,
+        })
+    }
+
+    fn plan_ack(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
+        if self.data_fin_due && self.fin_ready() {
+            self.data_fin_due = false;
+            for sf in self.subflows.iter_mut().filter(|s| s.is_up() && s.confirmed_enough()) {
+                sf.rx.demand_ack();
+            }
+        }
+        let sf = &self.subflows[index];
+        if !sf.state.synchronized() {
+            return None;
+        }
+        if sf.probe_now {
+            return Some(self.plan_probe(ctx, index));
+        }
+        let announce = sf.fail_now.is_some() || (sf.prio_now && sf.confirmed) || self.wants_to_announce(index);
+        if !self.subflows[index].rx.ack_due() && !announce {
+            return None;
+        }
+        let seq = self.subflows[index].tx.snd_nxt();
+        let options = self.established_options(ctx.now, index, None);
+        let header = self.established_header(index, seq, Flags(0));
+        let sf = &mut self.subflows[index];
+        // An echo or announcement carries no DATA_ACK: the acknowledgment proper follows it.
+        let complete = options.mptcp.add_addr.is_none();
+        if complete {
+            sf.rx.on_ack_sent(true);
+        }
+        Some(Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload: Payload::None,
+        })
+    }
+
+    /// Address signalling goes out on the first subflow that is up and not stalled.
+    fn wants_to_announce(&self, index: usize) -> bool {
+        self.multipath()
+            && self.addresses.has_signal()
+            && self.data_fin_option().is_none()
+            && self
+                .subflows
+                .iter()
+                .position(|s| s.is_up() && s.confirmed && !s.stalled)
+                == Some(index)
+    }
+
+    /// A segment below the window: the peer answers with an acknowledgment (RFC 9293 section 3.8.4).
+    fn plan_probe(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Plan {
+        let seq = self.subflows[index].tx.snd_una() - 1;
+        self.subflows[index].probe_now = false;
+        let options = self.established_options(ctx.now, index, None);
+        let header = self.established_header(index, seq, Flags(0));
+        let sf = &self.subflows[index];
+        Plan {
+            tuple: sf.tuple,
+            iface: sf.iface,
+            header,
+            options,
+            payload: Payload::None,
+        }
+    }
+}
+
+impl Subflow {
+    /// A DSS may go out here: the handshake of a join is complete.
+    fn confirmed_enough(&self) -> bool {
+        self.join.is_none() || self.confirmed
+    }
+}

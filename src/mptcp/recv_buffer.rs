@@ -1,0 +1,223 @@
+//! Data-level reassembly (RFC 8684 section 3.3.2): bytes from any subflow, put in order by data sequence number.
+//! Bounded by the window that was advertised: what lies beyond is not kept.
+
+use crate::wire::Dsn;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Pieces kept out of order at the most, however small they are.
+const MAX_PIECES: usize = 8192;
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct RecvBuffer {
+    /// Number of the first byte of the stream.
+    first: Dsn,
+    /// Bytes received in order since then.
+    received: u64,
+    ready: VecDeque<u8>,
+    /// Out-of-order pieces by stream offset; they neither overlap nor touch `received`.
+    ahead: BTreeMap<u64, Vec<u8>>,
+    ahead_bytes: usize,
+    limit: usize,
+    edge: u64,
+}
+
+impl RecvBuffer {
+    /// Empty; the first byte has number `first`; at most `limit` bytes are held.
+    pub fn new(first: Dsn, limit: usize) -> Self {
+        RecvBuffer {
+            first,
+            received: 0,
+            ready: VecDeque::new(),
+            ahead: BTreeMap::new(),
+            ahead_bytes: 0,
+            limit,
+            edge: limit as u64,
+        }
+    }
+
+    /// The stream starts at another number (the peer's key came); only before anything was received.
+    pub fn rebase(&mut self, first: Dsn) {
+        self.first = first;
+    }
+
+    /// Next expected number: the DATA_ACK (a DATA_FIN not counted).
+    pub fn nxt(&self) -> Dsn {
+        self.first + self.received
+    }
+
+    /// Bytes received in order so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Bytes ready to be read.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Bytes kept out of order.
+    pub fn ahead_bytes(&self) -> usize {
+        self.ahead_bytes
+    }
+
+    /// Something waits for a gap to be filled.
+    pub fn has_gap(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Bytes that may arrive from `nxt` on: the window to advertise. Its right edge never moves back (RFC 9293 section 3.8.6).
+    pub fn window(&mut self) -> usize {
+        let free = self.limit.saturating_sub(self.ready.len()) as u64;
+        self.edge = self.edge.max(self.received + free);
+        (self.edge - self.received) as usize
+    }
+
+    /// The window that was advertised last, without advertising more.
+    pub fn advertised(&self) -> usize {
+        self.edge.saturating_sub(self.received) as usize
+    }
+
+    /// The window that could be advertised now.
+    pub fn free(&self) -> usize {
+        self.limit.saturating_sub(self.ready.len())
+    }
+
+    /// Takes what is new of `data`, whose first byte is number `dsn`; true when something new arrived.
+    pub fn insert(&mut self, dsn: Dsn, data: &[u8]) -> bool {
+        let offset = dsn.diff(self.nxt());
+        let (data, start) = if offset < 0 {
+            let skip = offset.unsigned_abs();
+            if skip >= data.len() as u64 {
+                return false;
+            }
+            (&data[skip as usize..], self.received)
+        } else {
+            (data, self.received + offset as u64)
+        };
+        let room = self.edge.saturating_sub(start).min(data.len() as u64) as usize;
+        let data = &data[..room];
+        if data.is_empty() {
+            return false;
+        }
+        if start == self.received {
+            self.append(data);
+            true
+        } else {
+            self.keep(start, data)
+        }
+    }
+
+    fn append(&mut self, data: &[u8]) {
+        self.ready.extend(data);
+        self.received += data.len() as u64;
+        while let Some(entry) = self.ahead.first_entry() {
+            let at = *entry.key();
+            if at > self.received {
+                break;
+            }
+            let piece = entry.remove();
+            self.ahead_bytes -= piece.len();
+            let skip = (self.received - at) as usize;
+            if let Some(new) = piece.get(skip..) {
+                self.ready.extend(new);
+                self.received += new.len() as u64;
+            }
+        }
+    }
+
+    /// Keeps the parts of `data` that no piece covers.
+    fn keep(&mut self, mut start: u64, mut data: &[u8]) -> bool {
+        let mut any = false;
+        if let Some((&at, piece)) = self.ahead.range(..=start).next_back() {
+            let end = at + piece.len() as u64;
+            if end > start {
+                let skip = ((end - start) as usize).min(data.len());
+                data = &data[skip..];
+                start += skip as u64;
+            }
+        }
+        while !data.is_empty() && self.ahead.len() < MAX_PIECES {
+            let next = self
+                .ahead
+                .range(start..)
+                .next()
+                .map(|(&at, piece)| (at, at + piece.len() as u64));
+            let take = next.map_or(data.len(), |(at, _)| ((at - start) as usize).min(data.len()));
+            if take > 0 {
+                self.ahead.insert(start, data[..take].to_vec());
+                self.ahead_bytes += take;
+                any = true;
+            }
+            let Some((_, next_end)) = next else { break };
+            let skip = ((next_end - start) as usize).min(data.len());
+            data = &data[skip..];
+            start += skip as u64;
+        }
+        any
+    }
+
+    /// What can be read, in two slices.
+    pub fn slices(&self) -> (&[u8], &[u8]) {
+        self.ready.as_slices()
+    }
+
+    /// The application took `n` bytes.
+    pub fn consume(&mut self, n: usize) {
+        let n = n.min(self.ready.len());
+        self.ready.drain(..n);
+        if self.ready.is_empty() && self.ready.capacity() > 1 << 16 {
+            self.ready = VecDeque::new();
+        }
+    }
+
+    /// Changes the bound; the advertised edge stays.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(b: &RecvBuffer) -> Vec<u8> {
+        let (x, y) = b.slices();
+        [x, y].concat()
+    }
+
+    #[test]
+    fn beyond_the_window_is_not_kept() {
+        let mut b = RecvBuffer::new(Dsn(10), 8);
+        assert!(b.insert(Dsn(14), b"efghIJ"));
+        assert_eq!(b.ahead_bytes(), 4);
+        assert!(b.insert(Dsn(10), b"abcd"));
+        assert_eq!(read(&b), b"abcdefgh");
+        assert_eq!(b.window(), 0);
+        assert!(!b.insert(Dsn(18), b"I"));
+        b.consume(3);
+        assert_eq!(b.advertised(), 0);
+        assert_eq!(b.window(), 3);
+        assert!(b.insert(Dsn(18), b"I"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_any_overlap_gives_the_stream(
+            pieces in proptest::collection::vec((0usize..200, 1usize..60), 1..80), start in any::<u64>())
+        {
+            let stream: Vec<u8> = (0..260u32).map(|i| (i * 7 % 251) as u8).collect();
+            let mut b = RecvBuffer::new(Dsn(start), 1000);
+            let mut have = vec![false; 260];
+            for (at, len) in pieces {
+                b.insert(Dsn(start) + at as u64, &stream[at..at + len]);
+                have[at..at + len].iter_mut().for_each(|h| *h = true);
+                let prefix = have.iter().take_while(|h| **h).count();
+                prop_assert_eq!(read(&b), &stream[..prefix]);
+                let ahead = have[prefix..].iter().filter(|h| **h).count();
+                prop_assert_eq!(b.ahead_bytes(), ahead);
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! What happens when time passes and nothing comes: handshakes again, retransmission, probes, silence, giving up.
+
+use super::connection::{Connection, Ctx};
+use super::endpoint::{ConnError, Keepalive};
+use super::subflow::{State, Subflow};
+use crate::tcp::sender::Fired;
+use crate::time::{Duration, Instant};
+
+/// SYNs that carry MP_CAPABLE before one goes without (PROTOCOL F1: Linux repeats it twice).
+pub(super) const CAPABLE_SYNS: u8 = 3;
+/// SYNs of a join; a dead path is tried again by path management, not by patience.
+const JOIN_SYNS: u8 = 2;
+const SYNACKS: u8 = 6;
+/// A silent path is tried this often at least while others work, so that a mended one is used again.
+const REVIVE: Duration = Duration::from_secs(3);
+/// Unanswered timeouts after which a subflow is given up when others work.
+const MAX_RTOS: u32 = 8;
+/// RFC 1122 section 4.2.3.5: R2 for an established connection.
+const GIVE_UP: Duration = Duration::from_secs(15 * 60);
+const DATA_RTO_MIN: Duration = Duration::from_millis(200);
+const DATA_RTO_MAX: Duration = Duration::from_secs(60);
+
+impl Connection {
+    /// The earliest time at which something is to be done.
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        let own = [
+            self.data_timer,
+            self.persist,
+            self.give_up,
+            self.fail_deadline,
+            self.addresses.timeout(),
+        ];
+        let mut earliest = own.into_iter().flatten().min();
+        let mut note = |t: Option<Instant>| {
+            earliest = match (earliest, t) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            }
+        };
+        for sf in &self.subflows {
+            note(sf.handshake.timer);
+            note(sf.tx.timer());
+            note(sf.rx.ack_at());
+            note(sf.join_ack_timer);
+            note(sf.deadline);
+            note(self.keepalive_at(sf));
+            note(self.silence_at(sf));
+        }
+        earliest
+    }
+
+    pub(super) fn handle_timeout(&mut self, ctx: &mut Ctx<'_>) {
+        for index in (0..self.subflows.len()).rev() {
+            if self.error.is_some() && self.subflows.is_empty() {
+                break;
+            }
+            if index < self.subflows.len() {
+                self.subflow_timers(ctx, index);
+            }
+        }
+        if self.error.is_some() {
+            return;
+        }
+        self.connection_timers(ctx);
+        if self.error.is_none() {
+            self.addresses_due(ctx);
+        }
+    }
+
+    fn addresses_due(&mut self, ctx: &mut Ctx<'_>) {
+        if self.addresses.timeout().is_some_and(|t| t <= ctx.now) {
+            self.evaluate_paths(ctx);
+            self.addresses.settle(ctx.now);
+        }
+    }
+
+    // ---- one subflow ------------------------------------------------------------------------------------------
+
+    fn subflow_timers(&mut self, ctx: &mut Ctx<'_>, index: usize) {
+        let now = ctx.now;
+        let due = |t: Option<Instant>| t.is_some_and(|t| t <= now);
+        if due(self.subflows[index].handshake.timer) {
+            self.handshake_timeout(ctx, index);
+            return;
+        }
+        if due(self.subflows[index].deadline) {
+            // FIN_WAIT2, or a removed address, waited long enough.
+            self.subflow_lost(ctx, index, ConnError::TimedOut);
+            return;
+        }
+        let sf = &mut self.subflows[index];
+        sf.rx.on_timer(now);
+        if due(sf.join_ack_timer) {
+            // RFC 8684 section 3.2: the third ACK of a join is repeated until the fourth comes.
+            sf.join_ack_timer = Some(now + sf.tx.rtt.rto() * (1 << u32::from(sf.handshake.sent).min(6)));
+            sf.handshake.sent = sf.handshake.sent.saturating_add(1);
+            if sf.handshake.sent > JOIN_SYNS + 6 {
+                self.addresses.on_join_failed(now, &self.subflows[index], None);
+                self.release(ctx, index, None);
+                return;
+            }
+            sf.rx.demand_ack();
+        }
+        match self.subflows[index].tx.on_timer(now) {
+            Some(Fired::Probe) => self.subflows[index].tlp_now = true,
+            Some(Fired::Rto) => {
+                if !self.on_rto(ctx, index) {
+                    return;
+                }
+            }
+            _ => {}
+        }
+        if self.keepalive_at(&self.subflows[index]).is_some_and(|t| t <= now) && !self.on_keepalive(ctx, index) {
+            return;
+        }
+        if self.silence_at(&self.subflows[index]).is_some_and(|t| t <= now) {
+            self.on_silence(ctx, index);
+        }
+    }
+
+    fn handshake_timeout(&mut self, ctx: &mut Ctx<'_>, index: usize) {
+        let sf = &mut self.subflows[index];
+        let limit = match (sf.state, sf.join) {
+            (State::SynSent, Some(_)) => JOIN_SYNS,
+            (State::SynSent, None) => self.options.syn_retries.saturating_add(1),
+            _ => SYNACKS,
+        };
+        if sf.handshake.sent < limit {
+            sf.handshake.send_now = true;
+            sf.handshake.timer = None;
+            return;
+        }
+        let first = sf.join.is_none();
+        if !first {
+            self.addresses.on_join_failed(ctx.now, &self.subflows[index], None);
+        }
+        self.release(ctx, index, None);
+        if first {
+            let error = self.soft_error.map_or(ConnError::TimedOut, ConnError::Unreachable);
+            self.break_with(ctx, error, None);
+        }
+    }
+
+    /// A retransmission timeout. False when the subflow is gone.
+    fn on_rto(&mut self, ctx: &mut Ctx<'_>, index: usize) -> bool {
+        let others = self.multipath() && self.others_alive(index);
+        let sf = &mut self.subflows[index];
+        if others {
+            let fresh = !sf.stalled;
+            sf.stalled = true;
+            sf.tx.cap_timer(ctx.now, REVIVE);
+            if sf.tx.consecutive_rtos > MAX_RTOS {
+                self.addresses.on_join_failed(ctx.now, &self.subflows[index], None);
+                self.release(ctx, index, None);
+                return false;
+            }
+            if fresh {
+                self.reinject_stalled(index);
+            }
+        }
+        true
+    }
+
+    pub(super) fn others_alive(&self, index: usize) -> bool {
+        self.subflows
+            .iter()
+            .enumerate()
+            .any(|(i, s)| i != index && s.usable() && !s.stalled)
+    }
+
+    // ---- keepalive --------------------------------------------------------------------------------------------
+
+    fn keepalive_at(&self, sf: &Subflow) -> Option<Instant> {
+        let Keepalive { idle, interval, .. } = self.options.keepalive?;
+        if !sf.is_up() || !sf.tx.is_idle() || self.error.is_some() {
+            return None;
+        }
+        Some(match sf.keepalive_sent {
+            Some(at) => at + interval,
+            None => sf.rx.last_arrival + idle,
+        })
+    }
+
+    /// RFC 9293 section 3.8.4. False when the subflow is gone.
+    fn on_keepalive(&mut self, ctx: &mut Ctx<'_>, index: usize) -> bool {
+        let count = self.options.keepalive.map_or(u8::MAX, |k| k.count);
+        let sf = &mut self.subflows[index];
+        if sf.keepalive_probes >= count {
+            self.subflow_lost(ctx, index, ConnError::TimedOut);
+            return false;
+        }
+        sf.keepalive_probes += 1;
+        sf.keepalive_sent = Some(ctx.now);
+        sf.probe_now = true;
+        true
+    }
+
+    // ---- silence of a path that data is missing from ----------------------------------------------------------
+
+    /// A receiver that waits for a gap to be filled, while a path that used to bring data is silent, asks that path.
+    fn silence_at(&self, sf: &Subflow) -> Option<Instant> {
+        let asks = self.multipath()
+            && self.inc.buf.has_gap()
+            && self.inc.fin.is_none_or(|f| f != self.inc.buf.nxt())
+            && sf.got_payload
+            && sf.is_up()
+            && !sf.close_queued;
+        if !asks || !self.subflows.iter().any(|s| s.id != sf.id && s.usable() && !s.stalled) {
+            return None;
+        }
+        let srtt = sf.tx.rtt.srtt().unwrap_or(Duration::from_millis(100));
+        let wait = match sf.silence_probes {
+            0 => (srtt * 3 / 2).max(Duration::from_millis(40)),
+            _ => (srtt * 2 + sf.tx.rtt.rttvar().unwrap_or_default() * 4).max(Duration::from_millis(80)),
+        };
+        Some(sf.silence_at.unwrap_or(sf.rx.last_arrival) + wait)
+    }
+
+    fn on_silence(&mut self, ctx: &mut Ctx<'_>, index: usize) {
+        let sf = &mut self.subflows[index];
+        if sf.silence_probes < 2 {
+            sf.silence_probes += 1;
+            sf.silence_at = Some(ctx.now);
+            sf.probe_now = true;
+        } else {
+            self.give_up_path(ctx, index);
+        }
+    }
+
+    // ---- the connection ---------------------------------------------------------------------------------------
+
+    fn connection_timers(&mut self, ctx: &mut Ctx<'_>) {
+        let now = ctx.now;
+        let due = |t: Option<Instant>| t.is_some_and(|t| t <= now);
+        if due(self.give_up) {
+            self.abort_with(ctx, ConnError::TimedOut);
+            return;
+        }
+        if due(self.fail_deadline) {
+            // PROTOCOL S4: MP_FAIL was not answered.
+            self.abort_with(ctx, ConnError::Aborted);
+            return;
+        }
+        if due(self.data_timer) {
+            self.on_data_timer(ctx);
+        }
+        if due(self.persist) {
+            self.on_persist(now);
+        }
+    }
+
+    fn abort_with(&mut self, ctx: &mut Ctx<'_>, error: ConnError) {
+        let reset = super::subflow::Reset {
+            fastclose: true,
+            ..super::input::reset_reason(0)
+        };
+        self.break_with(ctx, error, Some(reset));
+    }
+
+    /// Something is sent and not acknowledged at data level.
+    fn outstanding(&self) -> bool {
+        self.out.una != self.out.nxt || (self.multipath() && self.fin_ready() && !self.out.fin_acked)
+    }
+
+    /// Keeps the connection's own timers in step with its state; called after every change.
+    pub(super) fn arm_timers(&mut self, now: Instant) {
+        if self.error.is_some() || !self.established {
+            return;
+        }
+        if !self.outstanding() {
+            self.data_timer = None;
+        } else if self.data_timer.is_none() {
+            self.data_timer = Some(now + self.data_rto());
+        }
+        let blocked =
+            self.out.nxt != self.out.buf.end() && self.out.edge.le(self.out.nxt) && self.out.una == self.out.nxt;
+        if !blocked {
+            self.persist = None;
+        } else if self.persist.is_none() {
+            self.persist = Some(now + self.data_rto().min(DATA_RTO_MAX));
+        }
+        if self.subflows.iter().any(|s| s.is_up()) {
+            if !self.detached {
+                self.give_up = None;
+            }
+        } else if self.give_up.is_none() {
+            // No subflow: the peer may open one, or path management; not for ever (RFC 8684 section 3.3.6).
+            self.give_up = Some(now + super::connection::ORPHAN);
+        }
+    }
+
+    fn data_rto(&self) -> Duration {
+        let slowest = self
+            .subflows
+            .iter()
+            .filter(|s| s.is_up() && !s.stalled)
+            .map(|s| s.tx.rtt.rto())
+            .max();
+        let base = slowest.unwrap_or(super::subflow::INITIAL_RTO).max(DATA_RTO_MIN);
+        (base * (1 << self.data_backoff.min(8))).min(DATA_RTO_MAX)
+    }
+
+    /// The DATA_ACK did not move (PROTOCOL D5): the DATA_FIN again, or the first missing data on any subflow.
+    fn on_data_timer(&mut self, ctx: &mut Ctx<'_>) {
+        self.data_timer = None;
+        let limit = self.options.user_timeout.unwrap_or(GIVE_UP);
+        if self.outstanding() && ctx.now.since(self.out.progress_at) >= limit {
+            self.abort_with(ctx, ConnError::TimedOut);
+            return;
+        }
+        // Progress came after the timer was set.
+        let since = ctx.now.since(self.out.progress_at);
+        if since < self.data_rto() {
+            self.data_timer = Some(self.out.progress_at + self.data_rto());
+            return;
+        }
+        self.data_backoff += 1;
+        if !self.multipath() {
+            return;
+        }
+        if self.out.una == self.out.nxt {
+            self.data_fin_due = true;
+            return;
+        }
+        let idle = self.subflows.iter().all(|s| s.tx.is_idle() || s.stalled);
+        if idle && self.out.reinject.is_empty() && self.subflows.iter().any(|s| s.usable()) {
+            let to = (self.out.una + 1400).min(self.out.nxt);
+            self.out.reinject.push_back((self.out.una, to));
+            self.no_way_back = true;
+        }
+    }
+
+    /// RFC 9293 section 3.8.6.1: the window is closed; ask whether it opened.
+    fn on_persist(&mut self, now: Instant) {
+        self.persist_backoff += 1;
+        let wait = (self.data_rto() * (1 << self.persist_backoff.min(8))).min(DATA_RTO_MAX);
+        self.persist = Some(now + wait);
+        if let Some(sf) = self.subflows.iter_mut().find(|s| s.usable() && !s.stalled) {
+            sf.probe_now = true;
+        }
+    }
+}

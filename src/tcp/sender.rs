@@ -1,0 +1,686 @@
+//! The sending half of a flow: the queue of unacknowledged segments, SACK scoreboard (RFC 2018, 6675),
+//! RACK-TLP loss detection (RFC 8985), retransmission timeout (RFC 6298) and the congestion window (RFC 9438).
+//!
+//! Sequence space starts after the SYN; the handshake keeps its own timer. A segment's payload is not held here:
+//! `T` tells the owner which bytes it carried.
+
+use super::cubic::Cubic;
+use super::prr::Prr;
+use super::rtt::RttEstimator;
+use crate::time::{Duration, Instant};
+use crate::wire::SeqNum;
+use std::collections::VecDeque;
+
+/// RFC 8985 section 7.2: worst-case delayed-ACK time of the peer.
+const WORST_DELAYED_ACK: Duration = Duration::from_millis(200);
+/// RFC 5681, RFC 6675: duplicate acknowledgments that mean a loss.
+const DUP_THRESH: usize = 3;
+
+/// One transmitted and not cumulatively acknowledged segment.
+#[derive(Debug)]
+pub struct Sent<T> {
+    /// First sequence number.
+    pub seq: SeqNum,
+    /// Sequence space it takes: payload, plus 1 for a FIN.
+    pub len: u32,
+    /// Carries the FIN.
+    pub fin: bool,
+    /// The owner's description of the payload.
+    pub tag: T,
+    /// When it was first sent.
+    pub first_sent: Instant,
+    /// When it was last sent.
+    pub last_sent: Instant,
+    /// Times sent.
+    pub transmissions: u32,
+    sacked: bool,
+    lost: bool,
+}
+
+impl<T> Sent<T> {
+    /// One past its last sequence number.
+    pub fn end(&self) -> SeqNum {
+        self.seq + self.len
+    }
+    /// Believed to be in the network.
+    fn in_flight(&self) -> bool {
+        !self.sacked && !self.lost
+    }
+    /// The peer has it, out of order.
+    pub fn sacked(&self) -> bool {
+        self.sacked
+    }
+}
+
+/// What an acknowledgment did.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct AckOutcome {
+    /// Sequence space newly acknowledged cumulatively.
+    pub acked: u32,
+    /// Sequence space newly delivered, selectively acknowledged included.
+    pub delivered: u32,
+    /// The FIN was acknowledged.
+    pub fin_acked: bool,
+    /// Segments were marked lost.
+    pub lost: bool,
+}
+
+/// Which timer of the sender fired.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Fired {
+    /// RACK's reordering window passed: segments were marked lost.
+    Reorder,
+    /// Probe timeout: send a tail-loss probe (RFC 8985 section 7.3).
+    Probe,
+    /// Retransmission timeout: everything outstanding was marked lost, the window is one segment.
+    Rto,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Open,
+    /// Fast recovery until `snd_una` passes the point.
+    Recovery(SeqNum),
+    /// After an RTO, until the point is acknowledged.
+    Loss(SeqNum),
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Sender<T> {
+    snd_una: SeqNum,
+    snd_nxt: SeqNum,
+    queue: VecDeque<Sent<T>>,
+    /// Sequence space in flight (RFC 6675 "pipe").
+    pipe: u32,
+    sacked_segments: usize,
+    lost_segments: usize,
+    mss: u32,
+    /// Round-trip time.
+    pub rtt: RttEstimator,
+    /// Congestion window.
+    pub cc: Cubic,
+    prr: Prr,
+    mode: Mode,
+    rack: Rack,
+    tlp_end: Option<SeqNum>,
+    timer: Option<(Instant, Fired)>,
+    cwnd_limited: bool,
+    fin_sent: bool,
+    /// Segments sent again.
+    pub retransmits: u32,
+    /// When the peer last acknowledged something new.
+    pub last_progress: Instant,
+    /// RTOs since the last progress.
+    pub consecutive_rtos: u32,
+}
+
+/// RFC 8985 section 5: the most recently sent segment known to be delivered.
+#[derive(Debug, Default)]
+struct Rack {
+    xmit_ts: Instant,
+    end_seq: SeqNum,
+    rtt: Duration,
+    fack: Option<SeqNum>,
+    reordering_seen: bool,
+    reo_wnd_mult: u32,
+}
+
+impl<T> Sender<T> {
+    /// A sender whose first byte has sequence number `first`.
+    pub fn new(now: Instant, first: SeqNum, mss: u32) -> Self {
+        Sender {
+            snd_una: first,
+            snd_nxt: first,
+            queue: VecDeque::new(),
+            pipe: 0,
+            sacked_segments: 0,
+            lost_segments: 0,
+            mss,
+            rtt: RttEstimator::new(),
+            cc: Cubic::new(mss),
+            prr: Prr::default(),
+            mode: Mode::Open,
+            rack: Rack {
+                reo_wnd_mult: 1,
+                end_seq: first,
+                ..Rack::default()
+            },
+            tlp_end: None,
+            timer: None,
+            cwnd_limited: false,
+            fin_sent: false,
+            retransmits: 0,
+            last_progress: now,
+            consecutive_rtos: 0,
+        }
+    }
+
+    /// Oldest unacknowledged sequence number.
+    pub fn snd_una(&self) -> SeqNum {
+        self.snd_una
+    }
+    /// Next sequence number to send.
+    pub fn snd_nxt(&self) -> SeqNum {
+        self.snd_nxt
+    }
+    /// Nothing is unacknowledged.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+    /// Bytes believed to be in the network.
+    pub fn pipe(&self) -> u32 {
+        self.pipe
+    }
+    /// Payload bytes a segment may carry.
+    pub fn mss(&self) -> u32 {
+        self.mss
+    }
+    /// The path takes smaller segments only (PMTU).
+    pub fn set_mss(&mut self, mss: u32) {
+        self.mss = mss;
+        self.cc.set_mss(mss);
+    }
+    /// The FIN has been sent at least once.
+    pub fn fin_sent(&self) -> bool {
+        self.fin_sent
+    }
+    /// Unacknowledged segments in order.
+    pub fn unacked(&self) -> impl Iterator<Item = &Sent<T>> {
+        self.queue.iter()
+    }
+    /// Unacknowledged segments in order, their tags changeable.
+    pub fn tags_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
+        self.queue.iter_mut().map(|s| (s.len - u32::from(s.fin), &mut s.tag))
+    }
+    /// In recovery from loss.
+    pub fn recovering(&self) -> bool {
+        self.mode != Mode::Open
+    }
+
+    /// Room in the congestion window for new data, in bytes.
+    pub fn cwnd_room(&self) -> u32 {
+        match self.mode {
+            Mode::Recovery(_) => self.prr.quota(self.pipe, self.mss),
+            _ => self.cc.cwnd().saturating_sub(self.pipe),
+        }
+    }
+
+    /// A segment may be sent now: RFC 9293's and RFC 5681's test, with at least one segment outstanding allowed.
+    pub fn may_send(&mut self) -> bool {
+        let room = self.cwnd_room();
+        let may = room >= self.mss || self.pipe == 0;
+        if !may {
+            self.cwnd_limited = true;
+        }
+        may
+    }
+
+    /// Records a new segment handed to the link.
+    pub fn on_sent(&mut self, now: Instant, payload: u32, fin: bool, tag: T) {
+        let len = payload + u32::from(fin);
+        if self.queue.is_empty() {
+            self.last_progress = now;
+        }
+        self.queue.push_back(Sent {
+            seq: self.snd_nxt,
+            len,
+            fin,
+            tag,
+            first_sent: now,
+            last_sent: now,
+            transmissions: 1,
+            sacked: false,
+            lost: false,
+        });
+        self.snd_nxt += len;
+        self.pipe += len;
+        self.fin_sent |= fin;
+        if let Mode::Recovery(_) = self.mode {
+            self.prr.on_sent(len);
+        }
+        self.arm(now);
+    }
+
+    /// The first segment marked lost, to be sent again, when the window allows.
+    pub fn next_retransmit(&mut self) -> Option<usize> {
+        if self.lost_segments == 0 {
+            return None;
+        }
+        let first = self.queue.iter().position(|s| s.lost)?;
+        // The first retransmission of a recovery leaves at once (RFC 6675 section 5 step 4.3).
+        let allowed = self.pipe == 0 || self.cwnd_room() >= self.queue[first].len.min(self.mss);
+        if !allowed {
+            self.cwnd_limited = true;
+        }
+        allowed.then_some(first)
+    }
+
+    /// A segment by its index.
+    pub fn segment(&self, index: usize) -> Option<&Sent<T>> {
+        self.queue.get(index)
+    }
+
+    /// Cuts segment `index` after `payload` bytes, because the path's MSS fell; `split` makes the second part's tag from the first's.
+    pub fn split(&mut self, index: usize, payload: u32, split: impl FnOnce(&mut T, u32) -> T) {
+        let Some(s) = self.queue.get_mut(index) else { return };
+        if payload == 0 || payload >= s.len - u32::from(s.fin) {
+            return;
+        }
+        let tag = split(&mut s.tag, payload);
+        let rest = Sent {
+            seq: s.seq + payload,
+            len: s.len - payload,
+            fin: s.fin,
+            tag,
+            first_sent: s.first_sent,
+            last_sent: s.last_sent,
+            transmissions: s.transmissions,
+            sacked: s.sacked,
+            lost: s.lost,
+        };
+        s.len = payload;
+        s.fin = false;
+        self.sacked_segments += usize::from(rest.sacked);
+        self.lost_segments += usize::from(rest.lost);
+        self.queue.insert(index + 1, rest);
+    }
+
+    /// Records that segment `index` was handed to the link again.
+    pub fn on_retransmitted(&mut self, now: Instant, index: usize) {
+        let Some(s) = self.queue.get_mut(index) else { return };
+        s.last_sent = now;
+        s.transmissions += 1;
+        if s.lost {
+            s.lost = false;
+            self.lost_segments -= 1;
+            self.pipe += s.len;
+        }
+        let len = s.len;
+        self.retransmits += 1;
+        if let Mode::Recovery(_) = self.mode {
+            self.prr.on_sent(len);
+        }
+        self.arm(now);
+    }
+
+    /// The segment a tail-loss probe sends again when there is nothing new: the last one not selectively acknowledged.
+    pub fn probe_segment(&self) -> Option<usize> {
+        self.queue.iter().rposition(|s| !s.sacked)
+    }
+
+    /// An acceptable acknowledgment (`snd_una <= ack <= snd_nxt`). `removed` sees the tags of what it covers.
+    pub fn on_ack(
+        &mut self,
+        now: Instant,
+        ack: SeqNum,
+        sack: &[(SeqNum, SeqNum)],
+        mut removed: impl FnMut(u32, &T),
+    ) -> AckOutcome {
+        let mut out = AckOutcome::default();
+        let prior_pipe = self.pipe;
+        let mut newest: Option<(Instant, SeqNum, bool)> = None;
+        let mut clean_rtt: Option<Duration> = None;
+        while self.queue.front().is_some_and(|s| s.end().le(ack)) {
+            let Some(s) = self.queue.pop_front() else { break };
+            out.acked += s.len;
+            if s.sacked {
+                self.sacked_segments -= 1;
+            } else {
+                out.delivered += s.len;
+                Self::note_delivered(&s, now, &mut newest, &mut clean_rtt);
+                self.rack.note_order(s.end(), s.transmissions > 1);
+            }
+            if s.lost {
+                self.lost_segments -= 1;
+            }
+            if s.in_flight() {
+                self.pipe -= s.len;
+            }
+            out.fin_acked |= s.fin;
+            removed(s.len - u32::from(s.fin), &s.tag);
+        }
+        out.acked += self.head_acked(ack);
+        if ack.gt(self.snd_una) {
+            self.snd_una = ack;
+        }
+        let dsack = sack.first().is_some_and(|b| b.1.le(ack));
+        out.delivered += self.apply_sack(now, sack, &mut newest, &mut clean_rtt);
+        if out.acked > 0 {
+            self.last_progress = now;
+            self.consecutive_rtos = 0;
+            self.rtt.reset_backoff();
+        }
+        if let Some(rtt) = clean_rtt {
+            self.rtt.on_sample(now, rtt);
+            self.cc.on_rtt_sample(self.snd_una, self.snd_nxt, rtt, out.acked);
+        }
+        if let Some((sent, end, retransmitted)) = newest {
+            let min_rtt = self.rtt.min_rtt().unwrap_or_default();
+            self.rack.update(now, sent, end, retransmitted, min_rtt);
+        }
+        if dsack {
+            self.rack.reo_wnd_mult = (self.rack.reo_wnd_mult + 1).min(16);
+        }
+        if out.delivered > 0 || out.acked > 0 || dsack {
+            self.tlp_end_on_ack(ack, dsack);
+        }
+        out.lost = self.detect_losses(now) | self.sacked_head_lost();
+        self.update_mode(now, ack, prior_pipe, &out);
+        self.arm(now);
+        out
+    }
+
+    fn note_delivered(
+        s: &Sent<T>,
+        now: Instant,
+        newest: &mut Option<(Instant, SeqNum, bool)>,
+        clean_rtt: &mut Option<Duration>,
+    ) {
+        // Karn: no sample from what was sent twice. The latest-sent gives the sample.
+        if s.transmissions == 1 {
+            *clean_rtt = Some(now.since(s.last_sent));
+        }
+        let later = newest.is_none_or(|(t, end, _)| (s.last_sent, 0) > (t, 0) || (s.last_sent == t && s.end().gt(end)));
+        if later {
+            *newest = Some((s.last_sent, s.end(), s.transmissions > 1));
+        }
+    }
+
+    /// A cumulative ACK inside a segment: its head is delivered.
+    fn head_acked(&self, ack: SeqNum) -> u32 {
+        // Peers acknowledge whole segments except after re-segmentation on the way; the segment stays whole here.
+        match self.queue.front() {
+            Some(s) if s.seq.lt(ack) => ack.diff(s.seq.max(self.snd_una)).max(0) as u32,
+            _ => 0,
+        }
+    }
+
+    fn apply_sack(
+        &mut self,
+        now: Instant,
+        sack: &[(SeqNum, SeqNum)],
+        newest: &mut Option<(Instant, SeqNum, bool)>,
+        clean_rtt: &mut Option<Duration>,
+    ) -> u32 {
+        let mut delivered = 0;
+        for &(left, right) in sack {
+            // RFC 2018 section 5 and RFC 2883: a block at or below snd_una is a D-SACK; one past snd_nxt is a lie.
+            if right.le(self.snd_una) || right.gt(self.snd_nxt) || right.le(left) {
+                continue;
+            }
+            let from = self.queue.partition_point(|s| s.seq.lt(left));
+            for s in self.queue.range_mut(from..) {
+                if s.end().gt(right) {
+                    break;
+                }
+                if s.sacked {
+                    continue;
+                }
+                if s.lost {
+                    s.lost = false;
+                    self.lost_segments -= 1;
+                } else {
+                    self.pipe -= s.len;
+                }
+                s.sacked = true;
+                self.sacked_segments += 1;
+                delivered += s.len;
+                Self::note_delivered(s, now, newest, clean_rtt);
+                self.rack.note_order(s.end(), s.transmissions > 1);
+            }
+        }
+        delivered
+    }
+
+    /// RFC 8985 section 7.4.2: the probe was answered.
+    fn tlp_end_on_ack(&mut self, ack: SeqNum, dsack: bool) {
+        if let Some(end) = self.tlp_end {
+            if ack.ge(end) || dsack {
+                self.tlp_end = None;
+            }
+        }
+    }
+
+    /// RFC 8985 section 6.2 step 5: marks what RACK calls lost; true when something was marked.
+    fn detect_losses(&mut self, now: Instant) -> bool {
+        if self.sacked_segments == 0 && !self.recovering() {
+            return false;
+        }
+        let reo_wnd = self.reordering_window();
+        let deadline = self.rack.rtt + reo_wnd;
+        let mut any = false;
+        let mut timeout: Option<Duration> = None;
+        let (rack_ts, rack_end) = (self.rack.xmit_ts, self.rack.end_seq);
+        for s in self.queue.iter_mut() {
+            if !s.in_flight() {
+                continue;
+            }
+            let sent_before = s.last_sent < rack_ts || (s.last_sent == rack_ts && s.end().lt(rack_end));
+            if !sent_before {
+                continue;
+            }
+            let age = now.since(s.last_sent);
+            if age >= deadline {
+                s.lost = true;
+                self.pipe -= s.len;
+                self.lost_segments += 1;
+                any = true;
+            } else {
+                let left = deadline - age;
+                timeout = Some(timeout.map_or(left, |t| t.max(left)));
+            }
+        }
+        self.rack_timeout(now, timeout);
+        any
+    }
+
+    fn rack_timeout(&mut self, now: Instant, timeout: Option<Duration>) {
+        match (timeout, self.timer) {
+            (Some(t), _) => self.timer = Some((now + t.max(Duration::from_millis(1)), Fired::Reorder)),
+            (None, Some((_, Fired::Reorder))) => self.timer = None,
+            (None, _) => {}
+        }
+    }
+
+    /// RFC 6675's rule beside RACK: three segments above the head delivered and no reordering ever seen.
+    fn sacked_head_lost(&mut self) -> bool {
+        if self.rack.reordering_seen || self.sacked_segments < DUP_THRESH {
+            return false;
+        }
+        match self.queue.front_mut() {
+            Some(s) if s.in_flight() && s.transmissions == 1 => {
+                s.lost = true;
+                self.pipe -= s.len;
+                self.lost_segments += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// RFC 8985 section 6.2 step 4.
+    fn reordering_window(&self) -> Duration {
+        if !self.rack.reordering_seen && (self.recovering() || self.sacked_segments >= DUP_THRESH) {
+            return Duration::ZERO;
+        }
+        let quarter = self.rtt.min_rtt().unwrap_or_default() / 4;
+        (quarter * self.rack.reo_wnd_mult).min(self.rtt.srtt().unwrap_or_default())
+    }
+
+    fn update_mode(&mut self, now: Instant, ack: SeqNum, prior_pipe: u32, out: &AckOutcome) {
+        match self.mode {
+            Mode::Open => {
+                if self.lost_segments > 0 {
+                    self.enter_recovery(now, prior_pipe);
+                    self.prr
+                        .on_ack(out.delivered, self.pipe, self.mss, out.lost, out.acked > 0);
+                } else if out.acked > 0 {
+                    self.grow(now, out.acked);
+                }
+            }
+            Mode::Recovery(point) => {
+                if ack.ge(point) {
+                    self.mode = Mode::Open;
+                    self.rack.reo_wnd_mult = self.rack.reo_wnd_mult.max(1);
+                    self.cc.set_cwnd(self.cc.ssthresh());
+                    if self.lost_segments > 0 {
+                        self.enter_recovery(now, prior_pipe);
+                    }
+                } else {
+                    self.prr
+                        .on_ack(out.delivered, self.pipe, self.mss, out.lost, out.acked > 0);
+                }
+            }
+            Mode::Loss(point) => {
+                if out.acked > 0 {
+                    self.grow(now, out.acked);
+                }
+                if ack.ge(point) {
+                    self.mode = Mode::Open;
+                }
+            }
+        }
+    }
+
+    fn grow(&mut self, now: Instant, acked: u32) {
+        let srtt = self.rtt.srtt().unwrap_or(Duration::from_millis(100));
+        self.cc.on_ack(now, acked, srtt, self.cwnd_limited);
+        self.cwnd_limited = false;
+    }
+
+    fn enter_recovery(&mut self, now: Instant, prior_pipe: u32) {
+        self.mode = Mode::Recovery(self.snd_nxt);
+        self.tlp_end = None;
+        self.cc.on_congestion_event(now, prior_pipe);
+        self.prr.start(prior_pipe, self.cc.ssthresh());
+    }
+
+    /// When `on_timer` must be called.
+    pub fn timer(&self) -> Option<Instant> {
+        self.timer.map(|(at, _)| at)
+    }
+
+    /// Sets the probe or retransmission timer (RFC 6298 section 5, RFC 8985 section 7.2), unless RACK's runs.
+    fn arm(&mut self, now: Instant) {
+        if self.queue.is_empty() {
+            self.timer = None;
+            return;
+        }
+        if matches!(self.timer, Some((_, Fired::Reorder))) {
+            return;
+        }
+        let oldest = self.queue.iter().find(|s| s.in_flight()).map_or(now, |s| s.last_sent);
+        // RFC 6298 section 5.3: an acknowledgment of new data restarts the timer.
+        let rto_at = oldest.max(self.last_progress) + self.rtt.rto();
+        let probing = self.mode == Mode::Open && self.tlp_end.is_none() && self.consecutive_rtos == 0;
+        if let (true, Some(srtt)) = (probing && self.sacked_segments == 0, self.rtt.srtt()) {
+            let mut pto = srtt * 2;
+            if self.queue.len() == 1 {
+                pto += WORST_DELAYED_ACK;
+            }
+            let last = self.queue.back().map_or(now, |s| s.last_sent);
+            let at = last + pto.max(Duration::from_millis(2));
+            if at < rto_at {
+                self.timer = Some((at, Fired::Probe));
+                return;
+            }
+        }
+        self.timer = Some((rto_at.max(now), Fired::Rto));
+    }
+
+    /// The timer fired. None when it was not due (or nothing is outstanding).
+    pub fn on_timer(&mut self, now: Instant) -> Option<Fired> {
+        let (at, kind) = self.timer?;
+        if now < at {
+            return None;
+        }
+        self.timer = None;
+        match kind {
+            Fired::Reorder => {
+                let prior_pipe = self.pipe;
+                let lost = self.detect_losses(now);
+                if lost && self.mode == Mode::Open {
+                    self.enter_recovery(now, prior_pipe);
+                }
+                self.arm(now);
+                lost.then_some(Fired::Reorder)
+            }
+            Fired::Probe => {
+                self.tlp_end = Some(self.snd_nxt);
+                self.arm(now);
+                Some(Fired::Probe)
+            }
+            Fired::Rto => {
+                self.on_rto(now);
+                Some(Fired::Rto)
+            }
+        }
+    }
+
+    /// RFC 6298 section 5.4 to 5.6, RFC 6675 section 5.1, RFC 8985 section 6.3.
+    fn on_rto(&mut self, now: Instant) {
+        if self.consecutive_rtos == 0 && !matches!(self.mode, Mode::Loss(_)) {
+            self.cc.on_rto(now, self.pipe);
+        }
+        self.consecutive_rtos += 1;
+        self.mode = Mode::Loss(self.snd_nxt);
+        self.tlp_end = None;
+        for s in self.queue.iter_mut().filter(|s| s.in_flight()) {
+            s.lost = true;
+            self.lost_segments += 1;
+        }
+        // RFC 2018 section 8: a receiver may renege, so the head is sent again in any case.
+        if let Some(s) = self.queue.front_mut().filter(|s| s.sacked) {
+            s.sacked = false;
+            s.lost = true;
+            self.sacked_segments -= 1;
+            self.lost_segments += 1;
+        }
+        self.pipe = 0;
+        self.rtt.backoff();
+        self.timer = Some((now + self.rtt.rto(), Fired::Rto));
+    }
+
+    /// The path takes smaller segments now: what was sent larger is lost (RFC 8201 section 4), and not by congestion.
+    pub fn mark_oversized(&mut self, now: Instant) {
+        let mss = self.mss;
+        for s in self.queue.iter_mut().filter(|s| s.len > mss && !s.sacked && !s.lost) {
+            s.lost = true;
+            self.pipe -= s.len;
+            self.lost_segments += 1;
+        }
+        self.arm(now);
+    }
+
+    /// Bounds the wait until the next attempt on a silent path, so that a mended one is found again.
+    pub fn cap_timer(&mut self, now: Instant, most: Duration) {
+        if let Some((at, Fired::Rto)) = self.timer {
+            self.timer = Some((at.min(now + most), Fired::Rto));
+        }
+    }
+}
+
+impl Rack {
+    /// RFC 8985 section 6.2 step 3: a segment below the highest delivered one arrived without being sent again.
+    fn note_order(&mut self, end: SeqNum, retransmitted: bool) {
+        match self.fack {
+            Some(fack) if end.lt(fack) => self.reordering_seen |= !retransmitted,
+            _ => self.fack = Some(end),
+        }
+    }
+
+    /// RFC 8985 section 6.2 step 2.
+    fn update(&mut self, now: Instant, sent: Instant, end: SeqNum, retransmitted: bool, min_rtt: Duration) {
+        let rtt = now.since(sent);
+        // A retransmission acknowledged faster than any RTT: the original was.
+        if retransmitted && rtt < min_rtt {
+            return;
+        }
+        self.rtt = rtt;
+        if sent > self.xmit_ts || (sent == self.xmit_ts && end.gt(self.end_seq)) {
+            self.xmit_ts = sent;
+            self.end_seq = end;
+        }
+    }
+}
