@@ -99,15 +99,14 @@ fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<
     };
     debug!("started engine {engine}");
     let mut pause_us = 500;
-    while now_ms().saturating_sub(start) < START_MS_MAX {
+    let mut runs = true;
+    while runs && now_ms().saturating_sub(start) < START_MS_MAX {
         // Looked at before asking: whoever wins the race for the name listens before the loser is gone.
-        let alive = process.is_alive();
+        runs = process.runs_after(pause_us);
         match channel::submit(engine, request, Some(socket)) {
-            Err(CallError::NoEngine) if alive => {}
-            Err(CallError::NoEngine) => break,
+            Err(CallError::NoEngine) => {}
             other => return other.map_err(why),
         }
-        spawn::pause(pause_us);
         pause_us = (pause_us * 2).min(20_000);
     }
     failed(Bypass::NoEngine)

@@ -12,6 +12,8 @@ use super::sys::{self, call, Errno};
 use crate::control::EngineId;
 use core::ffi::{c_char, c_int, CStr};
 use core::ptr::null;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fd::BorrowedFd;
 
 /// Bytes of stack for each of the two clones.
 const STACK_LEN: usize = 64 * 1024;
@@ -21,24 +23,31 @@ const SIGNAL_MAX: usize = 64;
 
 /// A process that was started.
 pub struct Process {
-    pid: c_int,
+    /// Names it even when it is gone; -1 on kernels before 5.2.
+    pidfd: c_int,
 }
 
 impl Process {
-    /// Whether it still runs (or waits to be reaped by its parent).
-    pub fn is_alive(&self) -> bool {
-        // SAFETY: signal 0 is only a question.
-        !matches!(unsafe { call(libc::SYS_kill, [self.pid as usize, 0, 0, 0, 0, 0]) }, Err(libc::ESRCH))
+    /// Waits for a while; whether it still runs then. (A zombie does not: in many containers nobody reaps orphans.)
+    pub fn runs_after(&self, us: i64) -> bool {
+        // SAFETY: the descriptor is ours; poll ignores -1 and then only waits.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.pidfd.max(0)) };
+        let time = Timespec {
+            tv_sec: us / 1_000_000,
+            tv_nsec: us % 1_000_000 * 1000,
+        };
+        let polled: &mut [PollFd<'_>] = &mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        let polled = if self.pidfd < 0 { &mut [] } else { polled };
+        rustix::event::poll(polled, Some(&time)) != Ok(1)
     }
 }
 
-/// Lets other processes run for a while; a signal shortens it.
-pub fn pause(us: i64) {
-    let time = rustix::fs::Timespec {
-        tv_sec: us / 1_000_000,
-        tv_nsec: us % 1_000_000 * 1000,
-    };
-    let _ = rustix::thread::nanosleep(&time);
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.pidfd >= 0 {
+            sys::close(self.pidfd);
+        }
+    }
 }
 
 /// Executes `libmptcp.so --engine ID`, through the dynamic linker when the file is not executable. Its environment is the program's MPTCP_*
@@ -61,7 +70,7 @@ struct Start {
     argv: [*const c_char; 5],
     envp: [*const c_char; ENVIRONMENT_MAX],
     stack: usize,
-    pid: c_int,
+    pidfd: c_int,
     errno: Errno,
 }
 
@@ -74,7 +83,7 @@ fn execute(linker: Option<&CStr>, library: &CStr, id: EngineId) -> Result<Proces
         argv: [null(); 5],
         envp: [null(); ENVIRONMENT_MAX],
         stack: stacks.top(1),
-        pid: 0,
+        pidfd: -1,
         errno: 0,
     };
     let arguments = linker.map(CStr::as_ptr).into_iter().chain([
@@ -90,12 +99,15 @@ fn execute(linker: Option<&CStr>, library: &CStr, id: EngineId) -> Result<Proces
     for (slot, variable) in start.envp[..ENVIRONMENT_MAX - 1].iter_mut().zip(variables) {
         *slot = variable.as_ptr().cast();
     }
+    // Descriptors are shared with it: the pidfd of the process that it starts is to be ours.
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES;
     // SAFETY: `intermediate` gets a stack of its own and `start`, which outlives it: this thread stands still until it has exited.
-    let pid = unsafe { clone_on(stacks.top(0), intermediate, &raw mut start) }?;
+    let pid = unsafe { clone_on(flags, stacks.top(0), intermediate, &raw mut start) }?;
     // SAFETY: no status is wanted.
     while unsafe { call(libc::SYS_wait4, [pid, 0, libc::__WCLONE as usize, 0, 0, 0]) } == Err(libc::EINTR) {}
+    let process = Process { pidfd: start.pidfd };
     match start.errno {
-        0 => Ok(Process { pid: start.pid }),
+        0 => Ok(process),
         errno => Err(errno),
     }
 }
@@ -129,9 +141,13 @@ impl Drop for Stacks {
 extern "C" fn intermediate(start: *mut Start) -> c_int {
     // SAFETY: the caller of `clone_on` lent `start` to this process alone until it exits; the same holds for the executor.
     unsafe {
-        match clone_on((*start).stack, executor, start) {
-            Ok(pid) => (*start).pid = pid as c_int,
-            Err(errno) => (*start).errno = errno,
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK;
+        let cloned = match clone_on(flags | libc::CLONE_PIDFD, (*start).stack, executor, start) {
+            Err(libc::EINVAL) => clone_on(flags, (*start).stack, executor, start),
+            cloned => cloned,
+        };
+        if let Err(errno) = cloned {
+            (*start).errno = errno;
         }
     }
     0
@@ -164,18 +180,18 @@ fn default_signals() {
     sys::restore_signals(0);
 }
 
-/// Runs `child(argument)` in a process that shares this one's memory, on a stack that ends (grows down from) `stack_top`, and returns its pid when it
+/// Runs `child(argument)` in a process that shares this one's memory (CLONE_VM and CLONE_VFORK must be among the flags), on a stack that ends (grows down from) `stack_top`, and returns its pid when it
 /// has exited or executed something.
 ///
 /// # Safety
 /// `stack_top` is 16-byte aligned and ends enough writable memory that nobody else uses; `child` makes no assumption on thread-local storage.
 #[cfg(target_arch = "x86_64")]
 unsafe fn clone_on(
+    flags: c_int,
     stack_top: usize,
     child: extern "C" fn(*mut Start) -> c_int,
     argument: *mut Start,
 ) -> Result<usize, Errno> {
-    let flags = (libc::CLONE_VM | libc::CLONE_VFORK) as usize;
     let ret: isize;
     // SAFETY: the child runs on its own stack and never comes back into this frame: it exits.
     unsafe {
@@ -193,9 +209,10 @@ unsafe fn clone_on(
             "2:",
             exit = const libc::SYS_exit,
             inlateout("rax") libc::SYS_clone as isize => ret,
-            in("rdi") flags,
+            in("rdi") flags as usize,
             in("rsi") stack_top,
-            in("rdx") 0usize,
+            // Where CLONE_PIDFD puts the descriptor.
+            in("rdx") &raw mut (*argument).pidfd,
             in("r10") 0usize,
             in("r8") 0usize,
             in("r12") child,
@@ -217,11 +234,11 @@ unsafe fn clone_on(
 /// As the one for x86_64.
 #[cfg(target_arch = "aarch64")]
 unsafe fn clone_on(
+    flags: c_int,
     stack_top: usize,
     child: extern "C" fn(*mut Start) -> c_int,
     argument: *mut Start,
 ) -> Result<usize, Errno> {
-    let flags = (libc::CLONE_VM | libc::CLONE_VFORK) as usize;
     let ret: isize;
     // SAFETY: the child runs on its own stack and never comes back into this frame: it exits.
     unsafe {
@@ -239,7 +256,7 @@ unsafe fn clone_on(
             in("x8") libc::SYS_clone,
             inlateout("x0") flags as isize => ret,
             in("x1") stack_top,
-            in("x2") 0usize,
+            in("x2") &raw mut (*argument).pidfd,
             in("x3") 0usize,
             in("x4") 0usize,
             in("x20") child,
