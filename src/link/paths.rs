@@ -238,11 +238,7 @@ pub fn decide(situation: &Situation<'_>) -> Verdict {
             }),
         }
     }
-    Verdict::Paths {
-        paths,
-        single,
-        skipped,
-    }
+    Verdict::Paths { paths, single, skipped }
 }
 
 /// The plain route if we can carry its connection as the kernel would.
@@ -257,7 +253,10 @@ fn plain_route<'a>(situation: &'a Situation<'_>) -> Result<&'a Route, KernelReas
     if not_global {
         return Err(KernelReason::NotGlobal);
     }
-    let plain = situation.plain.as_ref().map_err(|&errno| KernelReason::NoRoute(errno))?;
+    let plain = situation
+        .plain
+        .as_ref()
+        .map_err(|&errno| KernelReason::NoRoute(errno))?;
     match plain.kind {
         RouteKind::Unicast => {}
         RouteKind::Local => return Err(KernelReason::Local),
@@ -308,9 +307,7 @@ fn diverts(rule: &Rule, ours_ipv6: bool, situation: &Situation<'_>) -> bool {
         Rule::Standard => false,
         Rule::Diverting { ipv6, .. } => ipv6 == ours_ipv6,
         // For an address that is not ours it is about forwarded packets, or about an address that may come.
-        Rule::FromAddress(addr) => {
-            addr.is_ipv6() == ours_ipv6 && !situation.addresses.iter().any(|a| a.addr == addr)
-        }
+        Rule::FromAddress(addr) => addr.is_ipv6() == ours_ipv6 && !situation.addresses.iter().any(|a| a.addr == addr),
     }
 }
 
@@ -328,7 +325,10 @@ fn is_connected(situation: &Situation<'_>, route: &Route) -> bool {
 fn ipsec_policies<'a>(situation: &'a Situation<'_>) -> impl Iterator<Item = &'a IpsecPolicy> {
     situation.ipsec.iter().filter(|policy| {
         let for_tcp = matches!(i32::from(policy.protocol), 0 | libc::IPPROTO_TCP);
-        for_tcp && policy.dst.is_none_or(|(prefix, len)| in_prefix(situation.dst, prefix, len))
+        for_tcp
+            && policy
+                .dst
+                .is_none_or(|(prefix, len)| in_prefix(situation.dst, prefix, len))
     })
 }
 

@@ -23,7 +23,10 @@ fn run_caught(seed: u64, trace: bool) -> Result<Report, String> {
     match catch_unwind(AssertUnwindSafe(|| run_seed(seed, trace))) {
         Ok(Ok(report)) => Ok(report),
         Ok(Err(failure)) if trace => Err(format!("{failure}\n{replay}")),
-        Ok(Err(failure)) => Err(format!("seed {seed} at {:?}: {:?}\n  {replay}", failure.at, failure.problem)),
+        Ok(Err(failure)) => Err(format!(
+            "seed {seed} at {:?}: {:?}\n  {replay}",
+            failure.at, failure.problem
+        )),
         Err(_) => Err(format!("seed {seed}: panic\n  {replay}")),
     }
 }
@@ -57,7 +60,12 @@ fn seeds() {
     let mut failures = failures.into_inner().unwrap_or_else(|e| e.into_inner());
     failures.sort();
     let lines: Vec<_> = failures.iter().take(20).map(|(_, line)| line.as_str()).collect();
-    assert!(failures.is_empty(), "{} of {count} seeds failed:\n{}", failures.len(), lines.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {count} seeds failed:\n{}",
+        failures.len(),
+        lines.join("\n")
+    );
 }
 
 #[test]

@@ -30,7 +30,12 @@ fn round_trip(kind: GuardKind, local: &str, listen: &str) {
         let (mut stream, peer) = listener.accept().unwrap();
         assert_eq!(peer, connection.guard.local());
 
-        client.send(&connection, Flags::ACK.with(Flags::PSH), TcpOptions::default(), b"hello, kernel");
+        client.send(
+            &connection,
+            Flags::ACK.with(Flags::PSH),
+            TcpOptions::default(),
+            b"hello, kernel",
+        );
         let mut bytes = [0; 13];
         stream.read_exact(&mut bytes).unwrap();
         assert_eq!(&bytes, b"hello, kernel");
