@@ -31,6 +31,28 @@ fn run_caught(seed: u64, trace: bool) -> Result<Report, String> {
     }
 }
 
+/// The report of a directed scenario, which must find nothing wrong.
+fn completes(scenario: &Scenario) -> Report {
+    completes_in(scenario, &mut world::World::new(scenario, trace_asked()))
+}
+
+/// The same, in a world that was prepared.
+fn completes_in(scenario: &Scenario, world: &mut world::World<'_>) -> Report {
+    scenario.drive(world).unwrap_or_else(|failure| {
+        panic!(
+            "at {:?}: {:?}\n{}\nSIM_TRACE=1 shows the segments",
+            failure.at,
+            failure.problem,
+            world.describe()
+        )
+    })
+}
+
+/// `SIM_TRACE=1`: directed scenarios print their segments too.
+fn trace_asked() -> bool {
+    std::env::var_os("SIM_TRACE").is_some()
+}
+
 /// `SIM_SEED` replays one seed with a trace; `SIM_SEEDS` and `SIM_FIRST` choose how many and from where.
 #[test]
 fn seeds() {
