@@ -155,6 +155,8 @@ pub enum Verdict {
     Paths {
         /// At least one, the plain one first.
         paths: Vec<LocalPath>,
+        /// The interface that the plain route leads to at present.
+        plain_oif: u32,
         /// Why no other interface is used, where policy forbids it.
         single: Option<SingleReason>,
         /// Interfaces that give no path.
@@ -238,7 +240,24 @@ pub fn decide(situation: &Situation<'_>) -> Verdict {
             }),
         }
     }
-    Verdict::Paths { paths, single, skipped }
+    Verdict::Paths {
+        paths,
+        plain_oif: plain.oif,
+        single,
+        skipped,
+    }
+}
+
+impl Verdict {
+    /// A subflow from `addr` bound to `iface` (not 0) is allowed.
+    pub fn allows(&self, addr: IpAddr, iface: u32) -> bool {
+        match self {
+            Verdict::Kernel(_) => false,
+            Verdict::Paths { paths, plain_oif, .. } => paths
+                .iter()
+                .any(|p| p.addr == addr && (p.iface == iface || (p.iface == 0 && *plain_oif == iface))),
+        }
+    }
 }
 
 /// The plain route if we can carry its connection as the kernel would.
@@ -253,10 +272,7 @@ fn plain_route<'a>(situation: &'a Situation<'_>) -> Result<&'a Route, KernelReas
     if not_global {
         return Err(KernelReason::NotGlobal);
     }
-    let plain = situation
-        .plain
-        .as_ref()
-        .map_err(|&errno| KernelReason::NoRoute(errno))?;
+    let plain = situation.plain.as_ref().map_err(|&errno| KernelReason::NoRoute(errno))?;
     match plain.kind {
         RouteKind::Unicast => {}
         RouteKind::Local => return Err(KernelReason::Local),
@@ -307,7 +323,9 @@ fn diverts(rule: &Rule, ours_ipv6: bool, situation: &Situation<'_>) -> bool {
         Rule::Standard => false,
         Rule::Diverting { ipv6, .. } => ipv6 == ours_ipv6,
         // For an address that is not ours it is about forwarded packets, or about an address that may come.
-        Rule::FromAddress(addr) => addr.is_ipv6() == ours_ipv6 && !situation.addresses.iter().any(|a| a.addr == addr),
+        Rule::FromAddress(addr) => {
+            addr.is_ipv6() == ours_ipv6 && !situation.addresses.iter().any(|a| a.addr == addr)
+        }
     }
 }
 
@@ -325,10 +343,7 @@ fn is_connected(situation: &Situation<'_>, route: &Route) -> bool {
 fn ipsec_policies<'a>(situation: &'a Situation<'_>) -> impl Iterator<Item = &'a IpsecPolicy> {
     situation.ipsec.iter().filter(|policy| {
         let for_tcp = matches!(i32::from(policy.protocol), 0 | libc::IPPROTO_TCP);
-        for_tcp
-            && policy
-                .dst
-                .is_none_or(|(prefix, len)| in_prefix(situation.dst, prefix, len))
+        for_tcp && policy.dst.is_none_or(|(prefix, len)| in_prefix(situation.dst, prefix, len))
     })
 }
 
