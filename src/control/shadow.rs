@@ -97,6 +97,12 @@ impl ShadowName {
         Some(hex.at)
     }
 
+    /// Whether these first bytes of a name, cut at whatever length, can be those of a shadow's.
+    pub fn may_begin(name: &[u8]) -> bool {
+        let n = name.len().min(PREFIX.len());
+        n > 0 && name[..n] == PREFIX[..n]
+    }
+
     fn encode_ids(&self, hex: &mut Hex<'_>) {
         hex.raw(&self.engine.text());
         hex.digits(SERIAL, u64::from(self.serial));
