@@ -2,10 +2,15 @@
 //!
 //! Authority is the passed socket: who could create and bind it may use that address and port. It must be a fresh TCP
 //! socket of the destination's family; everything else goes back to the kernel with the reason.
+//!
+//! The passed socket is kept while the core's handshake runs. When no answer comes at all, the kernel's own connect()
+//! gets a try with it, from the same address and port.
 
-use super::connection::{Backend, Connection};
+use super::connection::{self, map_like, unmap, Backend, Connection};
+use super::core::Opening;
 use super::event_loop::{Key, Source};
 use super::kernel_stream::KernelStream;
+use super::paths;
 use super::recent::BypassRecord;
 use super::relay::Relay;
 use super::server::Engine;
@@ -13,9 +18,11 @@ use super::shadow::Shadow;
 use super::socket_options::{self, SocketOptions};
 use crate::control::shadow::{ShadowName, NAME_MAX};
 use crate::control::{Bypass, Connect, Reply};
+use crate::link::path_config::PathConfig;
+use crate::mptcp::endpoint::FourTuple;
 use crate::time::Instant;
 use rustix::io::Errno;
-use rustix::net::{getsockname, ipproto, sockopt, AddressFamily, SocketType, UCred};
+use rustix::net::{bind, getsockname, ipproto, sockopt, AddressFamily, SocketType, UCred};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -25,8 +32,12 @@ const SERIALS_MAX: u32 = 64;
 /// TCP_CLOSE of the kernel's tcp_states.h: neither connected nor connecting nor listening.
 const TCP_CLOSE: u8 = 7;
 
+/// SYNs that the core repeats before the kernel gets its try: 15 seconds in all. A peer that the kernel reaches and our
+/// link does not is found before most programs lose their patience.
+const SYN_RETRIES_MAX: u8 = 3;
+
 /// Why there is no shadow.
-pub(super) enum Refusal {
+enum Refusal {
     /// The kernel's TCP shall do it.
     Bypass(Bypass),
     /// The call fails.
@@ -39,14 +50,16 @@ impl From<Bypass> for Refusal {
     }
 }
 
-/// A request whose socket was found good.
-pub(super) struct Candidate {
-    pub socket: OwnedFd,
+/// What a program wants, beside its socket.
+struct Wish {
     /// As the program gave it.
-    pub remote: SocketAddr,
-    pub options: SocketOptions,
-    pub program: String,
-    pub pid: u32,
+    remote: SocketAddr,
+    options: SocketOptions,
+    /// The address that the program has bound.
+    bound: Option<SocketAddr>,
+    path_config: PathConfig,
+    program: String,
+    pid: u32,
 }
 
 impl Engine {
@@ -62,18 +75,18 @@ impl Engine {
         self.counters.connects += 1;
         let pid = cred.pid.as_raw_nonzero().get() as u32;
         let program = String::from_utf8_lossy(request.program).into_owned();
-        let result = verify(fd, request.remote).and_then(|(socket, options)| {
-            let remote = request.remote;
-            self.connect(
-                now,
-                Candidate {
-                    socket,
-                    remote,
-                    options,
-                    program: program.clone(),
-                    pid,
-                },
-            )
+        let remote = request.remote;
+        let result = verify(fd, remote).and_then(|(socket, options)| {
+            let wish = Wish {
+                remote,
+                options,
+                bound: bound_address(socket.as_fd()),
+                path_config: paths::parse_config(request.setting("MPTCP_PATHS")),
+                program: program.clone(),
+                pid,
+            };
+            let by_kernel = request.setting("MPTCP_LINK") == Some(b"kernel");
+            self.connect(now, socket, wish, by_kernel)
         });
         match result {
             Ok((key, cookie, end)) => {
@@ -85,17 +98,13 @@ impl Engine {
                 self.turn(now, key);
             }
             Err(Refusal::Bypass(reason)) => {
-                log::info!(
-                    "{program}[{pid}] > {} left to the kernel: {}",
-                    request.remote,
-                    reason.text()
-                );
+                log::info!("{program}[{pid}] > {remote} left to the kernel: {}", reason.text());
                 self.counters.bypassed += 1;
                 self.bypasses.push(BypassRecord {
                     at: now,
                     program,
                     pid,
-                    remote: request.remote,
+                    remote,
                     reason,
                 });
                 self.answer(client, &Reply::Bypass(reason), None);
@@ -107,66 +116,100 @@ impl Engine {
     }
 
     /// Begins a connection: its key, its cookie, and the program's end of the shadow.
-    fn connect(&mut self, now: Instant, candidate: Candidate) -> Result<(Key, u64, OwnedFd), Refusal> {
+    fn connect(
+        &mut self,
+        now: Instant,
+        socket: OwnedFd,
+        wish: Wish,
+        by_kernel: bool,
+    ) -> Result<(Key, u64, OwnedFd), Refusal> {
         // What can fail for want of resources comes before anything leaves this host.
         let (shadow, end) = Shadow::pair().map_err(|_| Bypass::NoResources)?;
         let cookie = sockopt::socket_cookie(&end).map_err(|_| Bypass::NoResources)?;
-        self.connect_kernel(now, candidate, Relay::new(shadow), cookie)
-            .map(|key| (key, cookie, end))
+        let relay = Relay::new(shadow);
+        let key = if by_kernel {
+            self.connect_kernel(now, socket, wish, relay, cookie)?
+        } else {
+            self.connect_core(now, socket, wish, relay, cookie)?
+        };
+        Ok((key, cookie, end))
+    }
+
+    /// Begins a connection of the core.
+    fn connect_core(
+        &mut self,
+        now: Instant,
+        socket: OwnedFd,
+        wish: Wish,
+        relay: Relay,
+        cookie: u64,
+    ) -> Result<Key, Refusal> {
+        let remote = unmap(wish.remote);
+        if self.plain_peers.until(now, remote).is_some() {
+            return Err(Bypass::PeerPlain.into());
+        }
+        let core = self.core.as_mut().ok_or(Bypass::NoLink)?;
+        let query = connection::query(wish.remote, wish.bound, &wish.options);
+        let all = paths::first_paths(core, &query, &wish.path_config)?;
+        let path = *all.first().ok_or(Bypass::NoRoute)?;
+        let mut options = wish.options.for_core(remote.is_ipv6());
+        options.syn_retries = options.syn_retries.min(SYN_RETRIES_MAX);
+        let has_port = wish.bound.is_some_and(|bound| bound.port() != 0);
+        let bound = has_port.then(|| socket.as_fd());
+        // A port that cannot be had: the kernel's connect() says it best.
+        let (conn, tuple) = core
+            .connect(
+                now,
+                Opening {
+                    remote,
+                    path,
+                    bound,
+                    options,
+                },
+            )
+            .map_err(|error| {
+                log::info!("no port towards {remote}: {error}");
+                Bypass::NoResources
+            })?;
+        let local = map_like(tuple.local, wish.remote);
+        let named = self.name_shadow(&relay, local, wish.remote).is_ok();
+        let key = self.insert(now, relay, Backend::Core(conn), wish, local, cookie);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.spare = Some(socket);
+        }
+        if named && self.watch(key, cookie) {
+            if let Some(core) = &mut self.core {
+                core.by_conn.insert(conn, key);
+                core.endpoint.set_paths(now, conn, &all);
+            }
+            return Ok(key);
+        }
+        self.connections.remove(key);
+        if let Some(core) = &mut self.core {
+            core.endpoint.abort(now, conn);
+        }
+        Err(Bypass::NoResources.into())
     }
 
     /// Begins a connection over the kernel's TCP.
     fn connect_kernel(
         &mut self,
         now: Instant,
-        candidate: Candidate,
+        socket: OwnedFd,
+        wish: Wish,
         relay: Relay,
         cookie: u64,
     ) -> Result<Key, Refusal> {
-        let Candidate {
-            socket,
-            remote,
-            options,
-            program,
-            pid,
-        } = candidate;
-        let stream = KernelStream::connect(socket, remote).map_err(|(error, _)| Refusal::Error(error))?;
-        let local = match local_address(stream.as_fd()) {
-            Some(local) if self.name_shadow(&relay, local, remote).is_ok() => local,
-            _ => {
-                stream.undo();
-                return Err(Bypass::NoResources.into());
-            }
+        let stream = KernelStream::connect(socket, wish.remote).map_err(|(error, _)| Refusal::Error(error))?;
+        let local = local_address(stream.as_fd());
+        let named = local.filter(|local| self.name_shadow(&relay, *local, wish.remote).is_ok());
+        let Some(local) = named else {
+            stream.undo();
+            return Err(Bypass::NoResources.into());
         };
-        let key = self.connections.insert_with(|_| Connection {
-            relay: Some(relay),
-            backend: Backend::Kernel(stream),
-            cookie,
-            options,
-            local,
-            remote,
-            program,
-            pid,
-            since: now,
-            queued: false,
-        });
-        self.watch(key, cookie)?;
-        Ok(key)
-    }
-
-    /// Has the event loop watch both sides of a new connection; undoes it all when that fails.
-    fn watch(&mut self, key: Key, cookie: u64) -> Result<(), Refusal> {
-        let watched = self.connections.get(key).is_some_and(|connection| {
-            let relay = connection
-                .relay
-                .as_ref()
-                .map(|relay| self.event_loop.add(relay.as_fd(), Source::Shadow(key)));
-            let Backend::Kernel(stream) = &connection.backend;
-            relay.is_some_and(|r| r.is_ok()) && self.event_loop.add(stream.as_fd(), Source::Kernel(key)).is_ok()
-        });
-        if watched {
-            self.by_cookie.insert(cookie, key);
-            return Ok(());
+        let key = self.insert(now, relay, Backend::Kernel(stream), wish, local, cookie);
+        if self.watch(key, cookie) {
+            return Ok(key);
         }
         if let Some(Connection {
             backend: Backend::Kernel(stream),
@@ -176,6 +219,96 @@ impl Engine {
             stream.undo();
         }
         Err(Bypass::NoResources.into())
+    }
+
+    /// The last resort of a connection of the core that got no answer: the kernel's own connect(), from the same
+    /// address and port. False when that is not possible.
+    pub(super) fn try_kernel(&mut self, key: Key) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return false;
+        };
+        let (Backend::Core(conn), Some(spare)) = (&connection.backend, connection.spare.take()) else {
+            return false;
+        };
+        let conn = *conn;
+        if let Some(core) = &mut self.core {
+            core.release(FourTuple {
+                local: unmap(connection.local),
+                remote: unmap(connection.remote),
+            });
+        }
+        let has_port = connection.bound.is_some_and(|bound| bound.port() != 0);
+        if !has_port && bind(&spare, &connection.local).is_err() {
+            return false;
+        }
+        let Ok(stream) = KernelStream::connect(spare, connection.remote) else {
+            return false;
+        };
+        if self.event_loop.add(stream.as_fd(), Source::Kernel(key)).is_err() {
+            return false;
+        }
+        log::info!(
+            "{}: no answer on our link, once more through the kernel",
+            connection.describe()
+        );
+        connection.backend = Backend::Kernel(stream);
+        if let Some(core) = &mut self.core {
+            core.by_conn.remove(&conn);
+        }
+        true
+    }
+
+    fn insert(
+        &mut self,
+        now: Instant,
+        relay: Relay,
+        backend: Backend,
+        wish: Wish,
+        local: SocketAddr,
+        cookie: u64,
+    ) -> Key {
+        let Wish {
+            remote,
+            options,
+            bound,
+            path_config,
+            program,
+            pid,
+        } = wish;
+        self.connections.insert_with(|_| Connection {
+            relay: Some(relay),
+            backend,
+            cookie,
+            options,
+            local,
+            remote,
+            program,
+            pid,
+            since: now,
+            bound,
+            path_config,
+            spare: None,
+            waiters: Vec::new(),
+            fallback: None,
+            flushed: false,
+            queued: false,
+        })
+    }
+
+    /// Has the event loop watch a new connection.
+    fn watch(&mut self, key: Key, cookie: u64) -> bool {
+        let Some(connection) = self.connections.get(key) else {
+            return false;
+        };
+        let Some(relay) = &connection.relay else { return false };
+        let mut watched = self.event_loop.add(relay.as_fd(), Source::Shadow(key));
+        if let Backend::Kernel(stream) = &connection.backend {
+            watched = watched.and_then(|()| self.event_loop.add(stream.as_fd(), Source::Kernel(key)));
+        }
+        if watched.is_ok() {
+            self.by_cookie.insert(cookie, key);
+        }
+        watched.is_ok()
     }
 
     /// Gives the shadow the name that says whose it is and what it is connected to.
@@ -219,16 +352,18 @@ fn verify(fd: Option<OwnedFd>, remote: SocketAddr) -> Result<(OwnedFd, SocketOpt
         return Err(Bypass::NotFresh.into());
     }
     let options = SocketOptions::read(socket.as_fd(), inet6).map_err(unproven)?;
-    if inet6 && is_mapped(remote) && sockopt::ipv6_v6only(&socket).map_err(unproven)? {
+    let mapped = inet6 && unmap(remote).is_ipv4();
+    if mapped && sockopt::ipv6_v6only(&socket).map_err(unproven)? {
         return Err(Bypass::OddAddress.into());
     }
     Ok((socket, options))
 }
 
-fn is_mapped(address: SocketAddr) -> bool {
-    matches!(address, SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some())
-}
-
 fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     SocketAddr::try_from(getsockname(socket).ok()?).ok()
+}
+
+/// The address that a socket is bound to; None when it is not.
+fn bound_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    local_address(socket).filter(|local| local.port() != 0 || !local.ip().is_unspecified())
 }

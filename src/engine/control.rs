@@ -31,6 +31,8 @@ const RETRY: Duration = Duration::from_millis(50);
 pub struct Control {
     listener: Option<OwnedFd>,
     clients: Slots<Client>,
+    /// How many of them are held.
+    held: usize,
     /// Every client with the time its patience ends; entries of clients that have left are skipped.
     order: VecDeque<(Instant, Key)>,
     /// accept() found no descriptor: try again then.
@@ -40,6 +42,8 @@ pub struct Control {
 struct Client {
     fd: OwnedFd,
     cred: UCred,
+    /// It has asked for something that takes time: its silence is not held against it.
+    held: bool,
     /// Datagrams that did not fit into the socket yet.
     outbox: VecDeque<Vec<u8>>,
 }
@@ -71,6 +75,7 @@ impl Control {
         Ok(Control {
             listener,
             clients: Slots::default(),
+            held: 0,
             order: VecDeque::new(),
             retry: None,
         })
@@ -116,12 +121,13 @@ impl Control {
             log::warn!("refused a request of user {}", cred.uid.as_raw());
             return None;
         }
-        if self.clients.len() >= CLIENTS_MAX {
+        if self.clients.len() - self.held >= CLIENTS_MAX {
             self.drop_oldest();
         }
         let key = self.clients.insert_with(|_| Client {
             fd,
             cred,
+            held: false,
             outbox: VecDeque::new(),
         });
         if event_loop
@@ -137,20 +143,43 @@ impl Control {
 
     fn drop_oldest(&mut self) {
         while let Some((_, key)) = self.order.pop_front() {
-            if self.clients.remove(key).is_some() {
+            if self.clients.get(key).is_some_and(|client| !client.held) {
+                self.clients.remove(key);
                 return;
             }
         }
     }
 
+    fn remove(&mut self, key: Key) -> Option<Client> {
+        let client = self.clients.remove(key)?;
+        self.held -= usize::from(client.held);
+        Some(client)
+    }
+
+    /// This client's answer takes time; it is forgotten only when it leaves.
+    pub fn hold(&mut self, key: Key) {
+        if let Some(client) = self.clients.get_mut(key) {
+            self.held += usize::from(!client.held);
+            client.held = true;
+        }
+    }
+
+    /// It is still there.
+    pub fn is_here(&self, key: Key) -> bool {
+        self.clients.get(key).is_some()
+    }
+
     /// Lets clients go whose patience has ended.
     pub fn expire(&mut self, now: Instant) {
         while let Some((until, key)) = self.order.front().copied() {
-            if until > now && self.clients.get(key).is_some() {
+            let silent = self.clients.get(key).is_some_and(|client| !client.held);
+            if silent && until > now {
                 return;
             }
             self.order.pop_front();
-            self.clients.remove(key);
+            if silent {
+                self.remove(key);
+            }
         }
     }
 
@@ -171,7 +200,7 @@ impl Control {
             }),
             Err(Errno::AGAIN) => None,
             _ => {
-                self.clients.remove(key);
+                self.remove(key);
                 None
             }
         }
@@ -179,7 +208,7 @@ impl Control {
 
     /// Answers with one datagram, and closes.
     pub fn answer(&mut self, key: Key, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
-        let client = self.clients.remove(key).ok_or(Errno::NOTCONN)?;
+        let client = self.remove(key).ok_or(Errno::NOTCONN)?;
         channel::send(&client.fd, bytes, fd)
     }
 
@@ -203,7 +232,7 @@ impl Control {
                 Err(_) => break,
             };
         }
-        self.clients.remove(key);
+        self.remove(key);
     }
 
     /// Stops listening. New clients are refused from here on, and start another engine; those that are waiting are

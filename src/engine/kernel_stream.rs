@@ -99,7 +99,6 @@ impl KernelStream {
         Ok(Queues {
             unacked: ioctl_int(&self.fd, libc::TIOCOUTQ)? + waiting,
             unsent: ioctl_int(&self.fd, SIOCOUTQNSD)? + waiting,
-            unread: ioctl_int(&self.fd, libc::FIONREAD)? + (self.inbox.len() - self.inbox_at) as u32,
         })
     }
 

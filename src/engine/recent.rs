@@ -1,39 +1,50 @@
 //! What the engine remembers of the past, bounded: how connections ended (a program asks for the errno after the fact),
 //! and which requests were left to the kernel (a person asks why).
 
+use super::socket_options::SocketOptions;
 use crate::control::{Bypass, PhaseReport};
 use crate::time::Instant;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 /// Ends that are remembered. A program asks within its own next system call.
-const ENDS_MAX: usize = 4096;
+const ENDS_MAX: usize = 1024;
 /// Bypasses that are remembered.
 const BYPASSES_MAX: usize = 64;
+
+/// How a connection ended, and what it takes to give the program a fresh socket like its old one.
+pub struct End {
+    /// How.
+    pub report: PhaseReport,
+    /// The program's socket options.
+    pub options: SocketOptions,
+    /// The address that the program had bound.
+    pub bound: Option<SocketAddr>,
+}
 
 /// How the last connections ended, by cookie.
 #[derive(Default)]
 pub struct Ends {
-    reports: HashMap<u64, PhaseReport>,
+    ends: HashMap<u64, End>,
     order: VecDeque<u64>,
 }
 
 impl Ends {
     /// Remembers one, forgetting the oldest when there are too many.
-    pub fn push(&mut self, cookie: u64, report: PhaseReport) {
-        if self.reports.insert(cookie, report).is_none() {
+    pub fn push(&mut self, cookie: u64, end: End) {
+        if self.ends.insert(cookie, end).is_none() {
             self.order.push_back(cookie);
         }
         if self.order.len() > ENDS_MAX {
             if let Some(oldest) = self.order.pop_front() {
-                self.reports.remove(&oldest);
+                self.ends.remove(&oldest);
             }
         }
     }
 
     /// How it ended.
-    pub fn get(&self, cookie: u64) -> Option<PhaseReport> {
-        self.reports.get(&cookie).copied()
+    pub fn get(&self, cookie: u64) -> Option<&End> {
+        self.ends.get(&cookie)
     }
 }
 
@@ -77,9 +88,13 @@ impl Bypasses {
 mod tests {
     use super::*;
     use crate::control::Phase;
+    use std::os::fd::AsFd;
 
     #[test]
     fn the_oldest_end_is_forgotten_first() {
+        let socket =
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+        let options = SocketOptions::read(socket.as_fd(), false).unwrap();
         let report = PhaseReport {
             phase: Phase::Gone,
             local: None,
@@ -87,12 +102,26 @@ mod tests {
         };
         let mut ends = Ends::default();
         for cookie in 0..=ENDS_MAX as u64 {
-            ends.push(cookie, report);
-            ends.push(cookie, report);
+            ends.push(
+                cookie,
+                End {
+                    report,
+                    options: options.clone(),
+                    bound: None,
+                },
+            );
+            ends.push(
+                cookie,
+                End {
+                    report,
+                    options: options.clone(),
+                    bound: None,
+                },
+            );
         }
-        assert_eq!(ends.get(0), None);
-        assert_eq!(ends.get(1), Some(report));
-        assert_eq!(ends.get(ENDS_MAX as u64), Some(report));
-        assert_eq!(ends.reports.len(), ENDS_MAX);
+        assert!(ends.get(0).is_none());
+        assert!(ends.get(1).is_some());
+        assert!(ends.get(ENDS_MAX as u64).is_some());
+        assert_eq!(ends.ends.len(), ENDS_MAX);
     }
 }

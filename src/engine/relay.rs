@@ -77,6 +77,11 @@ impl Relay {
         self.shadow.bind(name)
     }
 
+    /// Bytes that the program wrote and that are still in the shadow.
+    pub fn unread(&self) -> u32 {
+        self.shadow.unread()
+    }
+
     /// The shadow's descriptor has news.
     pub fn on_ready(&mut self, ready: Readiness) {
         self.shadow.on_ready(ready);

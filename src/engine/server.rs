@@ -8,14 +8,19 @@
 use super::clock::Clock;
 use super::connection::{Backend, Connection};
 use super::control::Control;
+use super::core::Core;
+use super::core_stream::CoreStream;
 use super::event_loop::{EventLoop, Key, Readiness, Source};
 use super::kernel_stream::Attempt;
+use super::paths::Review;
 use super::plain_peers::PlainPeers;
-use super::recent::{Bypasses, Ends};
+use super::recent::{Bypasses, End, Ends};
 use super::relay::{Ending, Turn};
 use super::slots::Slots;
-use crate::control::{EngineId, Phase};
+use super::stream::Stream;
+use crate::control::{EngineId, Phase, PhaseReport, Reply};
 use crate::time::{Duration, Instant};
+use rustix::io::Errno;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 
@@ -34,6 +39,11 @@ pub struct Engine {
     pub(super) clock: Clock,
     pub(super) event_loop: EventLoop,
     pub(super) control: Control,
+    /// What speaks TCP by itself; None where it has no link.
+    pub(super) core: Option<Core>,
+    /// Why there is no core.
+    pub(super) no_core: Option<String>,
+    pub(super) review: Review,
     pub(super) connections: Slots<Connection>,
     /// SO_COOKIE of the program's end to connection.
     pub(super) by_cookie: HashMap<u64, Key>,
@@ -72,11 +82,21 @@ impl Engine {
     pub fn start(settings: Settings) -> io::Result<Engine> {
         let event_loop = EventLoop::new()?;
         let control = Control::listen(settings.id, &event_loop)?;
+        let (core, no_core) = match Core::start(&event_loop) {
+            Ok(core) => (Some(core), None),
+            Err(error) => {
+                log::warn!("no link, everything is left to the kernel: {error}");
+                (None, Some(error.to_string()))
+            }
+        };
         Ok(Engine {
             settings,
             clock: Clock::start(),
             event_loop,
             control,
+            core,
+            no_core,
+            review: Review::default(),
             connections: Slots::default(),
             by_cookie: HashMap::new(),
             ends: Ends::default(),
@@ -106,6 +126,7 @@ impl Engine {
             }
             self.turn_again(now);
             self.expire(now);
+            self.drive_core(now);
         }
     }
 
@@ -120,17 +141,26 @@ impl Engine {
                 }
             }
             Source::Kernel(key) => self.on_kernel_ready(now, key, ready),
-            Source::Link(_) | Source::Monitor => {}
+            Source::Link(_) => {
+                if let Some(core) = &mut self.core {
+                    core.receive(now);
+                }
+            }
+            Source::Monitor => self.on_routes_event(now),
         }
     }
 
     /// The earliest time at which something must happen without an event.
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        if !self.more.is_empty() {
+        if !self.more.is_empty() || self.core.as_ref().is_some_and(Core::has_more) {
             return Some(now);
         }
         let idle = self.idle_since.map(|since| since + self.settings.idle);
-        idle.into_iter().chain(self.control.deadline()).min()
+        let core = self.core.as_ref().and_then(|core| core.endpoint.poll_timeout());
+        [idle, core, self.control.deadline(), self.review.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn expire(&mut self, now: Instant) {
@@ -138,6 +168,10 @@ impl Engine {
         if self.control.accept_due(now) {
             self.accept(now);
         }
+        if let Some(core) = self.core.as_mut().filter(|core| core.has_more()) {
+            core.receive(now);
+        }
+        self.review_paths(now);
     }
 
     fn accept(&mut self, now: Instant) {
@@ -148,7 +182,7 @@ impl Engine {
 
     /// The idle time has passed, and nobody came while the name was given up.
     fn is_finished(&mut self, now: Instant) -> bool {
-        if !self.connections.is_empty() || !self.control.is_idle() {
+        if !self.is_idle() {
             self.idle_since = None;
             return false;
         }
@@ -163,7 +197,11 @@ impl Engine {
         self.control.retire();
         self.accept(now);
         self.control.close();
-        self.connections.is_empty() && self.control.is_idle()
+        self.is_idle()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.connections.is_empty() && self.control.is_idle() && self.core.as_ref().is_none_or(Core::is_idle)
     }
 
     /// Gives a connection its turn: moves bytes, and lets it go when it is over.
@@ -177,6 +215,19 @@ impl Engine {
         let linger_zero = connection.options.linger_zero();
         let turn = match &mut connection.backend {
             Backend::Kernel(stream) => relay.turn(stream, linger_zero, &mut self.scratch),
+            Backend::Core(conn) => match &mut self.core {
+                Some(core) => {
+                    let (endpoint, conn, flushed) = (&mut core.endpoint, *conn, connection.flushed);
+                    let mut stream = CoreStream {
+                        endpoint,
+                        conn,
+                        now,
+                        flushed,
+                    };
+                    relay.turn(&mut stream, linger_zero, &mut self.scratch)
+                }
+                None => Turn::Over(Ending::Failed(Errno::CONNRESET)),
+            },
         };
         match turn {
             Turn::Wait => {}
@@ -219,15 +270,47 @@ impl Engine {
             now.since(connection.since)
         );
         // Before the program can see it: it asks at once.
-        self.ends.push(connection.cookie, connection.report(phase));
+        let report = connection.report(phase);
+        let end = End {
+            report,
+            options: connection.options.clone(),
+            bound: connection.bound,
+        };
+        self.ends.push(connection.cookie, end);
         self.by_cookie.remove(&connection.cookie);
+        let waiters = std::mem::take(&mut connection.waiters);
         if let Ending::Failed(_) = ending {
             self.counters.failed += 1;
             relay.fail();
         } else {
             relay.finish();
         }
+        self.tell(waiters, report);
         self.reap(key);
+    }
+
+    /// The handshake has succeeded: the program can write, and whoever waits for it is told.
+    pub(super) fn establish(&mut self, now: Instant, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        log::info!("{} established", connection.describe());
+        if let Some(relay) = &mut connection.relay {
+            relay.establish();
+        }
+        let (waiters, report) = (
+            std::mem::take(&mut connection.waiters),
+            connection.report(connection.phase()),
+        );
+        self.tell(waiters, report);
+        self.turn(now, key);
+    }
+
+    /// Answers those who waited for the end of a handshake.
+    fn tell(&mut self, waiters: Vec<Key>, report: PhaseReport) {
+        for client in waiters {
+            self.answer(client, &Reply::Phase(report), None);
+        }
     }
 
     /// Forgets a connection of which nothing is left.
@@ -237,6 +320,8 @@ impl Engine {
         };
         let over = match &connection.backend {
             Backend::Kernel(stream) => stream.is_over(),
+            // The core says when.
+            Backend::Core(_) => false,
         };
         if over && connection.relay.is_none() {
             self.connections.remove(key);
@@ -247,31 +332,23 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let Backend::Kernel(stream) = &mut connection.backend;
-        let established = connection.relay.as_ref().is_none_or(|relay| relay.is_established());
-        if !established {
-            match stream.attempt() {
-                Attempt::Pending => return,
-                Attempt::Connected => {
-                    log::info!("{} established", connection.describe());
-                    if let Some(relay) = connection.relay.as_mut() {
-                        relay.establish();
-                    }
-                }
-                Attempt::Failed(error) => {
-                    self.end(now, key, Ending::Failed(error));
-                    self.connections.remove(key);
-                    return;
+        let Backend::Kernel(stream) = &mut connection.backend else {
+            return;
+        };
+        match stream.attempt() {
+            Attempt::Pending => {}
+            Attempt::Connected => {
+                stream.on_ready(ready);
+                if connection.phase() == Phase::Connecting {
+                    self.establish(now, key);
+                } else {
+                    self.turn(now, key);
                 }
             }
+            Attempt::Failed(error) => {
+                stream.abort();
+                self.end(now, key, Ending::Failed(error));
+            }
         }
-        if let Some(Connection {
-            backend: Backend::Kernel(stream),
-            ..
-        }) = self.connections.get_mut(key)
-        {
-            stream.on_ready(ready);
-        }
-        self.turn(now, key);
     }
 }

@@ -148,6 +148,12 @@ impl Shadow {
         self.hung_up
     }
 
+    /// Bytes that the program wrote and nobody has read, the held one not counted.
+    pub fn unread(&self) -> u32 {
+        let queued = rustix::io::ioctl_fionread(&self.end).unwrap_or(0);
+        u32::try_from(queued.saturating_sub(self.padding.max(1) as u64)).unwrap_or(u32::MAX)
+    }
+
     /// Reads what the program wrote, at most `buf.len() - 1` bytes (one is needed to look at the byte that stays).
     /// The last byte returned remains in the queue as the held one.
     pub fn read(&mut self, buf: &mut [u8]) -> io::Result<Read> {

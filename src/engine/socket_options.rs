@@ -7,7 +7,7 @@ use crate::control::options::{SocketOption, KEPT, KEPT_LEN_MAX};
 use crate::mptcp::endpoint::{ConnOptions, Keepalive};
 use rustix::io::Errno;
 use rustix::net::{socket_with, AddressFamily, SocketFlags, SocketType};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// SO_BUF_LOCK (Linux 5.14): which buffer sizes the program set itself.
@@ -97,6 +97,45 @@ impl SocketOptions {
             .is_some_and(|value| value[..4] != [0; 4] && value[4..8] == [0; 4])
     }
 
+    /// SO_MARK.
+    pub fn mark(&self) -> u32 {
+        self.int(libc::SOL_SOCKET, libc::SO_MARK).unwrap_or(0) as u32
+    }
+
+    /// A fresh, unconnected TCP socket with these options. What it does not take (a congestion control that needs a
+    /// privilege) stays at its default.
+    pub fn fresh_socket(&self) -> Result<OwnedFd, Errno> {
+        let family = if self.inet6 {
+            AddressFamily::INET6
+        } else {
+            AddressFamily::INET
+        };
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        for (option, value) in &self.values {
+            let mut value = value.to_owned();
+            if option.doubled {
+                let lock = if option.name == libc::SO_SNDBUF {
+                    SNDBUF_LOCK
+                } else {
+                    RCVBUF_LOCK
+                };
+                if self.buffer_lock & lock == 0 {
+                    // Setting it would end the kernel's own tuning.
+                    continue;
+                }
+                if let Some(size) = value.first_chunk_mut::<4>() {
+                    *size = (i32::from_ne_bytes(*size) / 2).to_ne_bytes();
+                }
+            }
+            let unset_mss = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG)
+                && value[..4] == MSS_UNSET.to_ne_bytes();
+            if !unset_mss {
+                let _ = set(socket.as_fd(), option.level, option.name, &value[..option.len]);
+            }
+        }
+        Ok(socket)
+    }
+
     /// What they mean to the core. `ipv6` is the family on the wire (an AF_INET6 socket may speak IPv4).
     pub fn for_core(&self, ipv6: bool) -> ConnOptions {
         let defaults = ConnOptions::default();
@@ -143,7 +182,7 @@ impl SocketOptions {
             recv_buffer: locked(RCVBUF_LOCK, libc::SO_RCVBUF, defaults.recv_buffer),
             tos: tos.unwrap_or(0).clamp(0, 255) as u8,
             ttl: ttl.unwrap_or(0).clamp(0, 255) as u8,
-            mark: socket(libc::SO_MARK) as u32,
+            mark: self.mark(),
             ..defaults
         }
     }
@@ -225,6 +264,21 @@ mod tests {
         assert_eq!(core.user_timeout, Some(Duration::from_millis(5000)));
         assert_eq!(core.recv_buffer, 60_000);
         assert_eq!(core.send_buffer, ConnOptions::default().send_buffer);
+    }
+
+    #[test]
+    fn a_fresh_socket_is_like_the_old_one() {
+        let old = socket(AddressFamily::INET6);
+        sockopt::set_tcp_nodelay(&old, true).unwrap();
+        sockopt::set_socket_recv_buffer_size(&old, 30_000).unwrap();
+        sockopt::set_socket_linger(&old, Some(Duration::from_secs(3))).unwrap();
+        sockopt::set_ipv6_v6only(&old, true).unwrap();
+        let options = SocketOptions::read(old.as_fd(), true).unwrap();
+        let fresh = SocketOptions::read(options.fresh_socket().unwrap().as_fd(), true).unwrap();
+        assert_eq!(
+            (&fresh.values, fresh.buffer_lock),
+            (&options.values, options.buffer_lock)
+        );
     }
 
     #[test]

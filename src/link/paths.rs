@@ -155,6 +155,8 @@ pub enum Verdict {
     Paths {
         /// At least one, the plain one first.
         paths: Vec<LocalPath>,
+        /// The interface that the plain route leads to at present.
+        plain_oif: u32,
         /// Why no other interface is used, where policy forbids it.
         single: Option<SingleReason>,
         /// Interfaces that give no path.
@@ -240,8 +242,21 @@ pub fn decide(situation: &Situation<'_>) -> Verdict {
     }
     Verdict::Paths {
         paths,
+        plain_oif: plain.oif,
         single,
         skipped,
+    }
+}
+
+impl Verdict {
+    /// A subflow from `addr` bound to `iface` (not 0) is allowed.
+    pub fn allows(&self, addr: IpAddr, iface: u32) -> bool {
+        match self {
+            Verdict::Kernel(_) => false,
+            Verdict::Paths { paths, plain_oif, .. } => paths
+                .iter()
+                .any(|p| p.addr == addr && (p.iface == iface || (p.iface == 0 && *plain_oif == iface))),
+        }
     }
 }
 

@@ -113,8 +113,29 @@ impl Routes {
         }))
     }
 
+    /// A subflow from `local`, bound to `iface` (0: not bound), may go to `remote`, an address that the peer announced:
+    /// the routing may treat it otherwise than the first one.
+    pub fn permits(
+        &mut self,
+        local: IpAddr,
+        iface: u32,
+        remote: IpAddr,
+        mark: u32,
+        config: &PathConfig,
+    ) -> io::Result<bool> {
+        let src = (iface == 0).then_some(local);
+        let verdict = self.verdict(&Query { dst: remote, src, mark }, config)?;
+        Ok(match iface {
+            0 => matches!(verdict, Verdict::Paths { .. }),
+            _ => verdict.allows(local, iface),
+        })
+    }
+
     fn monitor_has_news(&self) -> bool {
-        let mut poll = [rustix::event::PollFd::from_borrowed_fd(self.monitor.fd(), rustix::event::PollFlags::IN)];
+        let mut poll = [rustix::event::PollFd::from_borrowed_fd(
+            self.monitor.fd(),
+            rustix::event::PollFlags::IN,
+        )];
         let now = rustix::event::Timespec::default();
         // An error would be reported as readiness; a failed poll means nothing else than "look".
         rustix::event::poll(&mut poll, Some(&now)).map_or(true, |ready| ready > 0)
@@ -181,9 +202,14 @@ impl Routes {
             .find(|a| Some(a.addr) == preferred)
             .or_else(|| self.addresses.iter().find(fits))?
             .addr;
+        // A rule for this address must lead out here too: it may be how the user keeps its packets in a tunnel.
+        let has_rule = self.rules.contains(&Rule::FromAddress(src));
+        if has_rule && self.lookup(query, Some(src), 0, 0).ok()?.oif != iface {
+            return None;
+        }
         // Without a route the kernel guesses that the destination is on the link. A match in a table is no guess.
-        let matched = self.lookup(query, Some(src), iface, RTM_F_FIB_MATCH).ok()?;
-        let way = self.lookup(query, Some(src), iface, 0).ok()?;
+        let (lookup_src, matched) = self.strict_match(query, src, iface)?;
+        let way = self.lookup(query, lookup_src, iface, 0).ok()?;
         Some(Candidate {
             iface,
             src,
@@ -192,6 +218,18 @@ impl Routes {
                 ..way
             },
         })
+    }
+
+    /// The route that a socket bound to `iface` and `src` matches, and the source to ask with. For IPv6 a lookup with a
+    /// source address only prefers `iface`, a bound socket's insists on it, and so does a lookup without a source; that
+    /// one decides when no rule for the source address led to `iface`.
+    fn strict_match(&mut self, query: &Query, src: IpAddr, iface: u32) -> Option<(Option<IpAddr>, Route)> {
+        let matched = self.lookup(query, Some(src), iface, RTM_F_FIB_MATCH).ok()?;
+        if matched.oif == iface {
+            return Some((Some(src), matched));
+        }
+        let matched = self.lookup(query, None, iface, RTM_F_FIB_MATCH).ok()?;
+        Some((None, matched)).filter(|(_, matched)| matched.oif == iface)
     }
 
     /// RTM_GETROUTE, for this process's user. `oif` 0 leaves the interface to the rules and tables.

@@ -90,8 +90,6 @@ pub(super) struct Income {
     pub buf: RecvBuffer,
     /// Number of the peer's DATA_FIN, once known.
     pub fin: Option<Dsn>,
-    /// Nobody reads any more.
-    pub closed: bool,
     /// The peer maps with 64 bits: so our DATA_ACKs have 64 (PROTOCOL D3).
     pub long: bool,
 }
@@ -115,12 +113,17 @@ pub(super) struct Connection {
     pub addresses: Addresses,
     /// A DSS of the peer came: it is an MPTCP peer beyond doubt.
     pub dss_seen: bool,
+    /// Segments without any MPTCP option came on the established connection.
+    pub bare_seen: bool,
     /// There was a second subflow, or a data-level retransmission: no way back to TCP (PROTOCOL F5).
     pub no_way_back: bool,
-    pub infinite_map: bool,
+    /// After falling back: tell it by infinite mappings until what was sent from this number on is acknowledged.
+    pub infinite_map: Option<Dsn>,
     pub established: bool,
     pub error: Option<ConnError>,
     pub soft_error: Option<i32>,
+    /// `Readable` is queued and was not polled yet.
+    pub readable_told: bool,
     /// The application is gone.
     pub detached: bool,
     pub data_timer: Option<Instant>,
@@ -179,16 +182,17 @@ impl Connection {
             inc: Income {
                 buf: RecvBuffer::new(Dsn(0), recv_buffer),
                 fin: None,
-                closed: false,
                 long: false,
             },
             addresses: Addresses::new(path),
             dss_seen: false,
+            bare_seen: false,
             no_way_back: false,
-            infinite_map: false,
+            infinite_map: None,
             established: false,
             error: None,
             soft_error: None,
+            readable_told: false,
             detached: false,
             data_timer: None,
             data_backoff: 0,
@@ -240,12 +244,25 @@ impl Connection {
         self.detached && self.subflows.is_empty()
     }
 
+    /// A server's connection that was not accepted yet: no event named it.
+    pub fn unheard(&self) -> bool {
+        self.role == Role::Server && !self.established
+    }
+
     pub fn send_space(&self) -> usize {
         if self.error.is_some() || self.out.fin_queued {
             return 0;
         }
         let held = self.out.buf.end().diff(self.out.una).max(0) as usize;
         self.options.send_buffer.saturating_sub(held)
+    }
+
+    /// Queues `Readable`, once until it is polled.
+    pub fn tell_readable(&mut self, ctx: &mut Ctx<'_>) {
+        if !self.readable_told {
+            self.readable_told = true;
+            ctx.events.push_back(Event::Readable(self.id));
+        }
     }
 
     // ---- the application --------------------------------------------------------------------------------------
@@ -305,7 +322,6 @@ impl Connection {
 
     pub fn close(&mut self, ctx: &mut Ctx<'_>) {
         self.detached = true;
-        self.inc.closed = true;
         if self.error.is_some() {
             return;
         }
@@ -325,7 +341,6 @@ impl Connection {
     /// Abort: MP_FASTCLOSE in RSTs on every subflow (RFC 8684 section 3.5), RST on plain TCP.
     pub fn abort(&mut self, ctx: &mut Ctx<'_>) {
         self.detached = true;
-        self.inc.closed = true;
         self.break_with(
             ctx,
             ConnError::Aborted,
@@ -342,6 +357,10 @@ impl Connection {
 
     /// The connection is dead: `reset` goes out on every subflow that still can, the rest vanish.
     pub fn break_with(&mut self, ctx: &mut Ctx<'_>, error: ConnError, reset: Option<Reset>) {
+        if self.unheard() {
+            // Nobody heard of it yet, nobody has to.
+            self.detached = true;
+        }
         if self.error.is_none() {
             self.error = Some(error);
             if !self.detached {
@@ -457,7 +476,7 @@ impl Connection {
             return;
         }
         self.proto = Proto::Plain(why);
-        self.infinite_map = tell;
+        self.infinite_map = tell.then_some(self.out.nxt);
         self.fail_deadline = None;
         self.out.reinject.clear();
         self.addresses.stop();

@@ -185,7 +185,8 @@ pub enum Event {
         subflow: SubflowId,
         tuple: FourTuple,
     },
-    /// A subflow is over and its 4-tuple is free (TIME_WAIT included): its guard can go.
+    /// A subflow is over and its 4-tuple is free, TIME_WAIT included: its guard can go. With TIME_WAIT it comes after the
+    /// connection's `Closed`, whose id it still bears.
     SubflowGone {
         conn: ConnId,
         subflow: SubflowId,
@@ -355,6 +356,7 @@ impl Endpoint {
                     self.stray_ack(now, &r, tw);
                     self.time_wait_queue.push_back((now + TIME_WAIT, r));
                 }
+                None if self.connections.get(&r.conn).is_some_and(Connection::unheard) => {}
                 None => self.events.push_back(Event::SubflowGone {
                     conn: r.conn,
                     subflow: r.subflow,
@@ -364,13 +366,16 @@ impl Endpoint {
         }
         let Some(conn) = self.connections.get(&id) else { return };
         if conn.is_over() {
-            if conn.role == Role::Server && !conn.established {
+            let unheard = conn.unheard();
+            if unheard {
                 self.half_open = self.half_open.saturating_sub(1);
             }
             self.tokens.remove(&conn.local_token);
             self.connections.remove(&id);
             self.disarm(id);
-            self.events.push_back(Event::Closed(id));
+            if !unheard {
+                self.events.push_back(Event::Closed(id));
+            }
             return;
         }
         let at = conn.timeout();
@@ -764,8 +769,14 @@ impl Endpoint {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
-        if let Some(Event::Accepted { .. }) = event {
-            self.half_open = self.half_open.saturating_sub(1);
+        match event {
+            Some(Event::Accepted { .. }) => self.half_open = self.half_open.saturating_sub(1),
+            Some(Event::Readable(id)) => {
+                if let Some(conn) = self.connections.get_mut(&id) {
+                    conn.readable_told = false;
+                }
+            }
+            _ => {}
         }
         event
     }

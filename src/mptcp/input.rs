@@ -160,16 +160,16 @@ impl Connection {
         }
         self.established = true;
         self.out.progress_at = ctx.now;
-        if let Proto::Plain(why) = self.proto {
-            self.addresses.stop();
-            ctx.events.push_back(Event::FellBack(self.id, why));
-        }
         match self.role {
             Role::Client => ctx.events.push_back(Event::Connected(self.id)),
             Role::Server => ctx.events.push_back(Event::Accepted {
                 conn: self.id,
                 tuple: self.first,
             }),
+        }
+        if let Proto::Plain(why) = self.proto {
+            self.addresses.stop();
+            ctx.events.push_back(Event::FellBack(self.id, why));
         }
         let sf = &self.subflows[0];
         ctx.events.push_back(Event::SubflowUp {
@@ -296,6 +296,7 @@ impl Connection {
                 self.checksum |= flags & FLAG_CHECKSUM != 0;
                 self.proto = Proto::Multipath;
                 self.subflows[0].confirmed = true;
+                self.addresses.fully_established = true;
             }
             _ => self.proto = Proto::Plain(Fallback::OptionsStripped),
         }
@@ -446,7 +447,8 @@ impl Connection {
         self.confirm(ctx, index, o);
         if let Some(dss) = &o.dss {
             self.on_dss(ctx, index, seg, dss);
-        } else if !self.dss_seen && !self.no_way_back {
+        } else if !self.no_way_back && o.is_empty() {
+            self.bare_seen = true;
             self.suspect_stripping(ctx, index, seg);
             if self.error.is_some() || self.plain() {
                 return self.error.is_none();
@@ -499,17 +501,13 @@ impl Connection {
         }
     }
 
-    /// No DSS has come yet. Data, or an acknowledgment of ours, without one: a middlebox removed it (RFC 8684 section 3.7).
+    /// Data before any DSS, or an acknowledgment of our first data without one: a middlebox removed it (RFC 8684 section 3.7).
     fn suspect_stripping(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
         let sf = &self.subflows[index];
-        let acks_data = seg.header.ack.gt(sf.iss + 1);
+        // Our first data acknowledged, but not at data level.
+        let acks_data = seg.header.ack.gt(sf.iss + 1) && self.out.acked == 0;
         let carries = !seg.payload.is_empty() || seg.header.flags.has(Flags::FIN);
-        let mapped = seg
-            .options
-            .mptcp
-            .capable
-            .is_some_and(|c| matches!(c.body, MpCapableBody::AckData { .. }));
-        if (acks_data || carries) && !mapped && sf.join.is_none() {
+        if (acks_data || (carries && !self.dss_seen)) && sf.join.is_none() {
             self.fall_back(ctx, Fallback::OptionsStripped, true);
         }
     }
@@ -520,7 +518,9 @@ impl Connection {
             let window = self.subflows[index].window_of(&seg.header);
             self.on_data_ack(ctx, ack, window);
         }
-        if dss.map.is_some_and(|m| m.ssn == 0) {
+        if dss.map.is_some_and(|m| m.len == 0) && seg.payload.is_empty() {
+            self.on_infinite_map(ctx, index);
+        } else if dss.map.is_some_and(|m| m.ssn == 0) {
             self.on_bare_data_fin(ctx, index, &seg.options.mptcp);
         }
     }
@@ -554,6 +554,9 @@ impl Connection {
             self.out.reinject.pop_front();
         }
         self.release_acked();
+        if self.infinite_map.is_some_and(|from| data.gt(from)) {
+            self.infinite_map = None;
+        }
         if self.out.fin_queued && ack.gt(fin) && !self.out.fin_acked {
             self.on_fin_acked(ctx);
         }
@@ -691,14 +694,8 @@ impl Connection {
         options: &MptcpOptions,
     ) -> bool {
         let had = self.inc.buf.nxt();
-        if self.inc.closed && !payload.is_empty() && !self.plain() && self.detached {
-            return self.refuse_data(ctx);
-        }
         let mut taken = payload.len();
         if self.plain() {
-            if self.inc.closed && !payload.is_empty() && self.detached {
-                return self.refuse_data(ctx);
-            }
             // Plain TCP: beyond the window is not acknowledged either.
             taken = taken.min(self.inc.buf.advertised());
             let at = self.inc.buf.nxt();
@@ -713,6 +710,11 @@ impl Connection {
                 super::mapping::Mapped::Gone => return false,
             }
         }
+        if self.detached && self.inc.buf.ready() > 0 {
+            // RFC 1122 section 4.2.2.13: new data for a closed receiver is answered with a reset.
+            self.abort(ctx);
+            return false;
+        }
         let whole = taken == payload.len();
         let sf = &mut self.subflows[index];
         sf.bytes_received += taken as u64;
@@ -720,19 +722,13 @@ impl Connection {
             sf.rx.advance(ctx.now, taken as u32);
         }
         if self.inc.buf.nxt() != had {
-            ctx.events.push_back(Event::Readable(self.id));
+            self.tell_readable(ctx);
         }
         if !whole {
             self.subflows[index].rx.demand_ack();
             return false;
         }
         !fin || self.on_subflow_fin(ctx, index)
-    }
-
-    /// RFC 1122 section 4.2.2.13: data for a closed receiver is answered with a reset.
-    fn refuse_data(&mut self, ctx: &mut Ctx<'_>) -> bool {
-        self.abort(ctx);
-        false
     }
 
     /// A FIN in order. True: the subflow lives on.
@@ -743,7 +739,7 @@ impl Connection {
         sf.rx.demand_ack();
         if plain && self.inc.fin.is_none() {
             self.inc.fin = Some(self.inc.buf.nxt());
-            ctx.events.push_back(Event::Readable(self.id));
+            self.tell_readable(ctx);
         }
         let sf = &mut self.subflows[index];
         match sf.state {

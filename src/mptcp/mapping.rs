@@ -3,7 +3,7 @@
 
 use super::connection::{Connection, Ctx};
 use super::crypto;
-use super::endpoint::{Event, Fallback};
+use super::endpoint::Fallback;
 use super::input::{reset_reason, RST_MIDDLEBOX, RST_MPTCP};
 use super::subflow::Reset;
 use crate::time::Duration;
@@ -145,7 +145,7 @@ impl Connection {
     /// The end may have been reached: tell the program, acknowledge it everywhere.
     fn note_end(&mut self, ctx: &mut Ctx<'_>) {
         if self.inc_finished() {
-            ctx.events.push_back(Event::Readable(self.id));
+            self.tell_readable(ctx);
             for sf in self.subflows.iter_mut().filter(|s| s.is_up()) {
                 sf.rx.demand_ack();
             }
@@ -212,7 +212,7 @@ impl Connection {
         self.reset_subflow(index, RST_MIDDLEBOX)
     }
 
-    fn on_infinite_map(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Mapped {
+    pub(super) fn on_infinite_map(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Mapped {
         if self.no_way_back || self.subflows.len() > 1 || self.inc.buf.has_gap() {
             return self.reset_subflow(index, RST_MPTCP);
         }

@@ -252,8 +252,18 @@ impl Connection {
 
     // ---- options of established segments ----------------------------------------------------------------------
 
-    /// Options of a segment of subflow `index` that carries `map`; SACK blocks as room allows.
-    fn established_options(&mut self, now: Instant, index: usize, map: Option<(SendMap, bool)>) -> TcpOptions {
+    /// Options of a segment of subflow `index` that carries `payload` bytes under `map`; SACK blocks as room allows.
+    fn established_options(
+        &mut self,
+        now: Instant,
+        index: usize,
+        map: Option<(SendMap, bool)>,
+        payload: u32,
+    ) -> TcpOptions {
+        let space = self.subflows[index]
+            .segment_room(self.options.mss_limit)
+            .saturating_sub(payload);
+        let space = (space as usize).min(OPTIONS_MAX);
         let mut options = TcpOptions::default();
         let sf = &self.subflows[index];
         if sf.timestamps {
@@ -271,13 +281,40 @@ impl Connection {
                 data_fin: false,
             });
             options.mptcp.fail = Some(dsn);
+        } else if let Some(map) = self.infinite(
+            self.out.nxt,
+            self.subflows[index].ssn_out(self.subflows[index].tx.snd_nxt()),
+        ) {
+            self.map_option(&mut options, map, false);
+        }
+        // A segment that is sent again is as long as it was, but DATA_ACKs may have become wider since.
+        if options_len(&options) > space {
+            if let Some(dss) = options.mptcp.dss.as_mut() {
+                dss.data_ack = dss.data_ack.map(WireDsn::shorten);
+            }
+        }
+        if options_len(&options) > space {
+            if let Some(dss) = options.mptcp.dss.as_mut() {
+                dss.data_ack = None;
+            }
         }
         let sf = &mut self.subflows[index];
         if sf.sack && sf.rx.has_sack() {
-            let room = OPTIONS_MAX.saturating_sub(options_len(&options));
+            let room = space.saturating_sub(options_len(&options));
             options.sack = sf.rx.sack_blocks(room.saturating_sub(4) / 8);
         }
         options
+    }
+
+    /// RFC 8684 section 3.7: after a fallback of ours the infinite mapping tells the peer.
+    fn infinite(&self, dsn: Dsn, ssn: u32) -> Option<SendMap> {
+        let tell = self.plain() && self.infinite_map.is_some();
+        tell.then(|| SendMap {
+            dsn,
+            ssn,
+            len: 0,
+            checksum: self.checksum.then_some(0),
+        })
     }
 
     fn wire_ack(&self) -> WireDsn {
@@ -309,8 +346,13 @@ impl Connection {
                 len: map.len,
                 checksum: map.checksum,
             };
+            let ack = if map.len == 0 {
+                self.wire_ack().shorten()
+            } else {
+                self.wire_ack()
+            };
             options.mptcp.dss = Some(Dss {
-                data_ack: Some(self.wire_ack()),
+                data_ack: Some(ack),
                 map: Some(wire),
                 data_fin: false,
             });
@@ -435,7 +477,7 @@ impl Connection {
         let len = sent.len - u32::from(fin);
         let detached = sent.tag.detached.is_some();
         let map = sent.tag.map.map(|m| (m, self.as_capable(index, seq)));
-        let options = self.established_options(ctx.now, index, map);
+        let options = self.established_options(ctx.now, index, map, len);
         let mut flags = if len > 0 { Flags::PSH } else { Flags(0) };
         if fin {
             flags = flags.with(Flags::FIN);
@@ -523,7 +565,7 @@ impl Connection {
         let sf = &self.subflows[index];
         let room = sf.segment_room(self.options.mss_limit);
         if self.plain() {
-            let infinite = if self.infinite_map { 24 } else { 0 };
+            let infinite = if self.infinite_map.is_some() { 24 } else { 0 };
             return room
                 .saturating_sub(if sf.timestamps { 12 } else { 0 } + infinite)
                 .max(1);
@@ -575,21 +617,8 @@ impl Connection {
             }
         });
         let capable = self.as_capable(index, seq);
-        let mut options = self.established_options(ctx.now, index, map.map(|m| (m, capable)));
-        if self.infinite_map && self.plain() {
-            // RFC 8684 section 3.7: the infinite mapping tells the peer that this is plain TCP now.
-            let wire = DssMap {
-                dsn: WireDsn::Long(dsn),
-                ssn,
-                len: 0,
-                checksum: self.checksum.then_some(0),
-            };
-            options.mptcp.dss = Some(Dss {
-                data_ack: Some(self.wire_ack()),
-                map: Some(wire),
-                data_fin: false,
-            });
-        }
+        let shown = map.or_else(|| self.infinite(dsn, ssn));
+        let options = self.established_options(ctx.now, index, shown.map(|m| (m, capable)), len);
         let end = dsn + u64::from(len);
         let push = end == self.out.buf.end();
         let header = self.established_header(index, seq, if push { Flags::PSH } else { Flags(0) });
@@ -641,7 +670,7 @@ impl Connection {
             return None;
         }
         let seq = sf.tx.snd_nxt();
-        let options = self.established_options(ctx.now, index, None);
+        let options = self.established_options(ctx.now, index, None, 0);
         let header = self.established_header(index, seq, Flags::FIN);
         let dsn = self.out.nxt;
         let sf = &mut self.subflows[index];
@@ -689,7 +718,7 @@ impl Connection {
             return None;
         }
         let seq = self.subflows[index].tx.snd_nxt();
-        let options = self.established_options(ctx.now, index, None);
+        let options = self.established_options(ctx.now, index, None, 0);
         let header = self.established_header(index, seq, Flags(0));
         let sf = &mut self.subflows[index];
         // An echo or announcement carries no DATA_ACK: the acknowledgment proper follows it.
@@ -722,7 +751,7 @@ impl Connection {
     fn plan_probe(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Plan {
         let seq = self.subflows[index].tx.snd_una() - 1;
         self.subflows[index].probe_now = false;
-        let options = self.established_options(ctx.now, index, None);
+        let options = self.established_options(ctx.now, index, None, 0);
         let header = self.established_header(index, seq, Flags(0));
         let sf = &self.subflows[index];
         Plan {

@@ -1,7 +1,7 @@
 //! What happens when time passes and nothing comes: handshakes again, retransmission, probes, silence, giving up.
 
 use super::connection::{Connection, Ctx};
-use super::endpoint::{ConnError, Keepalive};
+use super::endpoint::{ConnError, Fallback, Keepalive};
 use super::subflow::{State, Subflow};
 use crate::tcp::sender::Fired;
 use crate::time::{Duration, Instant};
@@ -204,7 +204,9 @@ impl Connection {
             && self.inc.fin.is_none_or(|f| f != self.inc.buf.nxt())
             && sf.got_payload
             && sf.is_up()
-            && !sf.close_queued;
+            && !sf.close_queued
+            // REMOVE_ADDR ends every subflow of an address: another one from the same address may be well.
+            && !self.subflows.iter().any(|s| s.id != sf.id && s.local_id == sf.local_id);
         if !asks || !self.subflows.iter().any(|s| s.id != sf.id && s.usable() && !s.stalled) {
             return None;
         }
@@ -309,13 +311,19 @@ impl Connection {
             return;
         }
         // Progress came after the timer was set.
-        let since = ctx.now.since(self.out.progress_at);
-        if since < self.data_rto() {
-            self.data_timer = Some(self.out.progress_at + self.data_rto());
+        let at = self.out.progress_at + self.data_rto();
+        if at > ctx.now {
+            self.data_timer = Some(at);
             return;
         }
         self.data_backoff += 1;
         if !self.multipath() {
+            return;
+        }
+        if self.bare_seen && !self.dss_seen && self.data_backoff >= 3 && !self.no_way_back {
+            // Not even the DATA_FIN is answered at data level, though the subflow may be: as plain TCP then.
+            self.fall_back(ctx, Fallback::OptionsStripped, true);
+            self.update_close(ctx);
             return;
         }
         if self.out.una == self.out.nxt {

@@ -23,9 +23,34 @@ fn run_caught(seed: u64, trace: bool) -> Result<Report, String> {
     match catch_unwind(AssertUnwindSafe(|| run_seed(seed, trace))) {
         Ok(Ok(report)) => Ok(report),
         Ok(Err(failure)) if trace => Err(format!("{failure}\n{replay}")),
-        Ok(Err(failure)) => Err(format!("seed {seed} at {:?}: {:?}\n  {replay}", failure.at, failure.problem)),
+        Ok(Err(failure)) => Err(format!(
+            "seed {seed} at {:?}: {:?}\n  {replay}",
+            failure.at, failure.problem
+        )),
         Err(_) => Err(format!("seed {seed}: panic\n  {replay}")),
     }
+}
+
+/// The report of a directed scenario, which must find nothing wrong.
+fn completes(scenario: &Scenario) -> Report {
+    completes_in(scenario, &mut world::World::new(scenario, trace_asked()))
+}
+
+/// The same, in a world that was prepared.
+fn completes_in(scenario: &Scenario, world: &mut world::World<'_>) -> Report {
+    scenario.drive(world).unwrap_or_else(|failure| {
+        panic!(
+            "at {:?}: {:?}\n{}\nSIM_TRACE=1 shows the segments",
+            failure.at,
+            failure.problem,
+            world.describe()
+        )
+    })
+}
+
+/// `SIM_TRACE=1`: directed scenarios print their segments too.
+fn trace_asked() -> bool {
+    std::env::var_os("SIM_TRACE").is_some()
 }
 
 /// `SIM_SEED` replays one seed with a trace; `SIM_SEEDS` and `SIM_FIRST` choose how many and from where.
@@ -57,7 +82,12 @@ fn seeds() {
     let mut failures = failures.into_inner().unwrap_or_else(|e| e.into_inner());
     failures.sort();
     let lines: Vec<_> = failures.iter().take(20).map(|(_, line)| line.as_str()).collect();
-    assert!(failures.is_empty(), "{} of {count} seeds failed:\n{}", failures.len(), lines.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {count} seeds failed:\n{}",
+        failures.len(),
+        lines.join("\n")
+    );
 }
 
 #[test]

@@ -30,8 +30,6 @@ pub struct Cubic {
     state: State,
     /// What a congestion event took away, until the next one.
     before_event: Option<State>,
-    /// Parts of a byte that the window has grown by.
-    fraction: f64,
     hystart: HyStart,
     /// A retransmission timeout was the last thing that happened: a further one is the same event.
     timed_out: bool,
@@ -78,7 +76,6 @@ impl Cubic {
                 epoch: None,
             },
             before_event: None,
-            fraction: 0.0,
             hystart: HyStart::default(),
             timed_out: false,
             last_ack: None,
@@ -177,14 +174,8 @@ impl Cubic {
             let target = epoch.w_cubic(t + srtt.as_secs_f64(), mss).clamp(cwnd, 1.5 * cwnd);
             (target - cwnd) * acked / cwnd
         };
-        self.grow(growth);
-    }
-
-    /// Adds bytes, keeping the part of a byte for the next time: at 10 MB a single ACK is worth less than one.
-    fn grow(&mut self, bytes: f64) {
-        let bytes = bytes + self.fraction;
-        self.fraction = bytes.fract();
-        self.set_cwnd(self.state.cwnd.saturating_add(bytes as u32));
+        // The part of a byte that is cut off is not lost: both targets are absolute, so the next ACK makes up for it.
+        self.set_cwnd(self.state.cwnd.saturating_add(growth as u32));
     }
 
     /// Loss found without a timeout, or an ECN mark: once for each recovery. `flight`: bytes in the network before.

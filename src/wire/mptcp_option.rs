@@ -114,6 +114,14 @@ pub enum WireDsn {
 }
 
 impl WireDsn {
+    /// The same number in 32 bits.
+    pub fn shorten(self) -> WireDsn {
+        match self {
+            WireDsn::Short(low) => WireDsn::Short(low),
+            WireDsn::Long(dsn) => WireDsn::Short(dsn.0 as u32),
+        }
+    }
+
     /// The full number, a short one completed near `reference`.
     pub fn expand(self, reference: Dsn) -> Dsn {
         match self {

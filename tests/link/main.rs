@@ -1,5 +1,7 @@
 //! The ip link and the guards against real kernels, in namespaces of their own. Needs root.
 
 mod client;
+mod guard_tests;
 mod netns;
+mod path_tests;
 mod wire_tests;

@@ -59,7 +59,9 @@ impl Netns {
     /// A counter of /proc/net/snmp, such as ("Tcp", "OutRsts").
     pub fn counter(&self, protocol: &str, name: &str) -> u64 {
         let text = self.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
-        let mut lines = text.lines().filter_map(|line| line.strip_prefix(&format!("{protocol}: ")));
+        let mut lines = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(&format!("{protocol}: ")));
         let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
         let at = names.split(' ').position(|n| n == name).unwrap();
         values.split(' ').nth(at).unwrap().parse().unwrap()
@@ -68,7 +70,9 @@ impl Netns {
     /// A veth pair: `name` here, `peer_name` in `peer`, both up, without addresses.
     pub fn wire(&self, name: &str, peer: &Netns, peer_name: &str) {
         let place = format!("/proc/{}/fd/{}", std::process::id(), peer.0.as_raw_fd());
-        self.ip(&format!("link add {name} type veth peer name {peer_name} netns {place}"));
+        self.ip(&format!(
+            "link add {name} type veth peer name {peer_name} netns {place}"
+        ));
         for (ns, name) in [(self, name), (peer, peer_name)] {
             // No neighbour discovery before the test's own packets.
             ns.sysctl(&format!("net/ipv6/conf/{name}/accept_dad"), "0");
