@@ -1,1 +1,74 @@
-//! What shim, engine and command say to each other.
+//! What shim, engine and the `mptcp` command say to each other.
+//!
+//! The engine listens on a SOCK_SEQPACKET socket with an abstract name ([`EngineId::name`]): abstract names belong to a network namespace,
+//! and the id adds user, user namespace, cgroup and version, so that whoever finds an engine finds the right one. Each request is one
+//! connection: one datagram there, one back, closed. Both sides look at SO_PEERCRED: the shim believes an engine that runs as the
+//! program's effective user or root ([`trusted_uid`]), the engine serves its own user.
+//!
+//! Every datagram is little-endian and begins with this header:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | magic, `MPTC` |
+//! | 4 | 2 | [`PROTOCOL_VERSION`] |
+//! | 6 | 2 | kind, of the tables below |
+//!
+//! An *address* is 28 bytes: family (u8: 0 none, 4, 6), a zero byte, port (u16), flow information (u32), scope id (u32), 16 bytes of IP
+//! address (IPv4 in the first four). *Bytes* are a u16 length and that many bytes. A *flag set* is a u32.
+//!
+//! | kind | request | body | descriptor | answered by |
+//! |---|---|---|---|---|
+//! | 1 | Connect | remote address, flag set (bit 0: non-blocking), pid u32, program name bytes (≤ 16), settings bytes (≤ 1024: `NAME=value` each ended by NUL) | the program's kernel socket | Shadow, Bypass, Error |
+//! | 2 | Query | cookie u64 | – | Phase, Error |
+//! | 3 | GetOption | cookie u64, level i32, name i32, room u32 | – | Value, Error |
+//! | 4 | SetOption | cookie u64, level i32, name i32, value bytes (≤ 256) | – | Done, Error |
+//! | 5 | QueueSizes | cookie u64 | – | Queues, Error |
+//! | 6 | Abort | cookie u64 | – | Done (with a descriptor), Error |
+//! | 7 | Status | – | – | a sequence of raw datagrams (no header) of JSON, ended by an empty one |
+//! | 8 | Wait | cookie u64 | – | Phase, once it is not Connecting; Error |
+//!
+//! | kind | reply | body | descriptor |
+//! |---|---|---|---|
+//! | 129 | Shadow | cookie u64 | the program's end of the pair |
+//! | 130 | Bypass | reason u16 ([`Bypass`]) | – |
+//! | 131 | Error | errno i32 | – |
+//! | 132 | Phase | phase u8 (0 connecting, 1 established, 2 failed, 3 gone), 3 zero bytes, errno i32, local address, remote address | – |
+//! | 133 | Value | value bytes (≤ 256) | – |
+//! | 134 | Done | – | to Abort: an unconnected kernel TCP socket with the options and the bound address that the program's has (the passed one, or a new one) |
+//! | 135 | Queues | unacknowledged u32, unsent u32 | – |
+//!
+//! A cookie is SO_COOKIE of the program's end of the shadow pair: the same in every process that holds it. Trailing bytes, lengths above
+//! the bounds, unknown kinds and other versions are errors ([`DecodeError`]), never a panic. Nothing here allocates: the shim uses it in
+//! somebody else's process.
+//!
+//! Each connection of a channel carries one request; who waits (Wait) may be gone when its answer is due. A program that connects and blocks sends
+//! Wait on a second channel and blocks in receiving: a system call that signals interrupt and restart by the rules that connect has.
+//!
+//! The engine is started as `libmptcp.so --engine ID`, ID being [`EngineId`] in its text form: shim and engine then cannot disagree on the
+//! name, even when the program changed its cgroup meanwhile.
+
+mod address;
+mod bypass;
+pub mod channel;
+mod codec;
+mod message;
+pub mod options;
+pub mod shadow;
+
+pub use address::{trusted_uid, Cgroup, EngineId, ParseIdError};
+pub use bypass::Bypass;
+pub use codec::{DecodeError, Overflow};
+pub use message::{Connect, Phase, PhaseReport, Queues, Reply, Request};
+
+/// Version of the layout of messages. An engine answers only its own.
+pub const PROTOCOL_VERSION: u16 = 1;
+/// No request or reply (Status chunks excepted) is longer, bytes.
+pub const MESSAGE_MAX: usize = 2048;
+/// A program's name as the kernel keeps it (TASK_COMM_LEN), bytes.
+pub const PROGRAM_MAX: usize = 16;
+/// The program's MPTCP_* environment, bytes.
+pub const SETTINGS_MAX: usize = 1024;
+/// A socket option's value, bytes.
+pub const VALUE_MAX: usize = 256;
+/// A Status chunk, bytes.
+pub const STATUS_CHUNK_MAX: usize = 16384;

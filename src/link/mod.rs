@@ -1,8 +1,28 @@
 //! Links carry TCP segments between the engine and the network; guards keep the host kernel silent about them;
 //! routes say which paths there are.
 
+mod filter;
+pub mod guard;
+pub mod ip;
+mod netlink;
+pub mod path_config;
+pub mod paths;
+pub mod ports;
+pub mod routes;
+mod sys;
+mod tables;
+
+pub use guard::{Guard, GuardKind, GuardRequest, Guards, WantedPort};
+pub use ip::IpLink;
+pub use path_config::PathConfig;
+pub use paths::Verdict;
+pub use ports::PortSet;
+pub use routes::{Query, Routes};
+
 use crate::wire::{Segment, TcpOptions};
 use core::net::IpAddr;
+use std::io;
+use std::os::fd::BorrowedFd;
 
 /// A segment to send. The link writes IP and TCP headers, options and checksum.
 pub struct Outgoing<'a> {
@@ -27,6 +47,7 @@ pub struct Outgoing<'a> {
 }
 
 /// What the network said.
+#[allow(clippy::large_enum_variant, reason = "handed over, not stored")]
 pub enum Incoming<'a> {
     /// A segment whose checksum was right.
     Segment {
@@ -61,4 +82,51 @@ pub enum IcmpKind {
     PacketTooBig { mtu: u32 },
     /// A soft or hard error, as the errno that Linux reports for it (EHOSTUNREACH, ENETUNREACH, ECONNREFUSED, …).
     Unreachable { errno: i32 },
+}
+
+/// A way to carry segments. Nothing here blocks, and nothing is tried twice: what does not go is lost and counted.
+pub trait Link {
+    /// The name that users know: "ip", ….
+    fn name(&self) -> &'static str;
+
+    /// Descriptors for the event loop, the same ones while the link lives. When one becomes readable or has an error
+    /// (edge-triggered), call `recv` until it says true.
+    fn fds(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// Hears segments to these local ports from now on. To be called before the first segment from a new port is sent.
+    fn admit(&mut self, ports: &PortSet) -> io::Result<()>;
+
+    /// Takes a segment: it is copied before this returns, and leaves at the latest with `flush`.
+    fn send(&mut self, segment: &Outgoing<'_>);
+
+    /// Sends what `send` took. `sink` hears `Incoming::Icmp` for segments that the host's own routing refused: too big
+    /// for the path, or no way there.
+    fn flush(&mut self, sink: &mut dyn FnMut(Incoming<'_>));
+
+    /// Hands over what came in, up to a bound. True when there is nothing left; false: call again, others may go first.
+    fn recv(&mut self, sink: &mut dyn FnMut(Incoming<'_>)) -> bool;
+
+    /// Counters since the start.
+    fn stats(&self) -> LinkStats;
+}
+
+/// Segments counted by a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LinkStats {
+    /// Given to the kernel.
+    pub sent: u64,
+    /// Handed to the core; one may be many that GRO merged.
+    pub received: u64,
+    /// Lost on the way out: a full queue or buffer.
+    pub lost_full: u64,
+    /// Lost on the way out: dropped by a firewall of this host.
+    pub lost_filtered: u64,
+    /// Lost on the way out: larger than the path's MTU. Reported.
+    pub lost_too_big: u64,
+    /// Lost on the way out: no route, no such interface or address. Reported.
+    pub lost_unroutable: u64,
+    /// Received, but the checksum was wrong.
+    pub bad_checksum: u64,
+    /// Received, but not a TCP segment.
+    pub malformed: u64,
 }

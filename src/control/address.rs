@@ -1,0 +1,168 @@
+//! Which engine serves a program: one per version, user, user namespace, cgroup and (abstract names being per namespace) network namespace.
+//!
+//! The cgroup is part of it because stopping one service kills its whole cgroup: an engine shared across services would die with the first.
+
+use core::fmt;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+/// Bits of an [`EngineId`]: it has to fit into the shadow's name beside two IPv6 addresses.
+const ID_BITS: u32 = 48;
+const ID_DIGITS: usize = ID_BITS as usize / 4;
+const NAME_PREFIX: &[u8] = b"mptcp-engine-";
+const NAME_LEN: usize = NAME_PREFIX.len() + ID_DIGITS;
+
+/// Names an engine among those of a network namespace. Not a secret and not a proof: SO_PEERCRED is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct EngineId(u64);
+
+/// The text is not an engine id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ParseIdError;
+
+/// The parts of an [`EngineId`] that only /proc knows; read at program start and kept, since a chroot may hide /proc later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cgroup {
+    /// Inode of the user namespace, 0 when unknown.
+    pub user_namespace: u64,
+    /// Hash of /proc/self/cgroup, 0 when unknown.
+    pub cgroup: u64,
+}
+
+impl Cgroup {
+    /// Reads them for the calling process: three descriptors' worth of system calls, none kept, no allocation.
+    pub fn current() -> Result<Cgroup, Errno> {
+        let user_namespace = rustix::fs::stat(c"/proc/self/ns/user")?.st_ino;
+        let file = rustix::fs::open(c"/proc/self/cgroup", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Cgroup {
+            user_namespace,
+            cgroup: hash_file(&file)?,
+        })
+    }
+}
+
+fn hash_file(file: &OwnedFd) -> Result<u64, Errno> {
+    let mut hash = Fnv::new();
+    let mut buf = [0u8; 512];
+    loop {
+        match rustix::io::read(file, &mut buf) {
+            Ok(0) => return Ok(hash.0),
+            Ok(n) => hash.write(&buf[..n]),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+impl EngineId {
+    /// The engine of this version for user `uid` in these surroundings.
+    pub fn new(uid: u32, place: Cgroup) -> EngineId {
+        let mut hash = Fnv::new();
+        hash.write(&super::PROTOCOL_VERSION.to_le_bytes());
+        hash.write(env!("CARGO_PKG_VERSION").as_bytes());
+        hash.write(&uid.to_le_bytes());
+        hash.write(&place.user_namespace.to_le_bytes());
+        hash.write(&place.cgroup.to_le_bytes());
+        // Folding keeps what the upper bits know.
+        EngineId((hash.0 ^ (hash.0 >> ID_BITS)) & ((1 << ID_BITS) - 1))
+    }
+
+    /// The engine for the calling process as it is now (effective user).
+    pub fn current() -> Result<EngineId, Errno> {
+        Ok(EngineId::new(rustix::process::geteuid().as_raw(), Cgroup::current()?))
+    }
+
+    /// The abstract AF_UNIX name (without the leading NUL) that the engine's SOCK_SEQPACKET listener has.
+    pub fn name(self) -> [u8; NAME_LEN] {
+        let mut name = [0; NAME_LEN];
+        name[..NAME_PREFIX.len()].copy_from_slice(NAME_PREFIX);
+        name[NAME_PREFIX.len()..].copy_from_slice(&self.text());
+        name
+    }
+
+    /// Twelve hexadecimal digits: the engine's second argument.
+    pub fn text(self) -> [u8; ID_DIGITS] {
+        let mut text = [0; ID_DIGITS];
+        super::shadow::put_hex(&mut text, self.0);
+        text
+    }
+
+    /// Reads [`EngineId::text`] back.
+    pub fn parse(text: &[u8]) -> Result<EngineId, ParseIdError> {
+        if text.len() != ID_DIGITS {
+            return Err(ParseIdError);
+        }
+        super::shadow::get_hex(text).map(EngineId).ok_or(ParseIdError)
+    }
+}
+
+impl fmt::Display for EngineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012x}", self.0)
+    }
+}
+
+/// Whether a program with effective user `own` believes a socket whose SO_PEERCRED says `peer`.
+pub fn trusted_uid(peer: u32, own: u32) -> bool {
+    peer == own || peer == 0
+}
+
+/// FNV-1a, 64 bits: short, stable across versions of Rust, and nothing here is secret.
+struct Fnv(u64);
+
+impl Fnv {
+    fn new() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &b in bytes {
+            self.0 = (self.0 ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Cgroup = Cgroup {
+        user_namespace: 4026531837,
+        cgroup: 77,
+    };
+
+    #[test]
+    fn users_namespaces_and_cgroups_have_engines_of_their_own() {
+        let base = EngineId::new(1000, PLACE);
+        assert_eq!(base, EngineId::new(1000, PLACE));
+        assert_ne!(base, EngineId::new(1001, PLACE));
+        assert_ne!(base, EngineId::new(1000, Cgroup { cgroup: 78, ..PLACE }));
+        assert_ne!(
+            base,
+            EngineId::new(
+                1000,
+                Cgroup {
+                    user_namespace: 1,
+                    ..PLACE
+                }
+            )
+        );
+    }
+
+    #[test]
+    fn text_and_name_carry_the_whole_id() {
+        let id = EngineId::new(0, PLACE);
+        assert_eq!(EngineId::parse(&id.text()), Ok(id));
+        assert_eq!(id.to_string().as_bytes(), id.text());
+        assert!(id.name().ends_with(&id.text()));
+        assert_eq!(EngineId::parse(b"12"), Err(ParseIdError));
+        assert_eq!(EngineId::parse(b"00000000000G"), Err(ParseIdError));
+    }
+
+    #[test]
+    fn this_process_has_an_engine() {
+        assert_eq!(EngineId::current(), EngineId::current());
+        assert!(EngineId::current().is_ok());
+    }
+}

@@ -1,0 +1,369 @@
+//! The request to connect: is the passed socket what it must be, who shall speak TCP for it, and the answer.
+//!
+//! Authority is the passed socket: who could create and bind it may use that address and port. It must be a fresh TCP
+//! socket of the destination's family; everything else goes back to the kernel with the reason.
+//!
+//! The passed socket is kept while the core's handshake runs. When no answer comes at all, the kernel's own connect()
+//! gets a try with it, from the same address and port.
+
+use super::connection::{self, map_like, unmap, Backend, Connection};
+use super::core::Opening;
+use super::event_loop::{Key, Source};
+use super::kernel_stream::KernelStream;
+use super::paths;
+use super::recent::BypassRecord;
+use super::relay::Relay;
+use super::server::Engine;
+use super::shadow::Shadow;
+use super::socket_options::{self, SocketOptions};
+use crate::control::shadow::{ShadowName, NAME_MAX};
+use crate::control::{Bypass, Connect, Reply};
+use crate::link::path_config::PathConfig;
+use crate::mptcp::endpoint::FourTuple;
+use crate::time::Instant;
+use rustix::io::Errno;
+use rustix::net::{bind, getsockname, ipproto, sockopt, AddressFamily, SocketType, UCred};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Names that are tried before the engine says it has none left: serial numbers wrap, connections may live on.
+const SERIALS_MAX: u32 = 64;
+
+/// TCP_CLOSE of the kernel's tcp_states.h: neither connected nor connecting nor listening.
+const TCP_CLOSE: u8 = 7;
+
+/// SYNs that the core repeats before the kernel gets its try: 15 seconds in all. A peer that the kernel reaches and our
+/// link does not is found before most programs lose their patience.
+const SYN_RETRIES_MAX: u8 = 3;
+
+/// Why there is no shadow.
+enum Refusal {
+    /// The kernel's TCP shall do it.
+    Bypass(Bypass),
+    /// The call fails.
+    Error(Errno),
+}
+
+impl From<Bypass> for Refusal {
+    fn from(reason: Bypass) -> Self {
+        Refusal::Bypass(reason)
+    }
+}
+
+/// What a program wants, beside its socket.
+struct Wish {
+    /// As the program gave it.
+    remote: SocketAddr,
+    options: SocketOptions,
+    /// The address that the program has bound.
+    bound: Option<SocketAddr>,
+    path_config: PathConfig,
+    program: String,
+    pid: u32,
+}
+
+impl Engine {
+    /// Answers a request to connect.
+    pub(super) fn serve_connect(
+        &mut self,
+        now: Instant,
+        client: Key,
+        request: &Connect<'_>,
+        fd: Option<OwnedFd>,
+        cred: UCred,
+    ) {
+        self.counters.connects += 1;
+        let pid = cred.pid.as_raw_nonzero().get() as u32;
+        let program = String::from_utf8_lossy(request.program).into_owned();
+        let remote = request.remote;
+        let result = verify(fd, remote).and_then(|(socket, options)| {
+            let wish = Wish {
+                remote,
+                options,
+                bound: bound_address(socket.as_fd()),
+                path_config: paths::parse_config(request.setting("MPTCP_PATHS")),
+                program: program.clone(),
+                pid,
+            };
+            let by_kernel = request.setting("MPTCP_LINK") == Some(b"kernel");
+            self.connect(now, socket, wish, by_kernel)
+        });
+        match result {
+            Ok((key, cookie, end)) => {
+                if !self.answer(client, &Reply::Shadow { cookie }, Some(end.as_fd())) {
+                    log::info!("{program}[{pid}] went away before its connection was there");
+                }
+                // The program's end is the program's alone now, or nobody's: then the shadow hangs up.
+                drop(end);
+                self.turn(now, key);
+            }
+            Err(Refusal::Bypass(reason)) => {
+                log::info!("{program}[{pid}] > {remote} left to the kernel: {}", reason.text());
+                self.counters.bypassed += 1;
+                self.bypasses.push(BypassRecord {
+                    at: now,
+                    program,
+                    pid,
+                    remote,
+                    reason,
+                });
+                self.answer(client, &Reply::Bypass(reason), None);
+            }
+            Err(Refusal::Error(errno)) => {
+                self.answer(client, &Reply::Error(errno.raw_os_error()), None);
+            }
+        }
+    }
+
+    /// Begins a connection: its key, its cookie, and the program's end of the shadow.
+    fn connect(
+        &mut self,
+        now: Instant,
+        socket: OwnedFd,
+        wish: Wish,
+        by_kernel: bool,
+    ) -> Result<(Key, u64, OwnedFd), Refusal> {
+        // What can fail for want of resources comes before anything leaves this host.
+        let (shadow, end) = Shadow::pair().map_err(|_| Bypass::NoResources)?;
+        let cookie = sockopt::socket_cookie(&end).map_err(|_| Bypass::NoResources)?;
+        let relay = Relay::new(shadow);
+        let key = if by_kernel {
+            self.connect_kernel(now, socket, wish, relay, cookie)?
+        } else {
+            self.connect_core(now, socket, wish, relay, cookie)?
+        };
+        Ok((key, cookie, end))
+    }
+
+    /// Begins a connection of the core.
+    fn connect_core(
+        &mut self,
+        now: Instant,
+        socket: OwnedFd,
+        wish: Wish,
+        relay: Relay,
+        cookie: u64,
+    ) -> Result<Key, Refusal> {
+        let remote = unmap(wish.remote);
+        if self.plain_peers.until(now, remote).is_some() {
+            return Err(Bypass::PeerPlain.into());
+        }
+        let core = self.core.as_mut().ok_or(Bypass::NoLink)?;
+        let query = connection::query(wish.remote, wish.bound, &wish.options);
+        let all = paths::first_paths(core, &query, &wish.path_config)?;
+        let path = *all.first().ok_or(Bypass::NoRoute)?;
+        let mut options = wish.options.for_core(remote.is_ipv6());
+        options.syn_retries = options.syn_retries.min(SYN_RETRIES_MAX);
+        let has_port = wish.bound.is_some_and(|bound| bound.port() != 0);
+        let bound = has_port.then(|| socket.as_fd());
+        // A port that cannot be had: the kernel's connect() says it best.
+        let (conn, tuple) = core
+            .connect(
+                now,
+                Opening {
+                    remote,
+                    path,
+                    bound,
+                    options,
+                },
+            )
+            .map_err(|error| {
+                log::info!("no port towards {remote}: {error}");
+                Bypass::NoResources
+            })?;
+        let local = map_like(tuple.local, wish.remote);
+        let named = self.name_shadow(&relay, local, wish.remote).is_ok();
+        let key = self.insert(now, relay, Backend::Core(conn), wish, local, cookie);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.spare = Some(socket);
+        }
+        if named && self.watch(key, cookie) {
+            if let Some(core) = &mut self.core {
+                core.by_conn.insert(conn, key);
+                core.endpoint.set_paths(now, conn, &all);
+            }
+            return Ok(key);
+        }
+        self.connections.remove(key);
+        if let Some(core) = &mut self.core {
+            core.endpoint.abort(now, conn);
+        }
+        Err(Bypass::NoResources.into())
+    }
+
+    /// Begins a connection over the kernel's TCP.
+    fn connect_kernel(
+        &mut self,
+        now: Instant,
+        socket: OwnedFd,
+        wish: Wish,
+        relay: Relay,
+        cookie: u64,
+    ) -> Result<Key, Refusal> {
+        let stream = KernelStream::connect(socket, wish.remote).map_err(|(error, _)| Refusal::Error(error))?;
+        let local = local_address(stream.as_fd());
+        let named = local.filter(|local| self.name_shadow(&relay, *local, wish.remote).is_ok());
+        let Some(local) = named else {
+            stream.undo();
+            return Err(Bypass::NoResources.into());
+        };
+        let key = self.insert(now, relay, Backend::Kernel(stream), wish, local, cookie);
+        if self.watch(key, cookie) {
+            return Ok(key);
+        }
+        if let Some(Connection {
+            backend: Backend::Kernel(stream),
+            ..
+        }) = self.connections.remove(key)
+        {
+            stream.undo();
+        }
+        Err(Bypass::NoResources.into())
+    }
+
+    /// The last resort of a connection of the core that got no answer: the kernel's own connect(), from the same
+    /// address and port. False when that is not possible.
+    pub(super) fn try_kernel(&mut self, key: Key) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return false;
+        };
+        let (Backend::Core(conn), Some(spare)) = (&connection.backend, connection.spare.take()) else {
+            return false;
+        };
+        let conn = *conn;
+        if let Some(core) = &mut self.core {
+            core.release(FourTuple {
+                local: unmap(connection.local),
+                remote: unmap(connection.remote),
+            });
+        }
+        let has_port = connection.bound.is_some_and(|bound| bound.port() != 0);
+        if !has_port && bind(&spare, &connection.local).is_err() {
+            return false;
+        }
+        let Ok(stream) = KernelStream::connect(spare, connection.remote) else {
+            return false;
+        };
+        if self.event_loop.add(stream.as_fd(), Source::Kernel(key)).is_err() {
+            return false;
+        }
+        log::info!(
+            "{}: no answer on our link, once more through the kernel",
+            connection.describe()
+        );
+        connection.backend = Backend::Kernel(stream);
+        if let Some(core) = &mut self.core {
+            core.by_conn.remove(&conn);
+        }
+        true
+    }
+
+    fn insert(
+        &mut self,
+        now: Instant,
+        relay: Relay,
+        backend: Backend,
+        wish: Wish,
+        local: SocketAddr,
+        cookie: u64,
+    ) -> Key {
+        let Wish {
+            remote,
+            options,
+            bound,
+            path_config,
+            program,
+            pid,
+        } = wish;
+        self.connections.insert_with(|_| Connection {
+            relay: Some(relay),
+            backend,
+            cookie,
+            options,
+            local,
+            remote,
+            program,
+            pid,
+            since: now,
+            bound,
+            path_config,
+            spare: None,
+            waiters: Vec::new(),
+            fallback: None,
+            flushed: false,
+            queued: false,
+        })
+    }
+
+    /// Has the event loop watch a new connection.
+    fn watch(&mut self, key: Key, cookie: u64) -> bool {
+        let Some(connection) = self.connections.get(key) else {
+            return false;
+        };
+        let Some(relay) = &connection.relay else { return false };
+        let mut watched = self.event_loop.add(relay.as_fd(), Source::Shadow(key));
+        if let Backend::Kernel(stream) = &connection.backend {
+            watched = watched.and_then(|()| self.event_loop.add(stream.as_fd(), Source::Kernel(key)));
+        }
+        if watched.is_ok() {
+            self.by_cookie.insert(cookie, key);
+        }
+        watched.is_ok()
+    }
+
+    /// Gives the shadow the name that says whose it is and what it is connected to.
+    fn name_shadow(&mut self, relay: &Relay, local: SocketAddr, remote: SocketAddr) -> Result<(), Errno> {
+        for _ in 0..SERIALS_MAX {
+            self.next_serial = self.next_serial.wrapping_add(1);
+            let name = ShadowName {
+                engine: self.settings.id,
+                serial: self.next_serial,
+                local,
+                remote,
+            };
+            let mut bytes = [0; NAME_MAX];
+            let len = name.encode(&mut bytes).ok_or(Errno::AFNOSUPPORT)?;
+            match relay.bind(&bytes[..len]) {
+                Err(Errno::ADDRINUSE) => {}
+                result => return result,
+            }
+        }
+        Err(Errno::ADDRINUSE)
+    }
+}
+
+/// The passed descriptor must be a TCP socket of the destination's family that the kernel does not use yet.
+fn verify(fd: Option<OwnedFd>, remote: SocketAddr) -> Result<(OwnedFd, SocketOptions), Refusal> {
+    let socket = fd.ok_or(Bypass::Unproven)?;
+    let unproven = |_| Refusal::from(Bypass::Unproven);
+    let family = sockopt::socket_domain(&socket).map_err(unproven)?;
+    let stream = sockopt::socket_type(&socket).map_err(unproven)? == SocketType::STREAM;
+    if !stream || sockopt::socket_protocol(&socket).map_err(unproven)? != Some(ipproto::TCP) {
+        return Err(Bypass::NotTcp.into());
+    }
+    let inet6 = match (family, remote) {
+        (AddressFamily::INET, SocketAddr::V4(_)) => false,
+        (AddressFamily::INET6, SocketAddr::V6(_)) => true,
+        _ => return Err(Bypass::OddAddress.into()),
+    };
+    let mut state = [0; 1];
+    socket_options::get(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut state).map_err(unproven)?;
+    if state[0] != TCP_CLOSE {
+        return Err(Bypass::NotFresh.into());
+    }
+    let options = SocketOptions::read(socket.as_fd(), inet6).map_err(unproven)?;
+    let mapped = inet6 && unmap(remote).is_ipv4();
+    if mapped && sockopt::ipv6_v6only(&socket).map_err(unproven)? {
+        return Err(Bypass::OddAddress.into());
+    }
+    Ok((socket, options))
+}
+
+fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    SocketAddr::try_from(getsockname(socket).ok()?).ok()
+}
+
+/// The address that a socket is bound to; None when it is not.
+fn bound_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    local_address(socket).filter(|local| local.port() != 0 || !local.ip().is_unspecified())
+}

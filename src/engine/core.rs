@@ -1,0 +1,332 @@
+//! The core with what it needs of the host: a link for its segments, guards for its ports, routes for its paths.
+//!
+//! Not here: what the core's events mean to connections (`core_events`), and which paths they get (`paths`).
+
+use super::event_loop::{EventLoop, Key, Source};
+use crate::link::path_config::PathConfig;
+use crate::link::paths::Verdict;
+use crate::link::routes::{Query, Routes};
+use crate::link::{Guard, GuardRequest, Guards, Incoming, IpLink, Link, PortSet, WantedPort};
+use crate::mptcp::endpoint::{CallError, ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};
+use crate::time::Instant;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
+
+/// Calls of the link's `recv` before others get their turn.
+const RECV_BUDGET: usize = 4;
+
+/// Everything that speaks TCP by itself.
+pub struct Core {
+    /// The protocol.
+    pub endpoint: Endpoint,
+    /// Connections of the core to connections of the engine.
+    pub by_conn: HashMap<ConnId, Key>,
+    link: IpLink,
+    guards: Guards,
+    routes: Routes,
+    /// A guard for each 4-tuple that is in use, TIME_WAIT included.
+    held: HashMap<FourTuple, Guard>,
+    /// What the link hears now.
+    admitted: PortSet,
+    /// A bounded turn has left something in the link's sockets.
+    more_to_receive: bool,
+}
+
+/// What a connection attempt needs to know.
+pub struct Opening<'a> {
+    /// Destination, as on the wire.
+    pub remote: SocketAddr,
+    /// The plain route's path.
+    pub path: LocalPath,
+    /// The program's socket, when the program has bound its port.
+    pub bound: Option<BorrowedFd<'a>>,
+    /// Options.
+    pub options: ConnOptions,
+}
+
+/// A subflow that the core wants.
+pub struct Want<'a> {
+    /// For which connection.
+    pub conn: ConnId,
+    /// The core's number for it.
+    pub want: u32,
+    /// Local address and interface.
+    pub path: (IpAddr, u32),
+    /// Where to.
+    pub remote: SocketAddr,
+    /// The program's `MPTCP_PATHS`.
+    pub config: &'a PathConfig,
+    /// SO_MARK.
+    pub mark: u32,
+}
+
+impl Core {
+    /// Opens link, guards and routes.
+    ///
+    /// # Errors
+    /// EPERM without CAP_NET_RAW.
+    pub fn start(event_loop: &EventLoop) -> io::Result<Core> {
+        let guards = Guards::new()?;
+        let admitted = guards.ports();
+        let link = IpLink::new(&admitted)?;
+        let routes = Routes::new()?;
+        for (index, fd) in link.fds().into_iter().enumerate() {
+            event_loop.add(fd, Source::Link(index as u32))?;
+        }
+        event_loop.add(routes.fd(), Source::Monitor)?;
+        Ok(Core {
+            endpoint: Endpoint::new(Box::new(KernelEntropy::new()?)),
+            by_conn: HashMap::new(),
+            link,
+            guards,
+            routes,
+            held: HashMap::new(),
+            admitted,
+            more_to_receive: false,
+        })
+    }
+
+    /// The link's name, for people.
+    pub fn link_name(&self) -> &'static str {
+        self.link.name()
+    }
+
+    /// No connection, and no 4-tuple that waits for the end of TIME_WAIT.
+    pub fn is_idle(&self) -> bool {
+        self.by_conn.is_empty() && self.held.is_empty()
+    }
+
+    /// Which paths a connection may use at present.
+    pub fn verdict(&mut self, query: &Query, config: &PathConfig) -> io::Result<Verdict> {
+        self.routes.verdict(query, config)
+    }
+
+    /// Interfaces, addresses or routes have changed since the last call.
+    pub fn routes_changed(&mut self) -> bool {
+        let changed = self.routes.changed();
+        if changed {
+            let interfaces = self.routes.interfaces();
+            self.link
+                .retain_interfaces(|index| interfaces.iter().any(|interface| interface.index == index));
+        }
+        changed
+    }
+
+    /// The name of an interface.
+    pub fn interface_name(&self, index: u32) -> Option<&str> {
+        let interface = self
+            .routes
+            .interfaces()
+            .iter()
+            .find(|interface| interface.index == index)?;
+        Some(&interface.name)
+    }
+
+    /// Opens a connection: takes the port, has the link hear it, and lets the core send its SYN.
+    ///
+    /// # Errors
+    /// EADDRNOTAVAIL, EADDRINUSE and what else the guard says; the 4-tuple is in use.
+    pub fn connect(&mut self, now: Instant, opening: Opening<'_>) -> io::Result<(ConnId, FourTuple)> {
+        let Opening {
+            remote,
+            path,
+            bound,
+            options,
+        } = opening;
+        let port = bound.map_or(WantedPort::Any, WantedPort::Held);
+        let tuple = self.guard(path.addr, port, remote, path.iface, options.mark)?;
+        match self.endpoint.connect(now, tuple, path, options) {
+            Ok(conn) => Ok((conn, tuple)),
+            Err(error) => {
+                self.release(tuple);
+                Err(call_error(error))
+            }
+        }
+    }
+
+    /// Answers the core's wish for a subflow.
+    pub fn open_subflow(&mut self, now: Instant, wish: Want<'_>) {
+        let Want {
+            conn,
+            want,
+            path,
+            remote,
+            ..
+        } = wish;
+        if let Err(error) = self.try_subflow(now, &wish) {
+            log::info!("connection {}: no subflow from {} to {remote}: {error}", conn.0, path.0);
+            self.endpoint.subflow_refused(now, conn, want);
+        }
+    }
+
+    fn try_subflow(&mut self, now: Instant, wish: &Want<'_>) -> io::Result<()> {
+        let &Want {
+            conn,
+            want,
+            path,
+            remote,
+            config,
+            mark,
+        } = wish;
+        if !self.routes.permits(path.0, path.1, remote.ip(), mark, config)? {
+            return Err(io::Error::other("the routing does not allow it"));
+        }
+        let tuple = self.guard(path.0, WantedPort::Any, remote, path.1, mark)?;
+        self.endpoint
+            .open_subflow(now, conn, want, tuple.local)
+            .map_err(|error| {
+                self.release(tuple);
+                call_error(error)
+            })?;
+        Ok(())
+    }
+
+    /// A subflow is there. One that the peer opened has no guard yet: its port is one of ours already.
+    pub fn subflow_up(&mut self, tuple: FourTuple) {
+        if self.held.contains_key(&tuple) {
+            return;
+        }
+        let FourTuple { local, remote } = tuple;
+        if let Err(error) = self.guard(local.ip(), WantedPort::Ours(local.port()), remote, 0, 0) {
+            log::warn!("no guard for {local} > {remote}: {error}");
+        }
+    }
+
+    /// A 4-tuple is not used any more.
+    pub fn release(&mut self, tuple: FourTuple) {
+        self.held.remove(&tuple);
+    }
+
+    fn guard(
+        &mut self,
+        local: IpAddr,
+        port: WantedPort<'_>,
+        remote: SocketAddr,
+        iface: u32,
+        mark: u32,
+    ) -> io::Result<FourTuple> {
+        let guard = self.guards.acquire(&GuardRequest {
+            local,
+            port,
+            remote,
+            iface,
+            mark,
+        })?;
+        let ports = self.guards.ports();
+        if ports != self.admitted {
+            self.link.admit(&ports)?;
+            self.admitted = ports;
+        }
+        let tuple = FourTuple {
+            local: SocketAddr::new(local, guard.local().port()),
+            remote,
+        };
+        self.held.insert(tuple, guard);
+        Ok(tuple)
+    }
+
+    /// Hands what came in to the core.
+    pub fn receive(&mut self, now: Instant) {
+        let Core { link, endpoint, .. } = self;
+        let drained = (0..RECV_BUDGET).any(|_| link.recv(&mut |incoming| hear(endpoint, now, incoming)));
+        self.more_to_receive = !drained;
+    }
+
+    /// Something is left to receive: do not sleep.
+    pub fn has_more(&self) -> bool {
+        self.more_to_receive
+    }
+
+    /// Lets time pass.
+    pub fn expire(&mut self, now: Instant) {
+        if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
+            self.endpoint.handle_timeout(now);
+        }
+    }
+
+    /// Sends what the core wants to send.
+    pub fn transmit(&mut self, now: Instant) {
+        let Core { link, endpoint, .. } = self;
+        while let Some(segment) = endpoint.poll_transmit(now) {
+            link.send(&segment);
+        }
+        link.flush(&mut |incoming| hear(endpoint, now, incoming));
+    }
+
+    /// The core's next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.endpoint.poll_event()
+    }
+}
+
+fn hear(endpoint: &mut Endpoint, now: Instant, incoming: Incoming<'_>) {
+    match incoming {
+        Incoming::Segment {
+            src,
+            dst,
+            iface,
+            segment,
+            ..
+        } => {
+            endpoint.handle_segment(now, src, dst, iface, &segment);
+        }
+        Incoming::Icmp {
+            local,
+            remote,
+            seq,
+            kind,
+        } => endpoint.handle_icmp(now, local, remote, seq, kind),
+    }
+}
+
+fn call_error(error: CallError) -> io::Error {
+    let errno = match error {
+        CallError::InUse => libc::EADDRNOTAVAIL,
+        CallError::Gone | CallError::NotConnected => libc::ENOTCONN,
+        CallError::Shutdown => libc::EPIPE,
+        CallError::Broken(_) => libc::ECONNRESET,
+    };
+    io::Error::from_raw_os_error(errno)
+}
+
+/// Random numbers of the kernel, fetched in blocks: a SYN needs a handful.
+struct KernelEntropy {
+    block: [u64; 32],
+    left: usize,
+}
+
+impl KernelEntropy {
+    fn new() -> io::Result<KernelEntropy> {
+        let mut entropy = KernelEntropy {
+            block: [0; 32],
+            left: 0,
+        };
+        entropy.refill()?;
+        Ok(entropy)
+    }
+
+    fn refill(&mut self) -> io::Result<()> {
+        let mut bytes = [0; 256];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        for (word, bytes) in self.block.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        }
+        self.left = self.block.len();
+        Ok(())
+    }
+}
+
+impl Entropy for KernelEntropy {
+    fn next_u64(&mut self) -> u64 {
+        if self.left == 0 && self.refill().is_err() {
+            // getrandom(2) worked at the start and cannot fail since. Numbers that repeat would be worse than an end:
+            // programs get a reset and start a new engine.
+            std::process::abort();
+        }
+        self.left -= 1;
+        // A key is forgotten once it was handed out.
+        std::mem::take(&mut self.block[self.left])
+    }
+}

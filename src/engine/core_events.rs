@@ -1,0 +1,192 @@
+//! What the core's events mean to the engine's connections.
+
+use super::core::Want;
+use super::core_stream;
+use super::event_loop::Key;
+use super::relay::Ending;
+use super::server::Engine;
+use crate::mptcp::endpoint::{ConnError, ConnId, Event, Fallback};
+use crate::time::Instant;
+use rustix::io::Errno;
+use std::net::{IpAddr, SocketAddr};
+
+impl Engine {
+    /// Brings the core up to date: timers, events, segments to send, until nothing follows from anything any more.
+    pub(super) fn drive_core(&mut self, now: Instant) {
+        let Some(core) = &mut self.core else { return };
+        core.expire(now);
+        loop {
+            let Some(core) = &mut self.core else { return };
+            core.transmit(now);
+            let Some(event) = core.poll_event() else { return };
+            self.on_core_event(now, event);
+            while let Some(event) = self.core.as_mut().and_then(|core| core.poll_event()) {
+                self.on_core_event(now, event);
+            }
+        }
+    }
+
+    fn on_core_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Connected(conn) => self.on_connected(now, conn),
+            // The engine does not listen.
+            Event::Accepted { .. } => {}
+            Event::Readable(conn) | Event::Writable(conn) => self.turn_conn(now, conn),
+            Event::Flushed(conn) => {
+                if let Some(key) = self.key_of(conn) {
+                    if let Some(connection) = self.connections.get_mut(key) {
+                        connection.flushed = true;
+                    }
+                    self.turn(now, key);
+                }
+            }
+            Event::Failed(conn, error) => self.on_failed(now, conn, error),
+            Event::FellBack(conn, why) => self.on_fallback(now, conn, why),
+            Event::WantSubflow {
+                conn,
+                want,
+                local,
+                iface,
+                remote,
+            } => {
+                self.on_want_subflow(now, conn, want, (local, iface), remote);
+            }
+            Event::SubflowUp { conn, subflow, tuple } => {
+                log::info!(
+                    "connection {}: subflow {} {} > {} is up",
+                    conn.0,
+                    subflow.0,
+                    tuple.local,
+                    tuple.remote
+                );
+                if let Some(core) = &mut self.core {
+                    core.subflow_up(tuple);
+                }
+            }
+            Event::SubflowGone { conn, subflow, tuple } => {
+                log::info!(
+                    "connection {}: subflow {} {} > {} is gone",
+                    conn.0,
+                    subflow.0,
+                    tuple.local,
+                    tuple.remote
+                );
+                if let Some(core) = &mut self.core {
+                    core.release(tuple);
+                }
+            }
+            Event::Closed(conn) => self.on_closed(now, conn),
+        }
+    }
+
+    fn key_of(&self, conn: ConnId) -> Option<Key> {
+        self.core.as_ref()?.by_conn.get(&conn).copied()
+    }
+
+    fn turn_conn(&mut self, now: Instant, conn: ConnId) {
+        if let Some(key) = self.key_of(conn) {
+            self.turn(now, key);
+        }
+    }
+
+    fn on_connected(&mut self, now: Instant, conn: ConnId) {
+        let Some(key) = self.key_of(conn) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        // The kernel's connect() is not needed any more.
+        connection.spare = None;
+        if connection.fallback.is_none() {
+            self.plain_peers.forget(connection.wire_remote());
+        }
+        self.establish(now, key);
+    }
+
+    fn on_failed(&mut self, now: Instant, conn: ConnId, error: ConnError) {
+        let Some(key) = self.key_of(conn) else { return };
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        let connecting = connection.relay.as_ref().is_some_and(|relay| !relay.is_established());
+        if !connecting {
+            // What came before the end is still delivered; then the stream says that it is broken.
+            return self.turn(now, key);
+        }
+        if let Some(core) = &mut self.core {
+            // Nothing is expected of it any more.
+            core.endpoint.close(now, conn);
+        }
+        if error == ConnError::TimedOut && self.try_kernel(key) {
+            return;
+        }
+        self.end(now, key, Ending::Failed(core_stream::errno(error)));
+    }
+
+    fn on_fallback(&mut self, now: Instant, conn: ConnId, why: Fallback) {
+        let Some(connection) = self.key_of(conn).and_then(|key| self.connections.get_mut(key)) else {
+            return;
+        };
+        log::info!("{} speaks plain TCP: {}", connection.describe(), fallback_text(why));
+        connection.fallback = Some(why);
+        let peer: SocketAddr = connection.wire_remote();
+        match why {
+            Fallback::PeerNotCapable
+            | Fallback::SynDropped
+            | Fallback::Version
+            | Fallback::OptionsStripped
+            | Fallback::ChecksumFailed => self.plain_peers.learn(now, peer),
+            Fallback::NotAsked | Fallback::PeerFellBack | Fallback::SimultaneousOpen => {}
+        }
+    }
+
+    fn on_want_subflow(&mut self, now: Instant, conn: ConnId, want: u32, path: (IpAddr, u32), remote: SocketAddr) {
+        let connection = self.key_of(conn).and_then(|key| self.connections.get(key));
+        let Some(core) = &mut self.core else { return };
+        match connection {
+            Some(connection) => {
+                let (config, mark) = (&connection.path_config, connection.options.mark());
+                core.open_subflow(
+                    now,
+                    Want {
+                        conn,
+                        want,
+                        path,
+                        remote,
+                        config,
+                        mark,
+                    },
+                );
+            }
+            None => core.endpoint.subflow_refused(now, conn, want),
+        }
+    }
+
+    fn on_closed(&mut self, now: Instant, conn: ConnId) {
+        let Some(key) = self.core.as_mut().and_then(|core| core.by_conn.remove(&conn)) else {
+            return;
+        };
+        if self
+            .connections
+            .get(key)
+            .is_some_and(|connection| connection.relay.is_some())
+        {
+            // It ends only when it was told to, and then there is no shadow any more.
+            self.end(now, key, Ending::Failed(Errno::CONNRESET));
+        }
+        self.connections.remove(key);
+    }
+}
+
+/// For people.
+pub fn fallback_text(why: Fallback) -> &'static str {
+    match why {
+        Fallback::NotAsked => "MPTCP was not asked for",
+        Fallback::PeerNotCapable => "the peer, or a middlebox, does not speak MPTCP",
+        Fallback::SynDropped => "SYNs that carry MPTCP were not answered",
+        Fallback::Version => "the peer speaks another version of MPTCP",
+        Fallback::OptionsStripped => "a middlebox removes MPTCP options",
+        Fallback::ChecksumFailed => "a middlebox changes the data",
+        Fallback::PeerFellBack => "the peer gave MPTCP up",
+        Fallback::SimultaneousOpen => "both sides connected at once",
+    }
+}

@@ -1,0 +1,190 @@
+//! The engine as a process: leaves everything that belongs to the program that happened to start it.
+//!
+//! Its session and working directory (a terminal's hang-up, an unmount), its descriptors (`curl | cat` would wait for
+//! our copy of the pipe), its signals and its soft limits. Its environment says where to log.
+//!
+//! Not here: namespaces and the cgroup, which are the program's on purpose. Capabilities are not dropped yet; the place
+//! is behind `Engine::start`, where everything that needs them has been opened.
+
+use super::clock::Clock;
+use super::server::{Engine, Settings};
+use crate::control::EngineId;
+use crate::time::Duration;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+
+/// How long the engine stays with nothing to do; `MPTCP_IDLE_MS` says otherwise.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Runs the engine named `id` (this process's own, when it was started by hand) until it is idle; the exit code.
+pub fn run(id: Option<&OsStr>) -> i32 {
+    let id = match id {
+        Some(text) => EngineId::parse(text.as_bytes()).ok(),
+        None => EngineId::current().ok(),
+    };
+    let Some(id) = id else {
+        eprintln!("libmptcp.so: not an engine's id");
+        return 2;
+    };
+    // A relative name means the program's directory, which is left below.
+    let log = std::env::var_os("MPTCP_LOG_FILE")
+        .and_then(|path| OpenOptions::new().append(true).create(true).mode(0o600).open(path).ok());
+    let logged = log.is_some();
+    if leave_program(log).is_err() {
+        return 1;
+    }
+    if logged {
+        start_log();
+    }
+    match serve(id) {
+        Ok(()) => 0,
+        Err(error) => {
+            log::error!("engine {id} gives up: {error}");
+            1
+        }
+    }
+}
+
+fn serve(id: EngineId) -> std::io::Result<()> {
+    let idle = std::env::var("MPTCP_IDLE_MS").ok().and_then(|text| text.parse().ok());
+    let idle = idle.map_or(IDLE, Duration::from_millis);
+    match Engine::start(Settings { id, idle }) {
+        Ok(engine) => {
+            log::info!(
+                "engine {id} of libmptcp {} serves as process {}",
+                env!("CARGO_PKG_VERSION"),
+                std::process::id()
+            );
+            engine.run()?;
+            log::info!("engine {id} goes, having been idle for {idle:?}");
+            Ok(())
+        }
+        // Another one was faster.
+        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Leaves what was inherited. The log, if there is one, becomes standard error: so the last words of a panic or of the
+/// dynamic linker are in it too.
+fn leave_program(log: Option<File>) -> Result<(), Errno> {
+    // Fails for the leader of a process group, which only a shell makes of us: then we stay in its session.
+    let _ = rustix::process::setsid();
+    rustix::process::chdir("/")?;
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    // Whoever started us may have closed some of the three, so that these are among them: first out of the way.
+    let null = into_high(null)?;
+    let log = log.map_or(Ok(null), |file| into_high(file.into()))?;
+    for (from, to) in [(null, 0), (null, 1), (log, 2)] {
+        // SAFETY: no `OwnedFd` has one of the standard three.
+        if unsafe { libc::dup2(from, to) } < 0 {
+            return Err(Errno::IO);
+        }
+    }
+    close_above_stdio();
+    reset_signals();
+    raise_limits();
+    // Only a name.
+    let _ = rustix::thread::set_name(c"mptcp-engine");
+    Ok(())
+}
+
+/// A copy of a descriptor above the standard three. The original is left for [`close_above_stdio`], or is one of them.
+fn into_high(fd: OwnedFd) -> Result<RawFd, Errno> {
+    let copy = rustix::io::fcntl_dupfd_cloexec(&fd, 3)?;
+    let _ = fd.into_raw_fd();
+    Ok(copy.into_raw_fd())
+}
+
+/// Closes every descriptor above the standard three. Nothing in this process owns one yet.
+fn close_above_stdio() {
+    // SAFETY: no `OwnedFd` is alive; the call touches no memory.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) } == 0 {
+        return;
+    }
+    // Before Linux 5.9, or forbidden.
+    let open: Vec<RawFd> = match std::fs::read_dir("/proc/self/fd") {
+        Ok(entries) => entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect(),
+        Err(_) => (3..65_536).collect(),
+    };
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // SAFETY: as above. The directory's own descriptor is closed already: EBADF.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// Default actions and an empty mask, whatever the program had; SIGPIPE ignored (every write says EPIPE instead).
+fn reset_signals() {
+    for signal in 1..=64 {
+        let action = if signal == libc::SIGPIPE {
+            libc::SIG_IGN
+        } else {
+            libc::SIG_DFL
+        };
+        // SAFETY: both actions are always valid. It fails for those that cannot be changed, and for glibc's own.
+        unsafe { libc::signal(signal, action) };
+    }
+    // SAFETY: an all-zero set is made empty before it is used.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        // The program's death is none of ours.
+        libc::prctl(libc::PR_SET_PDEATHSIG, 0);
+    }
+}
+
+/// The program's soft limits were meant for the program: descriptors above all, but also CPU time and memory.
+fn raise_limits() {
+    let limits = [
+        Resource::Nofile,
+        Resource::Cpu,
+        Resource::Fsize,
+        Resource::As,
+        Resource::Data,
+        Resource::Memlock,
+    ];
+    for resource in limits {
+        let Rlimit { maximum, .. } = getrlimit(resource);
+        // Raising to the hard limit needs no privilege.
+        let _ = setrlimit(
+            resource,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        );
+    }
+}
+
+/// Log lines go to standard error: seconds since the start, level, text. `MPTCP_LOG` filters them (`info` by default).
+fn start_log() {
+    let clock = Clock::start();
+    let filter = std::env::var("MPTCP_LOG").unwrap_or_else(|_| "info".into());
+    // It fails only when there is a logger already.
+    let _ = env_logger::Builder::new()
+        .parse_filters(&filter)
+        .format(move |out, record| {
+            let us = clock.now().as_micros();
+            writeln!(
+                out,
+                "{:6}.{:06} {:5} {}",
+                us / 1_000_000,
+                us % 1_000_000,
+                record.level(),
+                record.args()
+            )
+        })
+        .try_init();
+}

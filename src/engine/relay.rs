@@ -1,0 +1,211 @@
+//! Moves bytes between a shadow and a stream, and translates how each of them can end.
+//!
+//! | program                      | network                                                              |
+//! |------------------------------|----------------------------------------------------------------------|
+//! | shutdown(SHUT_WR)            | end of stream after the last byte (DATA_FIN, FIN)                     |
+//! | last close                   | likewise; nobody reads any more                                      |
+//! | close with data unread       | reset: unread in the shadow, or here, is the same to the program     |
+//! | close with SO_LINGER zero    | reset                                                                |
+//! | *end of file* after the data | peer's end of stream                                                 |
+//! | *ECONNRESET* after the data  | broken connection, failed attempt, death of the engine               |
+//!
+//! A relay is over when both directions ended in order and were delivered, when the program has gone, or when the
+//! connection broke; what is left to deliver then is the stream's own affair.
+
+use super::event_loop::Readiness;
+use super::shadow::{Read, Shadow, Write};
+use super::stream::{Incoming, Stream};
+use rustix::io::Errno;
+use std::os::fd::BorrowedFd;
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes moved per turn and direction before others get theirs.
+const BUDGET: usize = 1 << 20;
+
+/// The program's side of one connection, and how far it has come.
+pub struct Relay {
+    shadow: Shadow,
+    established: bool,
+    /// The program's end of stream was passed on.
+    out_ended: bool,
+    /// The peer's end of stream was passed on.
+    in_ended: bool,
+}
+
+/// What became of a turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// Nothing to do until the next event.
+    Wait,
+    /// The budget is used up: come again.
+    More,
+    /// The relay is over; the shadow can be let go in the way [`Relay::finish`] or [`Relay::fail`] does.
+    Over(Ending),
+}
+
+/// How a relay ended. The stream was told already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// In order: closed by the program, or by both sides.
+    Closed,
+    /// The program reset it.
+    Aborted,
+    /// The connection broke.
+    Failed(Errno),
+}
+
+impl Relay {
+    /// A relay for a connection that is not established yet.
+    pub fn new(shadow: Shadow) -> Relay {
+        Relay {
+            shadow,
+            established: false,
+            out_ended: false,
+            in_ended: false,
+        }
+    }
+
+    /// Our end of the shadow, to be watched.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shadow.as_fd()
+    }
+
+    /// Gives our end of the shadow its name.
+    pub fn bind(&self, name: &[u8]) -> Result<(), Errno> {
+        self.shadow.bind(name)
+    }
+
+    /// Bytes that the program wrote and that are still in the shadow.
+    pub fn unread(&self) -> u32 {
+        self.shadow.unread()
+    }
+
+    /// The shadow's descriptor has news.
+    pub fn on_ready(&mut self, ready: Readiness) {
+        self.shadow.on_ready(ready);
+    }
+
+    /// The connection is established: the program's end becomes writable.
+    pub fn establish(&mut self) {
+        self.established = true;
+        self.shadow.open();
+    }
+
+    /// The handshake has succeeded.
+    pub fn is_established(&self) -> bool {
+        self.established
+    }
+
+    /// Moves what can be moved. `linger_zero` says that the program asked for a reset on close; `scratch` is any buffer
+    /// of at least two bytes.
+    pub fn turn(&mut self, stream: &mut dyn Stream, linger_zero: bool, scratch: &mut [u8]) -> Turn {
+        let result = if self.established {
+            self.move_both(stream, linger_zero, scratch)
+        } else if self.shadow.is_hung_up() {
+            // Closed while connecting: TCP drops the attempt.
+            Err(Ending::Aborted)
+        } else {
+            Ok(Turn::Wait)
+        };
+        match result {
+            Ok(turn) => turn,
+            Err(ending) => {
+                if ending == Ending::Closed {
+                    stream.close();
+                } else {
+                    stream.abort();
+                }
+                Turn::Over(ending)
+            }
+        }
+    }
+
+    /// The last step of an orderly end, or of one that the program caused: no error for anybody who still holds the
+    /// program's end (after shutdown(SHUT_RDWR), say).
+    pub fn finish(self) {
+        self.shadow.finish();
+    }
+
+    /// The last step of any other end.
+    pub fn fail(self) {
+        self.shadow.fail();
+    }
+
+    fn move_both(&mut self, stream: &mut dyn Stream, linger_zero: bool, scratch: &mut [u8]) -> Result<Turn, Ending> {
+        let out = self.move_out(stream, linger_zero, scratch)?;
+        let inward = self.move_in(stream)?;
+        if self.out_ended && self.in_ended && stream.is_flushed() {
+            return Err(Ending::Closed);
+        }
+        Ok(if out == Turn::More || inward == Turn::More {
+            Turn::More
+        } else {
+            Turn::Wait
+        })
+    }
+
+    /// Program to network.
+    fn move_out(&mut self, stream: &mut dyn Stream, linger_zero: bool, scratch: &mut [u8]) -> Result<Turn, Ending> {
+        let mut budget = BUDGET;
+        loop {
+            let space = stream.send_space().min(budget).min(scratch.len().saturating_sub(1));
+            // With no space (or no bytes expected) this still tells how the program stands.
+            let room = if self.out_ended { 1 } else { space + 1 };
+            match self
+                .shadow
+                .read(&mut scratch[..room])
+                .map_err(|_| Ending::Failed(Errno::IO))?
+            {
+                Read::Bytes(n) => {
+                    stream.send(&scratch[..n]);
+                    budget -= n;
+                }
+                Read::HalfClosed if !self.out_ended => {
+                    self.out_ended = true;
+                    stream.shutdown_write();
+                }
+                Read::Nothing | Read::HalfClosed => break,
+                Read::Closed if linger_zero || matches!(stream.recv(), Incoming::Data(..)) => {
+                    return Err(Ending::Aborted);
+                }
+                Read::Closed => return Err(Ending::Closed),
+                Read::Reset => return Err(Ending::Aborted),
+            }
+        }
+        Ok(if budget == 0 { Turn::More } else { Turn::Wait })
+    }
+
+    /// Network to program.
+    fn move_in(&mut self, stream: &mut dyn Stream) -> Result<Turn, Ending> {
+        let mut budget = BUDGET;
+        loop {
+            let (head, tail) = match stream.recv() {
+                Incoming::Data(head, tail) => (head, tail),
+                Incoming::Nothing => return Ok(Turn::Wait),
+                Incoming::Broken(error) => return Err(Ending::Failed(error)),
+                Incoming::End => {
+                    if !self.in_ended {
+                        self.in_ended = true;
+                        self.shadow.end_of_stream();
+                    }
+                    return Ok(Turn::Wait);
+                }
+            };
+            if budget == 0 {
+                return Ok(Turn::More);
+            }
+            let length = head.len() + tail.len();
+            let moved = match self.shadow.write((head, tail)).map_err(|_| Ending::Failed(Errno::IO))? {
+                Write::Bytes(n) => n,
+                Write::Full => return Ok(Turn::Wait),
+                Write::Deaf => length,
+                // TCP answers data that comes after close() with RST.
+                Write::Gone => return Err(Ending::Aborted),
+            };
+            stream.consume(moved);
+            budget = budget.saturating_sub(moved);
+        }
+    }
+}

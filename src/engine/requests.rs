@@ -1,0 +1,265 @@
+//! What a client asks, and the answer. The request to connect has a file of its own (`connect`).
+
+use super::connection::{Backend, Connection};
+use super::control::Asked;
+use super::core_stream::CoreStream;
+use super::event_loop::Key;
+use super::relay::Ending;
+use super::server::Engine;
+use super::socket_options;
+use super::stream::Stream;
+use super::tcp_info;
+use crate::control::{Phase, PhaseReport, Queues, Reply, Request, MESSAGE_MAX, VALUE_MAX};
+use crate::mptcp::endpoint::ConnInfo;
+use crate::time::Instant;
+use rustix::io::Errno;
+use rustix::net::bind;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Clients that may wait for one handshake: one per thread that has the descriptor and asks.
+const WAITERS_MAX: usize = 64;
+
+/// TCP_IS_MPTCP of linux/tcp.h.
+const TCP_IS_MPTCP: i32 = 43;
+
+impl Engine {
+    /// A client may have said something: answers it.
+    pub(super) fn serve(&mut self, now: Instant, client: Key) {
+        let Some(asked) = self.control.take_request(client) else {
+            return;
+        };
+        let Asked { bytes, len, fd, cred } = asked;
+        match Request::decode(&bytes[..len]) {
+            Ok(Request::Connect(request)) => self.serve_connect(now, client, &request, fd, cred),
+            Ok(Request::Status) => {
+                let text = self.status(now);
+                self.control.answer_text(client, &text);
+            }
+            Ok(Request::Abort { cookie }) => match self.disconnect(now, cookie) {
+                Ok(socket) => {
+                    self.answer(client, &Reply::Done, Some(socket.as_fd()));
+                }
+                Err(error) => self.answer_error(client, error),
+            },
+            Ok(Request::Wait { cookie }) => self.serve_wait(client, cookie),
+            Ok(request) => {
+                let mut value = [0; VALUE_MAX];
+                match self.serve_cookie(now, &request, &mut value) {
+                    Ok(reply) => {
+                        self.answer(client, &reply, None);
+                    }
+                    Err(error) => self.answer_error(client, error),
+                }
+            }
+            Err(error) => {
+                log::warn!(
+                    "a request of process {} makes no sense: {error}",
+                    cred.pid.as_raw_nonzero()
+                );
+                self.answer_error(client, Errno::PROTO);
+            }
+        }
+    }
+
+    /// Sends the one answer; false when the client has gone.
+    pub(super) fn answer(&mut self, client: Key, reply: &Reply<'_>, fd: Option<BorrowedFd<'_>>) -> bool {
+        let mut bytes = [0; MESSAGE_MAX];
+        match reply.encode(&mut bytes) {
+            Ok(len) => self.control.answer(client, &bytes[..len], fd).is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    fn answer_error(&mut self, client: Key, error: Errno) {
+        self.answer(client, &Reply::Error(error.raw_os_error()), None);
+    }
+
+    /// Requests about one connection whose answer is data.
+    fn serve_cookie<'v>(
+        &mut self,
+        now: Instant,
+        request: &Request<'_>,
+        value: &'v mut [u8; VALUE_MAX],
+    ) -> Result<Reply<'v>, Errno> {
+        match *request {
+            Request::Query { cookie } => Ok(Reply::Phase(self.phase(cookie))),
+            Request::GetOption {
+                cookie,
+                level,
+                name,
+                room,
+            } => {
+                let room = (room as usize).min(VALUE_MAX);
+                let len = self.get_option(cookie, level, name, &mut value[..room])?;
+                Ok(Reply::Value(&value[..len]))
+            }
+            Request::SetOption {
+                cookie,
+                level,
+                name,
+                value,
+            } => self.set_option(now, cookie, level, name, value).map(|()| Reply::Done),
+            Request::QueueSizes { cookie } => self.queue_sizes(cookie).map(Reply::Queues),
+            Request::Connect(_) | Request::Abort { .. } | Request::Wait { .. } | Request::Status => Err(Errno::PROTO),
+        }
+    }
+
+    fn connection(&mut self, cookie: u64) -> Result<(Key, &mut Connection), Errno> {
+        let key = *self.by_cookie.get(&cookie).ok_or(Errno::NOTCONN)?;
+        let connection = self.connections.get_mut(key).ok_or(Errno::NOTCONN)?;
+        Ok((key, connection))
+    }
+
+    fn phase(&mut self, cookie: u64) -> PhaseReport {
+        if let Ok((_, connection)) = self.connection(cookie) {
+            return connection.report(connection.phase());
+        }
+        let forgotten = PhaseReport {
+            phase: Phase::Gone,
+            local: None,
+            remote: None,
+        };
+        self.ends.get(cookie).map_or(forgotten, |end| end.report)
+    }
+
+    /// Answers now, or when the handshake is over.
+    fn serve_wait(&mut self, client: Key, cookie: u64) {
+        let report = self.phase(cookie);
+        if report.phase != Phase::Connecting {
+            self.answer(client, &Reply::Phase(report), None);
+            return;
+        }
+        let Engine {
+            control,
+            by_cookie,
+            connections,
+            ..
+        } = self;
+        let connection = by_cookie.get(&cookie).and_then(|key| connections.get_mut(*key));
+        let waiters = connection.map(|connection| &mut connection.waiters);
+        let Some(waiters) = waiters else { return };
+        waiters.retain(|waiter| control.is_here(*waiter));
+        if waiters.len() >= WAITERS_MAX {
+            return self.answer_error(client, Errno::AGAIN);
+        }
+        waiters.push(client);
+        control.hold(client);
+    }
+
+    fn get_option(&mut self, cookie: u64, level: i32, name: i32, value: &mut [u8]) -> Result<usize, Errno> {
+        let (_, connection) = self.connection(cookie)?;
+        let conn = match &connection.backend {
+            Backend::Kernel(stream) => return socket_options::get(stream.as_fd(), level, name, value),
+            Backend::Core(conn) => *conn,
+        };
+        let info = self
+            .core
+            .as_ref()
+            .and_then(|core| core.endpoint.info(conn))
+            .ok_or(Errno::NOTCONN)?;
+        let (_, connection) = self.connection(cookie)?;
+        let computed = connection.computed_option(&info, level, name);
+        let answer = match &computed {
+            Some(bytes) => bytes.as_slice(),
+            None => connection.options.get(level, name).ok_or(Errno::NOPROTOOPT)?,
+        };
+        let len = answer.len().min(value.len());
+        value[..len].copy_from_slice(&answer[..len]);
+        Ok(len)
+    }
+
+    fn set_option(&mut self, now: Instant, cookie: u64, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+        let (_, connection) = self.connection(cookie)?;
+        let conn = match &connection.backend {
+            Backend::Core(conn) => *conn,
+            Backend::Kernel(stream) => {
+                socket_options::set(stream.as_fd(), level, name, value)?;
+                // Kept too: linger is ours to obey, since the engine closes the kernel's socket.
+                return match connection.options.set(level, name, value) {
+                    Err(Errno::NOPROTOOPT) => Ok(()),
+                    result => result,
+                };
+            }
+        };
+        connection.options.set(level, name, value)?;
+        let new = connection.options.for_core(connection.wire_remote().is_ipv6());
+        if let Some(core) = &mut self.core {
+            core.endpoint.set_options(now, conn, &mut |options| {
+                options.nodelay = new.nodelay;
+                options.keepalive = new.keepalive;
+                options.user_timeout = new.user_timeout;
+                options.tos = new.tos;
+                options.ttl = new.ttl;
+                options.mark = new.mark;
+            });
+        }
+        Ok(())
+    }
+
+    fn queue_sizes(&mut self, cookie: u64) -> Result<Queues, Errno> {
+        let (_, connection) = self.connection(cookie)?;
+        let in_shadow = connection.relay.as_ref().map_or(0, |relay| relay.unread());
+        let Queues { unacked, unsent } = match &connection.backend {
+            Backend::Kernel(stream) => stream.queues()?,
+            Backend::Core(conn) => {
+                let conn = *conn;
+                let info = self
+                    .core
+                    .as_ref()
+                    .and_then(|core| core.endpoint.info(conn))
+                    .ok_or(Errno::NOTCONN)?;
+                let bytes = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+                Queues {
+                    unacked: bytes(info.send_queue),
+                    unsent: bytes(info.unsent),
+                }
+            }
+        };
+        Ok(Queues {
+            unacked: unacked.saturating_add(in_shadow),
+            unsent: unsent.saturating_add(in_shadow),
+        })
+    }
+
+    /// What connect() to AF_UNSPEC does: resets what there is, and gives an unconnected socket like the first one.
+    fn disconnect(&mut self, now: Instant, cookie: u64) -> Result<OwnedFd, Errno> {
+        if let Ok((key, connection)) = self.connection(cookie) {
+            match &mut connection.backend {
+                Backend::Kernel(stream) => stream.abort(),
+                Backend::Core(conn) => {
+                    let conn = *conn;
+                    if let Some(core) = &mut self.core {
+                        CoreStream {
+                            endpoint: &mut core.endpoint,
+                            conn,
+                            now,
+                            flushed: false,
+                        }
+                        .abort();
+                    }
+                }
+            }
+            self.end(now, key, Ending::Aborted);
+        }
+        let end = self.ends.get(cookie).ok_or(Errno::NOTCONN)?;
+        let socket = end.options.fresh_socket()?;
+        if let Some(bound) = end.bound {
+            bind(&socket, &bound)?;
+        }
+        Ok(socket)
+    }
+}
+
+impl Connection {
+    /// Options whose value is not what the program set.
+    fn computed_option(&self, info: &ConnInfo, level: i32, name: i32) -> Option<Vec<u8>> {
+        let int = |value: i32| Some(value.to_ne_bytes().to_vec());
+        match (level, name) {
+            (libc::IPPROTO_TCP, libc::TCP_INFO) => Some(tcp_info::bytes(info)),
+            (libc::IPPROTO_TCP, libc::TCP_MAXSEG) => int(info.subflows.first().map_or(536, |first| first.mss as i32)),
+            (libc::IPPROTO_TCP, TCP_IS_MPTCP) => int(i32::from(info.fallback.is_none())),
+            (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => Some(b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! The engine itself: everything it owns, and the loop that drives it.
+//!
+//! One turn of the loop: sleep until an event or a deadline, let each event do its part, then give a turn to every
+//! connection that used up its budget. Nothing here blocks but the sleep, and nothing looks at all connections.
+//!
+//! The parts of `Engine` that answer requests are in `connect` (the one that matters) and `requests`.
+
+use super::clock::Clock;
+use super::connection::{Backend, Connection};
+use super::control::Control;
+use super::core::Core;
+use super::core_stream::CoreStream;
+use super::event_loop::{EventLoop, Key, Readiness, Source};
+use super::kernel_stream::Attempt;
+use super::paths::Review;
+use super::plain_peers::PlainPeers;
+use super::recent::{Bypasses, End, Ends};
+use super::relay::{Ending, Turn};
+use super::slots::Slots;
+use super::stream::Stream;
+use crate::control::{EngineId, Phase, PhaseReport, Reply};
+use crate::time::{Duration, Instant};
+use rustix::io::Errno;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+
+/// How the engine was started.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its name.
+    pub id: EngineId,
+    /// How long it stays with nothing to do.
+    pub idle: Duration,
+}
+
+/// Everything the engine owns.
+pub struct Engine {
+    pub(super) settings: Settings,
+    pub(super) clock: Clock,
+    pub(super) event_loop: EventLoop,
+    pub(super) control: Control,
+    /// What speaks TCP by itself; None where it has no link.
+    pub(super) core: Option<Core>,
+    /// Why there is no core.
+    pub(super) no_core: Option<String>,
+    pub(super) review: Review,
+    pub(super) connections: Slots<Connection>,
+    /// SO_COOKIE of the program's end to connection.
+    pub(super) by_cookie: HashMap<u64, Key>,
+    pub(super) ends: Ends,
+    pub(super) bypasses: Bypasses,
+    pub(super) plain_peers: PlainPeers,
+    pub(super) counters: Counters,
+    /// Connections whose turn ended with more to do.
+    more: VecDeque<Key>,
+    scratch: Vec<u8>,
+    pub(super) next_serial: u32,
+    idle_since: Option<Instant>,
+    /// The name was given up: the end comes when the last client and connection have gone.
+    retired: bool,
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Counters {
+    /// Requests to connect.
+    pub connects: u64,
+    /// … that were left to the kernel.
+    pub bypassed: u64,
+    /// Connections that broke, or were never established.
+    pub failed: u64,
+}
+
+/// Size of the buffer that bytes go through on their way from a program to a stream.
+const SCRATCH: usize = 256 * 1024;
+
+impl Engine {
+    /// Takes the name and gets ready.
+    ///
+    /// # Errors
+    /// EADDRINUSE when an engine of that name is there already.
+    pub fn start(settings: Settings) -> io::Result<Engine> {
+        let event_loop = EventLoop::new()?;
+        let control = Control::listen(settings.id, &event_loop)?;
+        let (core, no_core) = match Core::start(&event_loop) {
+            Ok(core) => (Some(core), None),
+            Err(error) => {
+                log::warn!("no link, everything is left to the kernel: {error}");
+                (None, Some(error.to_string()))
+            }
+        };
+        Ok(Engine {
+            settings,
+            clock: Clock::start(),
+            event_loop,
+            control,
+            core,
+            no_core,
+            review: Review::default(),
+            connections: Slots::default(),
+            by_cookie: HashMap::new(),
+            ends: Ends::default(),
+            bypasses: Bypasses::default(),
+            plain_peers: PlainPeers::default(),
+            counters: Counters::default(),
+            more: VecDeque::new(),
+            scratch: vec![0; SCRATCH],
+            next_serial: 0,
+            idle_since: None,
+            retired: false,
+        })
+    }
+
+    /// Serves until there has been nothing to do for the idle time.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Vec::new();
+        loop {
+            let now = self.clock.now();
+            if self.is_finished(now) {
+                return Ok(());
+            }
+            self.event_loop.wait(now, self.deadline(now), &mut events)?;
+            let now = self.clock.now();
+            for (source, ready) in &events {
+                self.dispatch(now, *source, *ready);
+            }
+            self.turn_again(now);
+            self.expire(now);
+            self.drive_core(now);
+        }
+    }
+
+    fn dispatch(&mut self, now: Instant, source: Source, ready: Readiness) {
+        match source {
+            Source::Control => self.accept(now),
+            Source::Client(key) => self.serve(now, key),
+            Source::Shadow(key) => {
+                if let Some(relay) = self.connections.get_mut(key).and_then(|c| c.relay.as_mut()) {
+                    relay.on_ready(ready);
+                    self.turn(now, key);
+                }
+            }
+            Source::Kernel(key) => self.on_kernel_ready(now, key, ready),
+            Source::Link(_) => {
+                if let Some(core) = &mut self.core {
+                    core.receive(now);
+                }
+            }
+            Source::Monitor => self.on_routes_event(now),
+        }
+    }
+
+    /// The earliest time at which something must happen without an event.
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        if !self.more.is_empty() || self.core.as_ref().is_some_and(Core::has_more) {
+            return Some(now);
+        }
+        let idle = self.idle_since.map(|since| since + self.settings.idle);
+        let core = self.core.as_ref().and_then(|core| core.endpoint.poll_timeout());
+        [idle, core, self.control.deadline(), self.review.due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.control.expire(now);
+        if self.control.accept_due(now) {
+            self.accept(now);
+        }
+        if let Some(core) = self.core.as_mut().filter(|core| core.has_more()) {
+            core.receive(now);
+        }
+        self.review_paths(now);
+    }
+
+    fn accept(&mut self, now: Instant) {
+        for key in self.control.accept(now, &self.event_loop) {
+            self.serve(now, key);
+        }
+    }
+
+    /// The idle time has passed, and nobody came while the name was given up.
+    fn is_finished(&mut self, now: Instant) -> bool {
+        if !self.is_idle() {
+            self.idle_since = None;
+            return false;
+        }
+        let since = *self.idle_since.get_or_insert(now);
+        if self.retired {
+            return true;
+        }
+        if now.since(since) < self.settings.idle {
+            return false;
+        }
+        self.retired = true;
+        self.control.retire();
+        self.accept(now);
+        self.control.close();
+        self.is_idle()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.connections.is_empty() && self.control.is_idle() && self.core.as_ref().is_none_or(Core::is_idle)
+    }
+
+    /// Gives a connection its turn: moves bytes, and lets it go when it is over.
+    pub(super) fn turn(&mut self, now: Instant, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(relay) = connection.relay.as_mut() else {
+            return self.reap(key);
+        };
+        let linger_zero = connection.options.linger_zero();
+        let turn = match &mut connection.backend {
+            Backend::Kernel(stream) => relay.turn(stream, linger_zero, &mut self.scratch),
+            Backend::Core(conn) => match &mut self.core {
+                Some(core) => {
+                    let (endpoint, conn, flushed) = (&mut core.endpoint, *conn, connection.flushed);
+                    let mut stream = CoreStream {
+                        endpoint,
+                        conn,
+                        now,
+                        flushed,
+                    };
+                    relay.turn(&mut stream, linger_zero, &mut self.scratch)
+                }
+                None => Turn::Over(Ending::Failed(Errno::CONNRESET)),
+            },
+        };
+        match turn {
+            Turn::Wait => {}
+            Turn::More => {
+                if !connection.queued {
+                    connection.queued = true;
+                    self.more.push_back(key);
+                }
+            }
+            Turn::Over(ending) => self.end(now, key, ending),
+        }
+    }
+
+    fn turn_again(&mut self, now: Instant) {
+        for _ in 0..self.more.len() {
+            if let Some(key) = self.more.pop_front() {
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.queued = false;
+                }
+                self.turn(now, key);
+            }
+        }
+    }
+
+    /// Ends the program's side of a connection. What the stream still has to deliver goes on.
+    pub(super) fn end(&mut self, now: Instant, key: Key, ending: Ending) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(relay) = connection.relay.take() else { return };
+        let phase = match ending {
+            Ending::Failed(errno) => Phase::Failed {
+                errno: errno.raw_os_error(),
+            },
+            Ending::Closed | Ending::Aborted => Phase::Gone,
+        };
+        log::info!(
+            "{} over after {:?}: {ending:?}",
+            connection.describe(),
+            now.since(connection.since)
+        );
+        // Before the program can see it: it asks at once.
+        let report = connection.report(phase);
+        let end = End {
+            report,
+            options: connection.options.clone(),
+            bound: connection.bound,
+        };
+        self.ends.push(connection.cookie, end);
+        self.by_cookie.remove(&connection.cookie);
+        let waiters = std::mem::take(&mut connection.waiters);
+        if let Ending::Failed(_) = ending {
+            self.counters.failed += 1;
+            relay.fail();
+        } else {
+            relay.finish();
+        }
+        self.tell(waiters, report);
+        self.reap(key);
+    }
+
+    /// The handshake has succeeded: the program can write, and whoever waits for it is told.
+    pub(super) fn establish(&mut self, now: Instant, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        log::info!("{} established", connection.describe());
+        if let Some(relay) = &mut connection.relay {
+            relay.establish();
+        }
+        let (waiters, report) = (
+            std::mem::take(&mut connection.waiters),
+            connection.report(connection.phase()),
+        );
+        self.tell(waiters, report);
+        self.turn(now, key);
+    }
+
+    /// Answers those who waited for the end of a handshake.
+    fn tell(&mut self, waiters: Vec<Key>, report: PhaseReport) {
+        for client in waiters {
+            self.answer(client, &Reply::Phase(report), None);
+        }
+    }
+
+    /// Forgets a connection of which nothing is left.
+    fn reap(&mut self, key: Key) {
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        let over = match &connection.backend {
+            Backend::Kernel(stream) => stream.is_over(),
+            // The core says when.
+            Backend::Core(_) => false,
+        };
+        if over && connection.relay.is_none() {
+            self.connections.remove(key);
+        }
+    }
+
+    fn on_kernel_ready(&mut self, now: Instant, key: Key, ready: Readiness) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Backend::Kernel(stream) = &mut connection.backend else {
+            return;
+        };
+        match stream.attempt() {
+            Attempt::Pending => {}
+            Attempt::Connected => {
+                stream.on_ready(ready);
+                if connection.phase() == Phase::Connecting {
+                    self.establish(now, key);
+                } else {
+                    self.turn(now, key);
+                }
+            }
+            Attempt::Failed(error) => {
+                stream.abort();
+                self.end(now, key, Ending::Failed(error));
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The shadow: the pair of AF_UNIX stream sockets of which the program holds one end in place of its TCP socket.
+//!
+//! **Death is the default.** One byte that was already forwarded is always left unread in our end's queue: padding at
+//! first, then the last byte the program wrote. A close with bytes unread makes the *kernel* give the program
+//! ECONNRESET, so whichever way this process ends, the program sees a broken connection and never a clean end of file.
+//! Only [`Shadow::finish`] consumes that byte.
+//!
+//! **Not writable before it is connected.** [`Shadow::pair`] fills the program's end with padding until EAGAIN, so poll
+//! says "not writable" as on a connecting TCP socket; [`Shadow::open`] drains it and the POLLOUT edge arrives.
+//!
+//! | the program does                   | we see                     | it is                                    |
+//! |------------------------------------|----------------------------|------------------------------------------|
+//! | write                              | EPOLLIN                    | [`Read::Bytes`]                          |
+//! | shutdown(SHUT_WR)                  | EPOLLRDHUP, queue empty    | [`Read::HalfClosed`]                     |
+//! | last close, or shutdown(SHUT_RDWR) | EPOLLHUP, queue empty      | [`Read::Closed`], after the last byte    |
+//! | last close, data unread            | EPOLLERR (ECONNRESET)      | [`Read::Reset`], at once: TCP sends RST  |
+//! | shutdown(SHUT_RD)                  | EPIPE when we write        | [`Write::Deaf`]                          |
+//!
+//! "Queue empty" means: nothing but the held byte. Readiness is edge-triggered: with a byte always unread, a level
+//! would be up for ever.
+//!
+//! A failed connection is closed without shutdown(): close() marks the end and the error under one lock, while a
+//! shutdown() before it would show a reader a clean end of file for a moment. That is safe because our end is never
+//! passed, inherited (it is close-on-exec and the engine executes nothing) or duplicated.
+//!
+//! Not here: where the bytes go, and what a reset or a close means to the network (`relay`).
+
+use crate::control::shadow::{PADDING_BYTE, PADDING_CHUNK, SNDBUF_MIN};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{
+    bind, recv, send, sendmsg, shutdown, socketpair, sockopt, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags,
+    Shutdown, SocketAddrUnix, SocketFlags, SocketType,
+};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::event_loop::Readiness;
+
+#[cfg(test)]
+mod tests;
+
+/// What the kernel may account at most for one padding write.
+const PADDING_COST_MAX: usize = PADDING_CHUNK + 8192;
+
+/// Our end of the pair.
+pub struct Shadow {
+    end: OwnedFd,
+    /// Padding that is still in the queue, the byte to hold included; 0 once opened.
+    padding: usize,
+    /// The program will not write any more.
+    write_shut: bool,
+    /// The program closed its last descriptor, or shut down both directions.
+    hung_up: bool,
+    /// The program closed with data unread.
+    reset: bool,
+}
+
+/// What [`Shadow::read`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Read {
+    /// So many bytes were written to the start of the buffer.
+    Bytes(usize),
+    /// Nothing now.
+    Nothing,
+    /// Everything was read, and the program shut its writing side down.
+    HalfClosed,
+    /// Everything was read, and nobody holds the program's end any more (or it was shut down both ways).
+    Closed,
+    /// The program closed with data unread: what TCP answers with RST. Bytes still queued are lost, as in TCP.
+    Reset,
+}
+
+/// What [`Shadow::write`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Write {
+    /// So many bytes are in the program's queue now; more may fit.
+    Bytes(usize),
+    /// No room; an edge of writability will come.
+    Full,
+    /// The program shut its reading side down but lives: discard the bytes.
+    Deaf,
+    /// Nobody holds the program's end any more.
+    Gone,
+}
+
+impl Shadow {
+    /// A new pair: our end, and the program's end, full of padding. Both are close-on-exec; blocking mode is the
+    /// receiver's choice (we never rely on it).
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM; another one when the machine's limits make the send buffer too small.
+    pub fn pair() -> io::Result<(Shadow, OwnedFd)> {
+        let (end, program) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        if sockopt::socket_send_buffer_size(&program)? < SNDBUF_MIN {
+            raise_send_buffer(program.as_fd())?;
+        }
+        let padding = fill(program.as_fd())?;
+        let shadow = Shadow {
+            end,
+            padding,
+            write_shut: false,
+            hung_up: false,
+            reset: false,
+        };
+        Ok((shadow, program))
+    }
+
+    /// Gives our end its abstract name (without the leading zero byte), which is what the program's end has as its peer.
+    ///
+    /// # Errors
+    /// EADDRINUSE when the name is taken.
+    pub fn bind(&self, name: &[u8]) -> Result<(), Errno> {
+        bind(&self.end, &SocketAddrUnix::new_abstract_name(name)?)
+    }
+
+    /// Our end, to be watched for input, output and hang-up, edge-triggered.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.end.as_fd()
+    }
+
+    /// Remembers what the event loop saw.
+    pub fn on_ready(&mut self, ready: Readiness) {
+        self.write_shut |= ready.read_closed || ready.hung_up;
+        self.hung_up |= ready.hung_up;
+        if ready.error && sockopt::socket_error(&self.end) == Ok(Err(Errno::CONNRESET)) {
+            self.reset = true;
+        }
+    }
+
+    /// The connection is established: drains the padding but for one byte, so that the program's end becomes writable.
+    pub fn open(&mut self) {
+        let mut scratch = [0; PADDING_CHUNK];
+        while self.padding > 1 {
+            let n = scratch.len().min(self.padding - 1);
+            match recv(&self.end, &mut scratch[..n], RecvFlags::DONTWAIT) {
+                Ok((n, _)) if n > 0 => self.padding -= n,
+                Err(Errno::INTR) => {}
+                // The padding is there until we read it.
+                _ => break,
+            }
+        }
+        self.padding = 0;
+    }
+
+    /// True when the program has closed with data unread, or holds its end no more: whatever is read for it is lost.
+    pub fn is_hung_up(&self) -> bool {
+        self.hung_up
+    }
+
+    /// Bytes that the program wrote and nobody has read, the held one not counted.
+    pub fn unread(&self) -> u32 {
+        let queued = rustix::io::ioctl_fionread(&self.end).unwrap_or(0);
+        u32::try_from(queued.saturating_sub(self.padding.max(1) as u64)).unwrap_or(u32::MAX)
+    }
+
+    /// Reads what the program wrote, at most `buf.len() - 1` bytes (one is needed to look at the byte that stays).
+    /// The last byte returned remains in the queue as the held one.
+    pub fn read(&mut self, buf: &mut [u8]) -> io::Result<Read> {
+        if self.reset {
+            return Ok(Read::Reset);
+        }
+        let queued = rustix::io::ioctl_fionread(&self.end)? as usize;
+        let n = queued.saturating_sub(1).min(buf.len().saturating_sub(1));
+        if n == 0 {
+            return Ok(match (self.hung_up, self.write_shut) {
+                _ if queued > 1 => Read::Nothing,
+                (true, _) => Read::Closed,
+                (false, true) => Read::HalfClosed,
+                (false, false) => Read::Nothing,
+            });
+        }
+        // [held, d1, …, d(n-1)] is consumed, d(n) is looked at: the result is d1…d(n). A short read only happens where
+        // somebody sent a descriptor along; d(n) is then what comes next, whatever it is.
+        let (n, _) = recv(&self.end, &mut buf[..n], RecvFlags::DONTWAIT)?;
+        let (peeked, _) = recv(&self.end, &mut buf[n..=n], RecvFlags::DONTWAIT | RecvFlags::PEEK)?;
+        if n == 0 || peeked != 1 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        buf.copy_within(1..=n, 0);
+        Ok(Read::Bytes(n))
+    }
+
+    /// Writes to the program what came for it, from two slices.
+    pub fn write(&mut self, data: (&[u8], &[u8])) -> io::Result<Write> {
+        let slices = [IoSlice::new(data.0), IoSlice::new(data.1)];
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match sendmsg(&self.end, &slices, &mut SendAncillaryBuffer::default(), flags) {
+            Ok(n) => Ok(Write::Bytes(n)),
+            Err(Errno::AGAIN | Errno::NOBUFS) => Ok(Write::Full),
+            Err(Errno::INTR) => Ok(Write::Bytes(0)),
+            Err(Errno::CONNRESET) => {
+                (self.hung_up, self.write_shut, self.reset) = (true, true, true);
+                Ok(Write::Gone)
+            }
+            Err(Errno::PIPE) => {
+                // The event that would tell a shutdown from a close may still be in the queue.
+                self.look()?;
+                Ok(if self.hung_up { Write::Gone } else { Write::Deaf })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks for the readiness that the event loop will also report.
+    fn look(&mut self) -> io::Result<()> {
+        let mut fds = [PollFd::new(&self.end, PollFlags::RDHUP)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        let seen = fds[0].revents();
+        self.on_ready(Readiness {
+            read_closed: seen.contains(PollFlags::RDHUP),
+            hung_up: seen.contains(PollFlags::HUP),
+            error: seen.contains(PollFlags::ERR),
+            ..Readiness::default()
+        });
+        Ok(())
+    }
+
+    /// The peer's end of stream: the program reads end of file after what it was given.
+    pub fn end_of_stream(&mut self) {
+        // It fails only where nobody is left to see it.
+        let _ = shutdown(&self.end, Shutdown::Write);
+    }
+
+    /// An orderly end: consumes the held byte, so that the program sees end of file and no error.
+    pub fn finish(self) {
+        let mut scratch = [0; PADDING_CHUNK];
+        while matches!(
+            recv(&self.end, &mut scratch, RecvFlags::DONTWAIT),
+            Ok((1.., _)) | Err(Errno::INTR)
+        ) {}
+    }
+
+    /// The connection broke or never came to be: the program gets ECONNRESET, after what it was given before.
+    pub fn fail(self) {
+        drop(self);
+    }
+}
+
+/// Raises a send buffer that the machine's default leaves too small.
+fn raise_send_buffer(program: BorrowedFd<'_>) -> io::Result<()> {
+    // The kernel doubles what it is told.
+    let half = SNDBUF_MIN / 2;
+    if sockopt::set_socket_send_buffer_size_force(program, half).is_err() {
+        sockopt::set_socket_send_buffer_size(program, half)?;
+    }
+    if sockopt::socket_send_buffer_size(program)? < SNDBUF_MIN {
+        return Err(io::Error::other("net.core.wmem_max is below 106496 bytes"));
+    }
+    Ok(())
+}
+
+/// Fills the program's end until EAGAIN; how many bytes that took. The last writes are of one byte each, so that the
+/// byte that stays after [`Shadow::open`] does not pin a large buffer.
+fn fill(program: BorrowedFd<'_>) -> io::Result<usize> {
+    let limit = sockopt::socket_send_buffer_size(program)?;
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    let padding = [PADDING_BYTE; PADDING_CHUNK];
+    let mut total = 0;
+    loop {
+        let size = if out_queue(program)? + PADDING_COST_MAX < limit {
+            PADDING_CHUNK
+        } else {
+            1
+        };
+        match send(program, &padding[..size], flags) {
+            Ok(n) => total += n,
+            Err(Errno::AGAIN) if total > 0 => return Ok(total),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Bytes of the send buffer in use, as the kernel accounts them (SIOCOUTQ).
+fn out_queue(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    use std::os::fd::AsRawFd;
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ (the same number as SIOCOUTQ) writes one int.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}

@@ -1,0 +1,310 @@
+//! The socket options of one connection: read from the program's kernel socket when it connects, then kept here.
+//!
+//! The kernel stays the judge of values: a later setsockopt is tried on a socket of its own first, and what that socket
+//! then says is the new value. So errors and rounding are the kernel's.
+
+use crate::control::options::{SocketOption, KEPT, KEPT_LEN_MAX};
+use crate::mptcp::endpoint::{ConnOptions, Keepalive};
+use rustix::io::Errno;
+use rustix::net::{socket_with, AddressFamily, SocketFlags, SocketType};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// SO_BUF_LOCK (Linux 5.14): which buffer sizes the program set itself.
+const SO_BUF_LOCK: i32 = 72;
+const SNDBUF_LOCK: i32 = 1;
+const RCVBUF_LOCK: i32 = 2;
+
+/// What TCP_MAXSEG says of an unconnected socket on which it was not set.
+const MSS_UNSET: i32 = 536;
+
+type Value = [u8; KEPT_LEN_MAX];
+
+/// The values of [`KEPT`] for one connection.
+#[derive(Clone)]
+pub struct SocketOptions {
+    inet6: bool,
+    values: Vec<(&'static SocketOption, Value)>,
+    /// Bits of SO_BUF_LOCK.
+    buffer_lock: i32,
+}
+
+impl SocketOptions {
+    /// Reads them from the program's socket.
+    pub fn read(socket: BorrowedFd<'_>, inet6: bool) -> Result<SocketOptions, Errno> {
+        let mut values = Vec::with_capacity(KEPT.len());
+        for option in KEPT.iter().filter(|option| inet6 || !option.inet6) {
+            let mut value = Value::default();
+            match get(socket, option.level, option.name, &mut value[..option.len]) {
+                Ok(_) => values.push((option, value)),
+                // An older kernel has fewer.
+                Err(Errno::NOPROTOOPT | Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut lock = [0; 4];
+        let buffer_lock = match get(socket, libc::SOL_SOCKET, SO_BUF_LOCK, &mut lock) {
+            Ok(_) => i32::from_ne_bytes(lock),
+            Err(_) => 0,
+        };
+        Ok(SocketOptions {
+            inet6,
+            values,
+            buffer_lock,
+        })
+    }
+
+    /// The value of an option; None when it is not one that is kept.
+    pub fn get(&self, level: i32, name: i32) -> Option<&[u8]> {
+        let (option, value) = self
+            .values
+            .iter()
+            .find(|(option, _)| (option.level, option.name) == (level, name))?;
+        Some(&value[..option.len])
+    }
+
+    /// Changes one, as setsockopt(2) on a fresh TCP socket would.
+    ///
+    /// # Errors
+    /// ENOPROTOOPT when it is not one that is kept; else what the kernel says.
+    pub fn set(&mut self, level: i32, name: i32, new: &[u8]) -> Result<(), Errno> {
+        let entry = self
+            .values
+            .iter_mut()
+            .find(|(option, _)| (option.level, option.name) == (level, name));
+        let (option, value) = entry.ok_or(Errno::NOPROTOOPT)?;
+        let family = if self.inet6 {
+            AddressFamily::INET6
+        } else {
+            AddressFamily::INET
+        };
+        let judge = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        set(judge.as_fd(), level, name, new)?;
+        let mut said = Value::default();
+        get(judge.as_fd(), level, name, &mut said[..option.len])?;
+        *value = said;
+        match (level, name) {
+            (libc::SOL_SOCKET, libc::SO_SNDBUF) => self.buffer_lock |= SNDBUF_LOCK,
+            (libc::SOL_SOCKET, libc::SO_RCVBUF) => self.buffer_lock |= RCVBUF_LOCK,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// close() resets the connection: SO_LINGER is on, with time zero.
+    pub fn linger_zero(&self) -> bool {
+        self.get(libc::SOL_SOCKET, libc::SO_LINGER)
+            .is_some_and(|value| value[..4] != [0; 4] && value[4..8] == [0; 4])
+    }
+
+    /// SO_MARK.
+    pub fn mark(&self) -> u32 {
+        self.int(libc::SOL_SOCKET, libc::SO_MARK).unwrap_or(0) as u32
+    }
+
+    /// A fresh, unconnected TCP socket with these options. What it does not take (a congestion control that needs a
+    /// privilege) stays at its default.
+    pub fn fresh_socket(&self) -> Result<OwnedFd, Errno> {
+        let family = if self.inet6 {
+            AddressFamily::INET6
+        } else {
+            AddressFamily::INET
+        };
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        for (option, value) in &self.values {
+            let mut value = value.to_owned();
+            if option.doubled {
+                let lock = if option.name == libc::SO_SNDBUF {
+                    SNDBUF_LOCK
+                } else {
+                    RCVBUF_LOCK
+                };
+                if self.buffer_lock & lock == 0 {
+                    // Setting it would end the kernel's own tuning.
+                    continue;
+                }
+                if let Some(size) = value.first_chunk_mut::<4>() {
+                    *size = (i32::from_ne_bytes(*size) / 2).to_ne_bytes();
+                }
+            }
+            let unset_mss = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG)
+                && value[..4] == MSS_UNSET.to_ne_bytes();
+            if !unset_mss {
+                let _ = set(socket.as_fd(), option.level, option.name, &value[..option.len]);
+            }
+        }
+        Ok(socket)
+    }
+
+    /// What they mean to the core. `ipv6` is the family on the wire (an AF_INET6 socket may speak IPv4).
+    pub fn for_core(&self, ipv6: bool) -> ConnOptions {
+        let defaults = ConnOptions::default();
+        let int = |level, name| self.int(level, name);
+        let tcp = |name| int(libc::IPPROTO_TCP, name).unwrap_or(0);
+        let socket = |name| int(libc::SOL_SOCKET, name).unwrap_or(0);
+        let seconds = |name| Duration::from_secs(tcp(name).max(1) as u64);
+        let (tos, ttl) = if ipv6 {
+            (
+                int(libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+                int(libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+            )
+        } else {
+            (int(libc::IPPROTO_IP, libc::IP_TOS), int(libc::IPPROTO_IP, libc::IP_TTL))
+        };
+        let locked = |bit, name, default| {
+            let set = usize::try_from(socket(name)).unwrap_or(0);
+            if self.buffer_lock & bit != 0 {
+                set.clamp(BUFFER_MIN, BUFFER_MAX)
+            } else {
+                default
+            }
+        };
+        ConnOptions {
+            nodelay: tcp(libc::TCP_NODELAY) != 0,
+            keepalive: (socket(libc::SO_KEEPALIVE) != 0).then(|| Keepalive {
+                idle: seconds(libc::TCP_KEEPIDLE),
+                interval: seconds(libc::TCP_KEEPINTVL),
+                count: tcp(libc::TCP_KEEPCNT).clamp(1, 127) as u8,
+            }),
+            user_timeout: match tcp(libc::TCP_USER_TIMEOUT) {
+                ..=0 => None,
+                ms => Some(Duration::from_millis(ms as u64)),
+            },
+            syn_retries: match tcp(libc::TCP_SYNCNT) {
+                ..=0 => defaults.syn_retries,
+                n => n.min(255) as u8,
+            },
+            mss_limit: match tcp(libc::TCP_MAXSEG) {
+                ..=0 | MSS_UNSET => 0,
+                n => n.min(65_535) as u16,
+            },
+            send_buffer: locked(SNDBUF_LOCK, libc::SO_SNDBUF, defaults.send_buffer),
+            recv_buffer: locked(RCVBUF_LOCK, libc::SO_RCVBUF, defaults.recv_buffer),
+            tos: tos.unwrap_or(0).clamp(0, 255) as u8,
+            ttl: ttl.unwrap_or(0).clamp(0, 255) as u8,
+            mark: self.mark(),
+            ..defaults
+        }
+    }
+
+    fn int(&self, level: i32, name: i32) -> Option<i32> {
+        let bytes = self.get(level, name)?.first_chunk::<4>()?;
+        Some(i32::from_ne_bytes(*bytes))
+    }
+}
+
+/// Bounds of a buffer that a program may ask for: two segments at least, and no more than the kernel grants by default.
+const BUFFER_MIN: usize = 4096;
+const BUFFER_MAX: usize = 64 << 20;
+
+/// getsockopt(2) with any value; its length.
+pub fn get(socket: BorrowedFd<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize, Errno> {
+    let mut len = value.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `value` and the length to `len`.
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &mut len) };
+    if result < 0 {
+        return Err(last_errno());
+    }
+    Ok(len as usize)
+}
+
+/// setsockopt(2) with any value.
+pub fn set(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+    let len = value.len() as libc::socklen_t;
+    // SAFETY: the kernel reads `len` bytes from `value`.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), len) };
+    if result < 0 {
+        return Err(last_errno());
+    }
+    Ok(())
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::sockopt;
+
+    fn socket(family: AddressFamily) -> std::os::fd::OwnedFd {
+        socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    #[test]
+    fn an_untouched_socket_has_the_cores_defaults() {
+        let fd = socket(AddressFamily::INET);
+        let options = SocketOptions::read(fd.as_fd(), false).unwrap().for_core(false);
+        let defaults = ConnOptions::default();
+        assert_eq!(options.send_buffer, defaults.send_buffer);
+        assert_eq!(options.recv_buffer, defaults.recv_buffer);
+        assert_eq!(
+            (options.nodelay, options.mss_limit, options.tos, options.mark),
+            (false, 0, 0, 0)
+        );
+        assert_eq!((options.keepalive, options.user_timeout), (None, None));
+    }
+
+    #[test]
+    fn what_the_program_set_arrives() {
+        let fd = socket(AddressFamily::INET6);
+        sockopt::set_tcp_nodelay(&fd, true).unwrap();
+        sockopt::set_socket_keepalive(&fd, true).unwrap();
+        sockopt::set_tcp_keepidle(&fd, Duration::from_secs(77)).unwrap();
+        sockopt::set_ipv6_tclass(&fd, 0x48).unwrap();
+        sockopt::set_ip_tos(&fd, 0x10).unwrap();
+        sockopt::set_tcp_user_timeout(&fd, 5000).unwrap();
+        sockopt::set_socket_recv_buffer_size(&fd, 30_000).unwrap();
+        let options = SocketOptions::read(fd.as_fd(), true).unwrap();
+        let core = options.for_core(true);
+        assert!(core.nodelay);
+        assert_eq!(core.keepalive.unwrap().idle, Duration::from_secs(77));
+        assert_eq!((core.tos, options.for_core(false).tos), (0x48, 0x10));
+        assert_eq!(core.user_timeout, Some(Duration::from_millis(5000)));
+        assert_eq!(core.recv_buffer, 60_000);
+        assert_eq!(core.send_buffer, ConnOptions::default().send_buffer);
+    }
+
+    #[test]
+    fn a_fresh_socket_is_like_the_old_one() {
+        let old = socket(AddressFamily::INET6);
+        sockopt::set_tcp_nodelay(&old, true).unwrap();
+        sockopt::set_socket_recv_buffer_size(&old, 30_000).unwrap();
+        sockopt::set_socket_linger(&old, Some(Duration::from_secs(3))).unwrap();
+        sockopt::set_ipv6_v6only(&old, true).unwrap();
+        let options = SocketOptions::read(old.as_fd(), true).unwrap();
+        let fresh = SocketOptions::read(options.fresh_socket().unwrap().as_fd(), true).unwrap();
+        assert_eq!(
+            (&fresh.values, fresh.buffer_lock),
+            (&options.values, options.buffer_lock)
+        );
+    }
+
+    #[test]
+    fn the_kernel_judges_later_changes() {
+        let fd = socket(AddressFamily::INET);
+        let mut options = SocketOptions::read(fd.as_fd(), false).unwrap();
+        let int = |n: i32| n.to_ne_bytes();
+        assert_eq!(options.set(libc::IPPROTO_TCP, libc::TCP_NODELAY, &int(5)), Ok(()));
+        assert_eq!(options.get(libc::IPPROTO_TCP, libc::TCP_NODELAY), Some(&int(1)[..]));
+        assert_eq!(
+            options.set(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &int(0)),
+            Err(Errno::INVAL)
+        );
+        assert_eq!(
+            options.set(libc::IPPROTO_TCP, libc::TCP_NODELAY, &[]),
+            Err(Errno::INVAL)
+        );
+        assert_eq!(
+            options.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &[0; 16]),
+            Err(Errno::NOPROTOOPT)
+        );
+        assert!(!options.linger_zero());
+        assert_eq!(
+            options.set(libc::SOL_SOCKET, libc::SO_LINGER, &[1, 0, 0, 0, 0, 0, 0, 0]),
+            Ok(())
+        );
+        assert!(options.linger_zero());
+    }
+}

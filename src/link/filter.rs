@@ -1,0 +1,189 @@
+//! Classic BPF socket filters: which segments a raw socket hears, and the one that makes a guard deaf.
+//!
+//! A program runs for every TCP packet that the host receives, so its length is bounded: one contiguous block and at
+//! most [`super::ports::SINGLES_MAX`] further ports.
+
+use super::ports::PortSet;
+use super::sys;
+use core::ops::RangeInclusive;
+use libc::{sock_filter, sock_fprog};
+use std::io;
+use std::os::fd::AsFd;
+
+/// Accept the whole packet: more than any packet has.
+const ACCEPT: u32 = 0x4_0000;
+
+/// A classic BPF program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Filter(Vec<Instruction>);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Instruction {
+    code: u32,
+    jump_true: u8,
+    jump_false: u8,
+    k: u32,
+}
+
+const fn statement(code: u32, k: u32) -> Instruction {
+    Instruction {
+        code,
+        jump_true: 0,
+        jump_false: 0,
+        k,
+    }
+}
+
+impl Filter {
+    /// Drops every packet.
+    pub(super) fn drop_all() -> Filter {
+        Filter(vec![statement(libc::BPF_RET | libc::BPF_K, 0)])
+    }
+
+    /// For a raw IPv4 socket, whose packets begin at the IP header: TCP to `ports`.
+    pub(super) fn ipv4_ports(ports: &PortSet) -> Filter {
+        Self::ports(
+            &[
+                // X = length of the IP header; A = destination port, 2 bytes into the TCP header.
+                statement(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0),
+                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, 2),
+            ],
+            ports,
+        )
+    }
+
+    /// For a raw IPv6 socket, whose packets begin at the TCP header: TCP to `ports`.
+    pub(super) fn ipv6_ports(ports: &PortSet) -> Filter {
+        Self::ports(&[statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 2)], ports)
+    }
+
+    /// `load` leaves the destination port in the accumulator; a load beyond the packet's end drops it.
+    fn ports(load: &[Instruction], ports: &PortSet) -> Filter {
+        let mut program = load.to_vec();
+        let ranges: Vec<RangeInclusive<u16>> = ports.ranges().collect();
+        for (i, range) in ranges.iter().enumerate() {
+            // Jumps are relative to the next instruction: over the tests that are left, and the final drop.
+            let after = 2 * (ranges.len() - i - 1) as u8;
+            program.push(Instruction {
+                code: libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K,
+                jump_true: 0,
+                jump_false: 1,
+                k: u32::from(*range.start()),
+            });
+            program.push(Instruction {
+                code: libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K,
+                jump_true: 0,
+                jump_false: after + 1,
+                k: u32::from(*range.end()),
+            });
+        }
+        program.push(statement(libc::BPF_RET | libc::BPF_K, 0));
+        program.push(statement(libc::BPF_RET | libc::BPF_K, ACCEPT));
+        Filter(program)
+    }
+
+    /// Attaches it to a socket, in place of the one that was there, atomically.
+    pub(super) fn attach(&self, fd: impl AsFd) -> io::Result<()> {
+        let mut program: Vec<sock_filter> = self
+            .0
+            .iter()
+            .map(|i| sock_filter {
+                code: i.code as u16,
+                jt: i.jump_true,
+                jf: i.jump_false,
+                k: i.k,
+            })
+            .collect();
+        let fprog = sock_fprog {
+            len: program.len() as u16,
+            filter: program.as_mut_ptr(),
+        };
+        // The kernel copies the program before the call returns; `program` lives until then.
+        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &fprog)
+    }
+}
+
+/// Takes the filter of a socket off again.
+pub(super) fn detach(fd: impl AsFd) -> io::Result<()> {
+    sys::set_int(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Interprets the few instructions that the filters use, as linux/filter.h defines them.
+    fn accepts(filter: &Filter, packet: &[u8]) -> bool {
+        let half = |at: usize| packet.get(at..at + 2).map(|b| u32::from(u16::from_be_bytes([b[0], b[1]])));
+        let (mut a, mut x, mut pc) = (0u32, 0usize, 0usize);
+        loop {
+            let i = filter.0[pc];
+            pc += 1;
+            let taken = match i.code {
+                c if c == libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH => match packet.get(i.k as usize) {
+                    Some(byte) => {
+                        x = usize::from(byte & 15) * 4;
+                        continue;
+                    }
+                    None => return false,
+                },
+                c if c & 7 == libc::BPF_LD => {
+                    let base = if c & 0xe0 == libc::BPF_IND { x } else { 0 };
+                    match half(base + i.k as usize) {
+                        Some(value) => a = value,
+                        None => return false,
+                    }
+                    continue;
+                }
+                c if c == libc::BPF_JMP | libc::BPF_JGE => a >= i.k,
+                c if c == libc::BPF_JMP | libc::BPF_JGT => a > i.k,
+                c if c == libc::BPF_RET => return i.k != 0,
+                other => panic!("instruction {other:#x}"),
+            };
+            pc += usize::from(if taken { i.jump_true } else { i.jump_false });
+        }
+    }
+
+    fn ipv4_packet(port: u16, ip_header_len: usize) -> Vec<u8> {
+        let mut packet = vec![0u8; ip_header_len + 20];
+        packet[0] = 0x40 | (ip_header_len / 4) as u8;
+        packet[ip_header_len + 2..ip_header_len + 4].copy_from_slice(&port.to_be_bytes());
+        packet
+    }
+
+    #[test]
+    fn admits_exactly_the_block_and_the_singles() {
+        let ports = PortSet::new(40000..=40511, [80, 443, 50000]);
+        for port in 1..=u16::MAX {
+            let wanted = (40000..=40511).contains(&port) || [80, 443, 50000].contains(&port);
+            for header_len in [20, 60] {
+                assert_eq!(
+                    accepts(&Filter::ipv4_ports(&ports), &ipv4_packet(port, header_len)),
+                    wanted,
+                    "port {port}"
+                );
+            }
+            let tcp = ipv4_packet(port, 20);
+            assert_eq!(
+                accepts(&Filter::ipv6_ports(&ports), &tcp[20..]),
+                wanted,
+                "port {port}, IPv6"
+            );
+        }
+    }
+
+    #[test]
+    fn a_packet_without_ports_is_dropped() {
+        let ports = PortSet::new(0..=u16::MAX, []);
+        assert!(!accepts(&Filter::ipv4_ports(&ports), &[0x45; 21]));
+        assert!(!accepts(&Filter::ipv6_ports(&ports), &[0; 3]));
+        assert!(!accepts(&Filter::drop_all(), &ipv4_packet(80, 20)));
+    }
+
+    #[test]
+    fn many_single_ports_widen_to_all_and_never_lengthen_the_program() {
+        let many = PortSet::new(40000..=40511, 1000..2000);
+        assert!(accepts(&Filter::ipv4_ports(&many), &ipv4_packet(7, 20)));
+        assert!(Filter::ipv4_ports(&many).0.len() < 8);
+    }
+}

@@ -1,0 +1,226 @@
+//! connect(): judge, ask the engine, put the shadow in the socket's place, wait if the program does.
+//!
+//! The states of net/ipv4/af_inet.c `__inet_stream_connect`, on a shadow: connecting (EALREADY), just established (0, once), established (EISCONN),
+//! failed (the error, or ECONNABORTED when SO_ERROR has told it; the socket is as new then). Disconnecting by AF_UNSPEC puts a kernel socket
+//! back, as does a failed attempt: the next connect begins anew.
+
+use super::engine::{self, Connected};
+use super::log::{info, warning};
+use super::sys::{self, Errno};
+use super::table::{self, Kind};
+use super::{config, eligible, epoll, identify, options, replace, Verdict};
+use crate::control::shadow::ShadowName;
+use crate::control::Reply;
+use crate::control::{Bypass, Connect, EngineId, Phase, Request, MESSAGE_MAX};
+use core::ffi::{c_int, c_void};
+use core::net::SocketAddr;
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// The hook's logic.
+///
+/// # Safety
+/// As connect(): `addr` is readable for `len` bytes.
+pub unsafe fn connect(fd: c_int, addr: *const c_void, len: usize) -> Verdict {
+    if let Some(shadow) = identify::shadow(fd) {
+        // SAFETY: the caller's promise.
+        return unsafe { again(fd, &shadow, addr, len) };
+    }
+    // SAFETY: the caller's promise.
+    let Some(remote) = (unsafe { eligible::read_address(addr, len) }) else {
+        return Verdict::Pass;
+    };
+    // A datagram socket's connect is no news, and no reason to ask more.
+    if sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) != Ok(libc::IPPROTO_TCP) {
+        return Verdict::Pass;
+    }
+    let judged = eligible::destination(remote)
+        .and_then(|()| eligible::socket(fd, remote))
+        .and_then(|flags| epoll::movable(fd).map(|()| flags));
+    match judged {
+        Ok(flags) => first(fd, remote, flags),
+        Err(reason) => bypass(remote, reason),
+    }
+}
+
+fn bypass(remote: SocketAddr, reason: Bypass) -> Verdict {
+    info!("connect {remote}: left to the kernel: {}", reason.text());
+    Verdict::Pass
+}
+
+/// What a blocking connect needs to wait, and to put things back.
+struct Pending {
+    engine: EngineId,
+    cookie: u64,
+    /// The kernel socket; kept by a blocking connect only.
+    kernel: Option<OwnedFd>,
+}
+
+fn first(fd: c_int, remote: SocketAddr, flags: c_int) -> Verdict {
+    let nonblocking = flags & libc::O_NONBLOCK != 0;
+    // No handler of the program's may see, or leave by longjmp, a half-made exchange.
+    let mask = sys::block_signals();
+    let begun = begin(fd, remote, flags);
+    sys::restore_signals(mask);
+    match begun {
+        Ok(pending) if nonblocking => {
+            table::set_awaiting(fd);
+            info!("connect {remote}: handshake begun by engine {}", pending.engine);
+            Verdict::Done(Err(libc::EINPROGRESS))
+        }
+        Ok(pending) => wait(fd, remote, pending),
+        Err(verdict) => verdict,
+    }
+}
+
+fn begin(fd: c_int, remote: SocketAddr, flags: c_int) -> Result<Pending, Verdict> {
+    let nonblocking = flags & libc::O_NONBLOCK != 0;
+    let request = Request::Connect(Connect {
+        remote,
+        nonblocking,
+        pid: rustix::process::getpid().as_raw_nonzero().get().unsigned_abs(),
+        program: config::get().program(),
+        settings: config::get().settings(),
+    });
+    // SAFETY: the program's descriptor, which it does not close while it connects it; borrowed for this call.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    let answer = engine::connect(&request, socket);
+    if !matches!(answer, Connected::Shadow { .. }) {
+        // The engine may have made the description non-blocking.
+        let _ = sys::fcntl(fd, libc::F_SETFL, flags);
+    }
+    let (end, engine, cookie) = match answer {
+        Connected::Shadow { end, engine, cookie } => (end, engine, cookie),
+        Connected::Bypass(reason) => return Err(bypass(remote, reason)),
+        Connected::Failed(errno) => {
+            info!("connect {remote}: {}", rustix::io::Errno::from_raw_os_error(errno));
+            return Err(Verdict::Done(Err(errno)));
+        }
+    };
+    let kernel = match nonblocking {
+        true => None,
+        false => sys::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0).ok().map(|copy| {
+            // SAFETY: a new descriptor that is nobody else's.
+            unsafe { OwnedFd::from_raw_fd(copy) }
+        }),
+    };
+    match replace::put(fd, end, flags, Kind::Shadow, cookie) {
+        Ok(()) => Ok(Pending { engine, cookie, kernel }),
+        // The shadow's end is closed by now, and the engine gives the attempt up.
+        Err(_) => Err(bypass(remote, Bypass::NoResources)),
+    }
+}
+
+/// Waits as TCP's connect does. Receiving from the engine is interrupted and restarted by the same rules as connect: EINTR without SA_RESTART or with
+/// SO_SNDTIMEO, else transparently. The attempt goes on after EINTR.
+fn wait(fd: c_int, remote: SocketAddr, pending: Pending) -> Verdict {
+    match result(fd, &pending) {
+        Ok(Phase::Established) => {
+            info!("connect {remote}: established by engine {}", pending.engine);
+            Verdict::Done(Ok(0))
+        }
+        // SO_SNDTIMEO is over.
+        Ok(Phase::Connecting) => {
+            info!("connect {remote}: handshake goes on in engine {}", pending.engine);
+            table::set_awaiting(fd);
+            Verdict::Done(Err(libc::EINPROGRESS))
+        }
+        Ok(Phase::Failed { errno }) => failed(fd, remote, pending, errno),
+        // The engine died, or forgot.
+        Ok(Phase::Gone) | Err(WaitError::NoAnswer) => failed(fd, remote, pending, libc::ECONNRESET),
+        Err(WaitError::Interrupted) => {
+            table::set_awaiting(fd);
+            Verdict::Done(Err(libc::EINTR))
+        }
+    }
+}
+
+enum WaitError {
+    Interrupted,
+    NoAnswer,
+}
+
+fn result(fd: c_int, pending: &Pending) -> Result<Phase, WaitError> {
+    let channel = engine::submit_wait(pending.engine, pending.cookie).map_err(|_| WaitError::NoAnswer)?;
+    // The program's own limit in place of the channel's; none at all by default.
+    let mut timeout = [0; size_of::<libc::timeval>()];
+    let timed = sys::getsockopt_bytes(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &mut timeout).is_ok()
+        && sys::setsockopt_bytes(channel.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, &timeout).is_ok();
+    if !timed {
+        return Err(WaitError::NoAnswer);
+    }
+    let mut buf = [0; MESSAGE_MAX];
+    match sys::recv(channel.as_raw_fd(), &mut buf, 0) {
+        Ok(n) if n > 0 => Reply::decode(&buf[..n])
+            .ok()
+            .and_then(engine::phase_reply)
+            .ok_or(WaitError::NoAnswer),
+        Err(libc::EAGAIN) => Ok(Phase::Connecting),
+        Err(libc::EINTR) => Err(WaitError::Interrupted),
+        _ => Err(WaitError::NoAnswer),
+    }
+}
+
+/// The kernel socket, untouched, comes back: as a TCP socket after a failed connect it can be connected again.
+fn failed(fd: c_int, remote: SocketAddr, pending: Pending, errno: Errno) -> Verdict {
+    info!("connect {remote}: {}", rustix::io::Errno::from_raw_os_error(errno));
+    let mask = sys::block_signals();
+    if let Some(kernel) = pending.kernel {
+        restore(fd, kernel);
+    }
+    sys::restore_signals(mask);
+    Verdict::Done(Err(errno))
+}
+
+/// Puts a kernel socket in the shadow's place, unconnected: the engine may have tried to connect it.
+fn restore(fd: c_int, kernel: OwnedFd) {
+    let _ = rustix::net::connect_unspec(&kernel);
+    let restored = sys::fcntl(fd, libc::F_GETFL, 0).and_then(|flags| {
+        let cookie = sys::cookie(kernel.as_raw_fd())?;
+        replace::put(fd, kernel, flags, Kind::KernelTcp, cookie)
+    });
+    if let Err(errno) = restored {
+        warning!(
+            "descriptor {fd} stays unusable: {}",
+            rustix::io::Errno::from_raw_os_error(errno)
+        );
+    }
+}
+
+/// connect() on a shadow.
+unsafe fn again(fd: c_int, shadow: &ShadowName, addr: *const c_void, len: usize) -> Verdict {
+    if addr.is_null() || len < 2 {
+        return Verdict::Done(Err(if addr.is_null() { libc::EFAULT } else { libc::EINVAL }));
+    }
+    // SAFETY: two bytes are readable, the caller's promise.
+    let family = c_int::from(unsafe { addr.cast::<u16>().read_unaligned() });
+    if family == libc::AF_UNSPEC {
+        disconnect(fd, shadow);
+        return Verdict::Done(Ok(0));
+    }
+    let cookie = sys::cookie(fd).unwrap_or(0);
+    match identify::phase(fd, shadow) {
+        Phase::Connecting => Verdict::Done(Err(libc::EALREADY)),
+        Phase::Established if table::take_awaiting(fd, cookie) => Verdict::Done(Ok(0)),
+        Phase::Established | Phase::Gone => Verdict::Done(Err(libc::EISCONN)),
+        Phase::Failed { .. } if !table::take_awaiting(fd, cookie) => Verdict::Done(Err(libc::EISCONN)),
+        Phase::Failed { .. } => {
+            let errno = identify::take_error(fd, shadow).unwrap_or(0);
+            disconnect(fd, shadow);
+            Verdict::Done(Err(if errno == 0 { libc::ECONNABORTED } else { errno }))
+        }
+    }
+}
+
+/// Ends the connection at once and puts an unconnected kernel socket in its place.
+pub fn disconnect(fd: c_int, shadow: &ShadowName) {
+    let mask = sys::block_signals();
+    let kernel = sys::cookie(fd)
+        .ok()
+        .and_then(|cookie| engine::abort(shadow.engine, cookie))
+        .or_else(|| options::fresh_socket(fd, shadow));
+    match kernel {
+        Some(kernel) => restore(fd, kernel),
+        None => warning!("descriptor {fd} stays connected: no socket to put in its place"),
+    }
+    sys::restore_signals(mask);
+}

@@ -1,0 +1,240 @@
+//! Which connects are left to the kernel. Each question is one cheap system call at most; the first "no" decides.
+
+use super::sys;
+use super::table::{self, Ownership};
+use super::{config, start};
+use crate::control::Bypass;
+use core::ffi::{c_int, c_void};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+/// TCP's own default (net.ipv4.tcp_wmem); who sets less wants little buffered, and a shadow buffers much.
+const SEND_BUFFER_MIN: c_int = 16384;
+/// include/net/tcp_states.h.
+const TCP_CLOSE: u8 = 7;
+const TCP_REPAIR: c_int = 19;
+const TCP_INQ: c_int = 36;
+const TCP_ULP: c_int = 31;
+
+/// A sockaddr of the program's, if it is one of AF_INET or AF_INET6 and long enough.
+///
+/// # Safety
+/// `addr` is null or readable for `len` bytes, as connect() demands.
+pub unsafe fn read_address(addr: *const c_void, len: usize) -> Option<SocketAddr> {
+    if addr.is_null() || len < 2 {
+        return None;
+    }
+    // SAFETY: two bytes are readable.
+    let family = c_int::from(unsafe { addr.cast::<u16>().read_unaligned() });
+    match family {
+        libc::AF_INET if len >= size_of::<libc::sockaddr_in>() => {
+            // SAFETY: the whole structure is readable; it consists of integers.
+            let a = unsafe { addr.cast::<libc::sockaddr_in>().read_unaligned() };
+            let ip = Ipv4Addr::from(u32::from_be(a.sin_addr.s_addr));
+            Some(SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(a.sin_port))))
+        }
+        libc::AF_INET6 if len >= size_of::<libc::sockaddr_in6>() => {
+            // SAFETY: the whole structure is readable; it consists of integers.
+            let a = unsafe { addr.cast::<libc::sockaddr_in6>().read_unaligned() };
+            let ip = Ipv6Addr::from(a.sin6_addr.s6_addr);
+            let port = u16::from_be(a.sin6_port);
+            Some(SocketAddr::V6(SocketAddrV6::new(
+                ip,
+                port,
+                a.sin6_flowinfo,
+                a.sin6_scope_id,
+            )))
+        }
+        _ => None,
+    }
+}
+
+/// Judges a destination.
+pub fn destination(remote: SocketAddr) -> Result<(), Bypass> {
+    let local_only = match remote.ip() {
+        IpAddr::V4(ip) => only_kernel_v4(ip),
+        IpAddr::V6(ip) => {
+            ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_multicast()
+                || ip.to_ipv4_mapped().is_some_and(only_kernel_v4)
+        }
+    };
+    if remote.port() == 0 {
+        Err(Bypass::OddAddress)
+    } else if local_only {
+        Err(Bypass::Loopback)
+    } else {
+        Ok(())
+    }
+}
+
+fn only_kernel_v4(ip: Ipv4Addr) -> bool {
+    ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()
+}
+
+/// Judges the socket, which `connect` was called for with an address of the family of `remote`. Its file status flags when it is ours to take.
+pub fn socket(fd: c_int, remote: SocketAddr) -> Result<c_int, Bypass> {
+    if config::get().off {
+        return Err(Bypass::TurnedOff);
+    }
+    if start::sandboxed() {
+        return Err(Bypass::Sandboxed);
+    }
+    match table::ownership(fd) {
+        Ownership::Sole => {}
+        Ownership::MaybeShared => return Err(Bypass::Shared),
+        Ownership::Odd => return Err(Bypass::TcpFeature),
+    }
+    let family = if remote.is_ipv4() {
+        libc::AF_INET
+    } else {
+        libc::AF_INET6
+    };
+    if sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_DOMAIN) != Ok(family) {
+        return Err(Bypass::OddAddress);
+    }
+    fresh(fd)?;
+    options(fd)?;
+    let flags = sys::fcntl(fd, libc::F_GETFL, 0).map_err(|_| Bypass::NotTcp)?;
+    if flags & libc::O_ASYNC != 0 {
+        return Err(Bypass::AsyncIo);
+    }
+    Ok(flags)
+}
+
+/// Unconnected and not listening: TCP_INFO's first byte is the state.
+fn fresh(fd: c_int) -> Result<(), Bypass> {
+    let mut state = [0u8; 1];
+    match sys::getsockopt_bytes(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut state) {
+        Ok(1) if state[0] == TCP_CLOSE => Ok(()),
+        Ok(_) => Err(Bypass::NotFresh),
+        Err(_) => Err(Bypass::NotTcp),
+    }
+}
+
+/// Options that a shadow cannot have, and what is said about them.
+const ONLY_KERNEL: &[(c_int, c_int, Bypass)] = &[
+    (libc::SOL_SOCKET, libc::SO_ZEROCOPY, Bypass::ZeroCopy),
+    (libc::SOL_SOCKET, libc::SO_TIMESTAMP, Bypass::Timestamps),
+    (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, Bypass::Timestamps),
+    (libc::SOL_SOCKET, libc::SO_TIMESTAMPING, Bypass::Timestamps),
+    (libc::IPPROTO_TCP, TCP_REPAIR, Bypass::TcpFeature),
+    (libc::IPPROTO_TCP, TCP_INQ, Bypass::TcpFeature),
+    (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, Bypass::FastOpen),
+    (libc::IPPROTO_IP, libc::IP_TRANSPARENT, Bypass::Transparent),
+    (libc::IPPROTO_IP, libc::IP_FREEBIND, Bypass::Transparent),
+];
+
+/// Options whose mere length says that they are set.
+const ONLY_KERNEL_WHEN_LONG: &[(c_int, c_int, Bypass)] = &[
+    (libc::SOL_SOCKET, libc::SO_BINDTODEVICE, Bypass::BoundToDevice),
+    (libc::IPPROTO_TCP, TCP_ULP, Bypass::TcpFeature),
+    (libc::IPPROTO_IP, libc::IP_OPTIONS, Bypass::IpOptions),
+];
+
+fn options(fd: c_int) -> Result<(), Bypass> {
+    for &(level, name, reason) in ONLY_KERNEL {
+        // An option that this kernel does not know is not set.
+        if sys::getsockopt_int(fd, level, name).unwrap_or(0) != 0 {
+            return Err(reason);
+        }
+    }
+    for &(level, name, reason) in ONLY_KERNEL_WHEN_LONG {
+        let mut value = [0; 64];
+        if sys::getsockopt_bytes(fd, level, name, &mut value).unwrap_or(0) != 0 {
+            return Err(reason);
+        }
+    }
+    if sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_SNDBUF).unwrap_or(0) < SEND_BUFFER_MIN {
+        return Err(Bypass::SmallSendBuffer);
+    }
+    Ok(())
+}
+
+/// Options that cannot be read back and that only the kernel has: noted when set.
+pub fn is_odd(level: c_int, name: c_int) -> bool {
+    const TCP_MD5SIG: c_int = 14;
+    const TCP_MD5SIG_EXT: c_int = 32;
+    const TCP_AO_ADD_KEY: c_int = 38;
+    const TCP_AO_INFO: c_int = 40;
+    match level {
+        libc::IPPROTO_TCP => matches!(name, TCP_MD5SIG | TCP_MD5SIG_EXT | TCP_AO_ADD_KEY..=TCP_AO_INFO),
+        libc::SOL_SOCKET => matches!(name, libc::SO_ATTACH_FILTER | libc::SO_ATTACH_BPF),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn destinations_of_this_host_alone_are_the_kernels() {
+        for a in [
+            "127.0.0.1:1",
+            "127.255.255.255:1",
+            "0.0.0.0:1",
+            "255.255.255.255:1",
+            "224.0.0.1:1",
+            "[::1]:1",
+            "[::]:1",
+            "[::ffff:127.0.0.1]:1",
+            "[ff02::1]:1",
+        ] {
+            assert_eq!(
+                destination(a.parse().expect("an address")),
+                Err(Bypass::Loopback),
+                "{a}"
+            );
+        }
+        for a in [
+            "192.0.2.1:1",
+            "[2001:db8::1]:1",
+            "[fe80::1%2]:1",
+            "[::ffff:192.0.2.1]:1",
+        ] {
+            assert_eq!(destination(a.parse().expect("an address")), Ok(()), "{a}");
+        }
+        assert_eq!(
+            destination("192.0.2.1:0".parse().expect("an address")),
+            Err(Bypass::OddAddress)
+        );
+    }
+
+    #[test]
+    fn addresses_are_read_at_their_length() {
+        // SAFETY: all-zero bytes are a sockaddr_in.
+        let mut a: libc::sockaddr_in = unsafe { core::mem::zeroed() };
+        a.sin_family = libc::AF_INET as u16;
+        a.sin_port = 80u16.to_be();
+        a.sin_addr.s_addr = u32::from_be_bytes([192, 0, 2, 1]).to_be();
+        // SAFETY: the structure is readable for its size.
+        let read = |len| unsafe { read_address((&raw const a).cast(), len) };
+        assert_eq!(read(16), Some("192.0.2.1:80".parse().expect("an address")));
+        assert_eq!(read(15), None);
+        assert_eq!(read(1), None);
+        // SAFETY: null is allowed.
+        assert_eq!(unsafe { read_address(core::ptr::null(), 16) }, None);
+    }
+
+    #[test]
+    fn a_listening_socket_is_not_fresh_and_options_are_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+        assert_eq!(fresh(listener.as_raw_fd()), Err(Bypass::NotFresh));
+        assert_eq!(options(listener.as_raw_fd()), Ok(()));
+        for (level, name, reason) in [
+            (libc::SOL_SOCKET, libc::SO_TIMESTAMP, Bypass::Timestamps),
+            (libc::IPPROTO_IP, libc::IP_FREEBIND, Bypass::Transparent),
+            (libc::SOL_SOCKET, libc::SO_ZEROCOPY, Bypass::ZeroCopy),
+        ] {
+            let fd = sys::socket(libc::AF_INET, libc::SOCK_STREAM, 0).expect("a socket");
+            assert_eq!(fresh(fd), Ok(()));
+            assert_eq!(options(fd), Ok(()));
+            sys::setsockopt_bytes(fd, level, name, &1i32.to_ne_bytes()).expect("it can be set");
+            assert_eq!(options(fd), Err(reason));
+            sys::close(fd);
+        }
+    }
+}

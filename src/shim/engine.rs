@@ -1,0 +1,197 @@
+//! Asking the engine, and starting it first if there is none.
+
+use super::log::{debug, warning};
+use super::{config, spawn};
+use crate::control::{
+    channel::{self, CallError},
+    Bypass, Cgroup, EngineId, Phase, Queues, Reply, Request, MESSAGE_MAX, VALUE_MAX,
+};
+use core::ffi::c_int;
+use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::time::{clock_gettime, ClockId};
+
+/// How long a started engine may take until it answers.
+const START_MS_MAX: i64 = 2000;
+/// How long no further start is tried after one that failed: each costs a connect() START_MS_MAX at worst.
+const RETRY_MS: i64 = 30_000;
+
+static FAILED_AT_MS: AtomicI64 = AtomicI64::new(i64::MIN);
+
+fn now_ms() -> i64 {
+    let t = clock_gettime(ClockId::MonotonicCoarse);
+    t.tv_sec.saturating_mul(1000).saturating_add(t.tv_nsec / 1_000_000)
+}
+
+/// The engine that serves this process as it is now: its effective user, and the cgroup it was moved to meanwhile if /proc can still be read.
+pub fn own() -> Option<EngineId> {
+    let place = Cgroup::current().ok().or(config::get().place)?;
+    Some(EngineId::new(rustix::process::geteuid().as_raw(), place))
+}
+
+/// What came of a Connect request.
+pub enum Connected {
+    /// A connection is being made; the program's end of its shadow.
+    Shadow {
+        end: OwnedFd,
+        engine: EngineId,
+        cookie: u64,
+    },
+    /// Leave it to the kernel.
+    Bypass(Bypass),
+    /// connect() fails.
+    Failed(c_int),
+}
+
+/// Sends a Connect request to this process's engine.
+pub fn connect(request: &Request<'_>, socket: BorrowedFd<'_>) -> Connected {
+    let Some(engine) = own() else {
+        return Connected::Bypass(Bypass::NoLibrary);
+    };
+    let mut buf = [0; MESSAGE_MAX];
+    match call_started(engine, request, socket, &mut buf) {
+        Ok((Reply::Shadow { cookie }, Some(end))) => Connected::Shadow { end, engine, cookie },
+        Ok((Reply::Bypass(reason), _)) => Connected::Bypass(reason),
+        Ok((Reply::Error(errno), _)) => Connected::Failed(errno),
+        Ok(_) => Connected::Bypass(Bypass::EngineFault),
+        Err(reason) => Connected::Bypass(reason),
+    }
+}
+
+fn call_started<'b>(
+    engine: EngineId,
+    request: &Request<'_>,
+    socket: BorrowedFd<'_>,
+    buf: &'b mut [u8; MESSAGE_MAX],
+) -> Result<(Reply<'b>, Option<OwnedFd>), Bypass> {
+    let channel = match channel::submit(engine, request, Some(socket)) {
+        Err(CallError::NoEngine) => start_and_submit(engine, request, socket)?,
+        other => other.map_err(why)?,
+    };
+    channel::answer(&channel, buf).map_err(why)
+}
+
+fn why(error: CallError) -> Bypass {
+    debug!("asking the engine: {error:?}");
+    match error {
+        CallError::NoEngine => Bypass::NoEngine,
+        CallError::Os(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => Bypass::NoResources,
+        CallError::Untrusted | CallError::NoAnswer | CallError::Garbage(_) | CallError::Os(_) => Bypass::EngineFault,
+    }
+}
+
+/// Starts an engine and submits as soon as it, or that of a program that was faster, listens.
+fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<'_>) -> Result<OwnedFd, Bypass> {
+    let start = now_ms();
+    if start.saturating_sub(FAILED_AT_MS.load(Relaxed)) < RETRY_MS {
+        return Err(Bypass::NoEngine);
+    }
+    let failed = |reason| {
+        FAILED_AT_MS.store(start, Relaxed);
+        warning!("the engine did not start: {}", Bypass::text(reason));
+        Err(reason)
+    };
+    let process = match spawn::engine(engine) {
+        Ok(process) => process,
+        Err(errno) => {
+            debug!("executing the engine: {}", Errno::from_raw_os_error(errno));
+            return failed(Bypass::NoLibrary);
+        }
+    };
+    debug!("started engine {engine}");
+    let mut pause_us = 500;
+    let mut runs = true;
+    while runs && now_ms().saturating_sub(start) < START_MS_MAX {
+        // Looked at before asking: whoever wins the race for the name listens before the loser is gone.
+        runs = process.runs_after(pause_us);
+        match channel::submit(engine, request, Some(socket)) {
+            Err(CallError::NoEngine) => {}
+            other => return other.map_err(why),
+        }
+        pause_us = (pause_us * 2).min(20_000);
+    }
+    failed(Bypass::NoEngine)
+}
+
+/// What the engine knows about a connection; None when it does not answer.
+pub fn query(engine: EngineId, cookie: u64) -> Option<Phase> {
+    phase_reply(
+        channel::call(engine, &Request::Query { cookie }, None, &mut [0; MESSAGE_MAX])
+            .ok()?
+            .0,
+    )
+}
+
+/// A phase out of a reply, if it is one.
+pub fn phase_reply(reply: Reply<'_>) -> Option<Phase> {
+    match reply {
+        Reply::Phase(report) => Some(report.phase),
+        _ => None,
+    }
+}
+
+/// Asks to be told the result of the handshake on the channel.
+pub fn submit_wait(engine: EngineId, cookie: u64) -> Result<OwnedFd, CallError> {
+    channel::submit(engine, &Request::Wait { cookie }, None)
+}
+
+/// Ends the connection; an unconnected kernel socket like the program's when it connected.
+pub fn abort(engine: EngineId, cookie: u64) -> Option<OwnedFd> {
+    channel::call(engine, &Request::Abort { cookie }, None, &mut [0; MESSAGE_MAX])
+        .ok()?
+        .1
+}
+
+/// getsockopt on a connection: the length of the value in `value`, or the errno. None when the engine does not answer.
+pub fn get_option(
+    engine: EngineId,
+    cookie: u64,
+    level: c_int,
+    name: c_int,
+    value: &mut [u8; VALUE_MAX],
+    room: usize,
+) -> Option<Result<usize, c_int>> {
+    let room = u32::try_from(room).unwrap_or(u32::MAX);
+    let request = Request::GetOption {
+        cookie,
+        level,
+        name,
+        room,
+    };
+    match channel::call(engine, &request, None, &mut [0; MESSAGE_MAX]).ok()?.0 {
+        Reply::Value(bytes) => {
+            let n = bytes.len().min(VALUE_MAX);
+            value[..n].copy_from_slice(&bytes[..n]);
+            Some(Ok(n))
+        }
+        Reply::Error(errno) => Some(Err(errno)),
+        _ => None,
+    }
+}
+
+/// setsockopt on a connection. None when the engine does not answer.
+pub fn set_option(engine: EngineId, cookie: u64, level: c_int, name: c_int, value: &[u8]) -> Option<Result<(), c_int>> {
+    let request = Request::SetOption {
+        cookie,
+        level,
+        name,
+        value,
+    };
+    match channel::call(engine, &request, None, &mut [0; MESSAGE_MAX]).ok()?.0 {
+        Reply::Done => Some(Ok(())),
+        Reply::Error(errno) => Some(Err(errno)),
+        _ => None,
+    }
+}
+
+/// What is not acknowledged and not sent yet. None when the engine does not answer.
+pub fn queues(engine: EngineId, cookie: u64) -> Option<Queues> {
+    match channel::call(engine, &Request::QueueSizes { cookie }, None, &mut [0; MESSAGE_MAX])
+        .ok()?
+        .0
+    {
+        Reply::Queues(queues) => Some(queues),
+        _ => None,
+    }
+}

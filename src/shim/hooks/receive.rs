@@ -1,0 +1,137 @@
+//! The receiving calls, and their twins that programs built with _FORTIFY_SOURCE call.
+
+use super::{active, outcome, padded, plain, returned};
+use crate::shim::receive::{explain, is_shadow_name, receive, total_len};
+use core::ffi::{c_int, c_uint, c_void};
+use libc::{iovec, mmsghdr, msghdr, socklen_t, ssize_t, timespec};
+
+blocking! {
+    unsafe fn recv(fd: c_int, buf: *mut c_void, len: usize, flags: c_int) -> ssize_t
+        = libc::SYS_recvfrom, [fd, buf, len, flags]
+    {
+        if !active() {
+            return recv::real(fd, buf, len, flags);
+        }
+        returned(receive(fd, len, flags, || outcome(recv::real(fd, buf, len, flags))))
+    }
+
+    unsafe fn recvfrom(
+        fd: c_int, buf: *mut c_void, len: usize, flags: c_int, addr: *mut c_void, addr_len: *mut socklen_t
+    ) -> ssize_t = libc::SYS_recvfrom, [fd, buf, len, flags, addr, addr_len] {
+        if !active() || addr.is_null() || addr_len.is_null() {
+            return recv_at(fd, len, flags, || recvfrom::real(fd, buf, len, flags, addr, addr_len));
+        }
+        let room = *addr_len;
+        let n = recv_at(fd, len, flags, || recvfrom::real(fd, buf, len, flags, addr, addr_len));
+        if n >= 0 && is_shadow_name(addr, room as usize, *addr_len as usize) {
+            *addr_len = 0;
+        }
+        n
+    }
+
+    unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t = libc::SYS_recvmsg, [fd, msg, flags] {
+        if !active() || msg.is_null() {
+            return recvmsg::real(fd, msg, flags);
+        }
+        let room = (*msg).msg_namelen;
+        let n = recv_at(fd, total_len(msg, flags), flags, || recvmsg::real(fd, msg, flags));
+        if n >= 0 {
+            unname(msg, room);
+        }
+        n
+    }
+
+    unsafe fn recvmmsg(
+        fd: c_int, msgs: *mut mmsghdr, n: c_uint, flags: c_int, timeout: *mut timespec
+    ) -> c_int = libc::SYS_recvmmsg, [fd, msgs, n, flags, timeout] {
+        let got = recvmmsg::real(fd, msgs, n, flags, timeout);
+        for i in 0..usize::try_from(got).unwrap_or(0) {
+            let msg = &raw mut (*msgs.add(i)).msg_hdr;
+            // The kernel has told the name's whole length; only its first bytes are looked at.
+            let room = (*msg).msg_namelen.min(16);
+            unname(msg, room);
+        }
+        got
+    }
+
+    unsafe fn read(fd: c_int, buf: *mut c_void, len: usize) -> ssize_t = libc::SYS_read, [fd, buf, len] {
+        let n = read::real(fd, buf, len);
+        if n >= 0 || !active() {
+            return n;
+        }
+        returned(explain(fd, outcome(n)))
+    }
+
+    unsafe fn readv(fd: c_int, iov: *const iovec, n: c_int) -> ssize_t = libc::SYS_readv, [fd, iov, n] {
+        let n = readv::real(fd, iov, n);
+        if n >= 0 || !active() {
+            return n;
+        }
+        returned(explain(fd, outcome(n)))
+    }
+}
+
+fn recv_at(fd: c_int, len: usize, flags: c_int, attempt: impl Fn() -> ssize_t) -> ssize_t {
+    if active() {
+        returned(receive(fd, len, flags, || outcome(attempt())))
+    } else {
+        attempt()
+    }
+}
+
+/// TCP tells no sender.
+unsafe fn unname(msg: *mut msghdr, room: socklen_t) {
+    if is_shadow_name((*msg).msg_name, room as usize, (*msg).msg_namelen as usize) {
+        (*msg).msg_namelen = 0;
+    }
+}
+
+#[cfg(target_env = "gnu")]
+extern "C-unwind" {
+    /// Ends the process: "buffer overflow detected".
+    fn __chk_fail() -> !;
+}
+
+/// recv with the buffer's size known.
+#[cfg(target_env = "gnu")]
+#[no_mangle]
+pub unsafe extern "C-unwind" fn __recv_chk(
+    fd: c_int,
+    buf: *mut c_void,
+    len: usize,
+    size: usize,
+    flags: c_int,
+) -> ssize_t {
+    if len > size {
+        __chk_fail();
+    }
+    recv(fd, buf, len, flags)
+}
+
+/// recvfrom with the buffer's size known.
+#[cfg(target_env = "gnu")]
+#[no_mangle]
+pub unsafe extern "C-unwind" fn __recvfrom_chk(
+    fd: c_int,
+    buf: *mut c_void,
+    len: usize,
+    size: usize,
+    flags: c_int,
+    addr: *mut c_void,
+    addr_len: *mut socklen_t,
+) -> ssize_t {
+    if len > size {
+        __chk_fail();
+    }
+    recvfrom(fd, buf, len, flags, addr, addr_len)
+}
+
+/// read with the buffer's size known.
+#[cfg(target_env = "gnu")]
+#[no_mangle]
+pub unsafe extern "C-unwind" fn __read_chk(fd: c_int, buf: *mut c_void, len: usize, size: usize) -> ssize_t {
+    if len > size {
+        __chk_fail();
+    }
+    read(fd, buf, len)
+}

@@ -1,0 +1,102 @@
+//! The sending calls.
+
+use super::{active, outcome, padded, plain, returned};
+use crate::shim::receive::explain;
+use crate::shim::send::{drops_control, transmit, write_as_send, Outcome};
+use crate::shim::table;
+use core::ffi::{c_int, c_uint, c_void};
+use core::ptr::{null, null_mut};
+use libc::{iovec, mmsghdr, msghdr, socklen_t, ssize_t};
+
+blocking! {
+    unsafe fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> ssize_t
+        = libc::SYS_sendto, [fd, buf, len, flags]
+    {
+        if !active() {
+            return send::real(fd, buf, len, flags);
+        }
+        returned(transmit(fd, flags, |flags, _| outcome(send::real(fd, buf, len, flags))))
+    }
+
+    unsafe fn sendto(
+        fd: c_int, buf: *const c_void, len: usize, flags: c_int, addr: *const c_void, addr_len: socklen_t
+    ) -> ssize_t = libc::SYS_sendto, [fd, buf, len, flags, addr, addr_len] {
+        if !active() {
+            return sendto::real(fd, buf, len, flags, addr, addr_len);
+        }
+        returned(transmit(fd, flags, |flags, addressed| match addressed {
+            true => outcome(sendto::real(fd, buf, len, flags, addr, addr_len)),
+            false => outcome(sendto::real(fd, buf, len, flags, null(), 0)),
+        }))
+    }
+
+    unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t = libc::SYS_sendmsg, [fd, msg, flags] {
+        if !active() || msg.is_null() {
+            return sendmsg::real(fd, msg, flags);
+        }
+        let dropped = (*msg).msg_controllen > 0 && drops_control(fd);
+        returned(transmit(fd, flags, |flags, addressed| outcome(match addressed && !dropped {
+            true => sendmsg::real(fd, msg, flags),
+            false => sendmsg::real(fd, &stripped(&*msg, addressed), flags),
+        })))
+    }
+
+    unsafe fn sendmmsg(fd: c_int, msgs: *mut mmsghdr, n: c_uint, flags: c_int) -> c_int
+        = libc::SYS_sendmmsg, [fd, msgs, n, flags]
+    {
+        if !active() {
+            return sendmmsg::real(fd, msgs, n, flags);
+        }
+        returned(transmit(fd, flags, |flags, _| outcome(sendmmsg::real(fd, msgs, n, flags) as isize))) as c_int
+    }
+
+    unsafe fn write(fd: c_int, buf: *const c_void, len: usize) -> ssize_t = libc::SYS_write, [fd, buf, len] {
+        if !active() {
+            return write::real(fd, buf, len);
+        }
+        let sent = as_send(fd, |flags| outcome(send::real(fd, buf, len, flags)));
+        returned(sent.unwrap_or_else(|| explain(fd, outcome(write::real(fd, buf, len)))))
+    }
+
+    unsafe fn writev(fd: c_int, iov: *const iovec, n: c_int) -> ssize_t = libc::SYS_writev, [fd, iov, n] {
+        if !active() || !(0..=libc::UIO_MAXIOV).contains(&n) {
+            return writev::real(fd, iov, n);
+        }
+        let sent = as_send(fd, |flags| outcome(sendmsg::real(fd, &gathered(iov, n), flags)));
+        returned(sent.unwrap_or_else(|| explain(fd, outcome(writev::real(fd, iov, n)))))
+    }
+}
+
+/// A write() made as a send(), if it should and can be: the table may be wrong, and the number a file's by now.
+fn as_send(fd: c_int, attempt: impl Fn(c_int) -> Outcome) -> Option<Outcome> {
+    if !write_as_send(fd) {
+        return None;
+    }
+    match transmit(fd, 0, |flags, _| attempt(flags)) {
+        Err(libc::ENOTSOCK) => {
+            table::forget(fd);
+            None
+        }
+        sent => Some(sent),
+    }
+}
+
+/// The message without control messages, and without its address unless `addressed`.
+fn stripped(msg: &msghdr, addressed: bool) -> msghdr {
+    let mut copy = *msg;
+    copy.msg_control = null_mut();
+    copy.msg_controllen = 0;
+    if !addressed {
+        copy.msg_name = null_mut();
+        copy.msg_namelen = 0;
+    }
+    copy
+}
+
+fn gathered(iov: *const iovec, n: c_int) -> msghdr {
+    // SAFETY: all-zero bytes are a msghdr: null pointers and zero lengths.
+    let mut msg: msghdr = unsafe { core::mem::zeroed() };
+    msg.msg_iov = iov.cast_mut();
+    msg.msg_iovlen = n as _;
+    msg
+}

@@ -1,0 +1,109 @@
+//! getpeername and getsockname: the first subflow's addresses, for ever, decoded from the shadow's name.
+
+use super::{identify, start, Verdict};
+use crate::control::Phase;
+use core::ffi::{c_int, c_void};
+use core::net::SocketAddr;
+
+/// Which end's address is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// getsockname.
+    Local,
+    /// getpeername.
+    Remote,
+}
+
+/// The hooks' logic. TCP knows no peer while the handshake runs (programs test for its end so) and after the connection's end.
+///
+/// # Safety
+/// As getpeername(): `len` is null or points to the size of `addr`, which is null or writable for that size.
+pub unsafe fn name(fd: c_int, end: End, addr: *mut c_void, len: *mut libc::socklen_t) -> Verdict {
+    let Some(shadow) = identify::shadow(fd) else {
+        return Verdict::Pass;
+    };
+    if addr.is_null() || len.is_null() {
+        return Verdict::Done(Err(libc::EFAULT));
+    }
+    let connected = || start::sandboxed() || identify::phase(fd, &shadow) == Phase::Established;
+    let address = match end {
+        End::Local => shadow.local,
+        End::Remote if connected() => shadow.remote,
+        End::Remote => return Verdict::Done(Err(libc::ENOTCONN)),
+    };
+    // SAFETY: the caller's promise; neither is null.
+    Verdict::Done(unsafe { write(address, addr, len) })
+}
+
+/// Writes a sockaddr as the kernel does: cut to the room there is, its full length told.
+unsafe fn write(address: SocketAddr, addr: *mut c_void, len: *mut libc::socklen_t) -> Result<i32, c_int> {
+    let (bytes, full) = sockaddr(address);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let room = len.read_unaligned();
+        if room > i32::MAX as u32 {
+            return Err(libc::EINVAL);
+        }
+        core::ptr::copy_nonoverlapping(bytes.as_ptr(), addr.cast(), full.min(room as usize));
+        len.write_unaligned(full as libc::socklen_t);
+    }
+    Ok(0)
+}
+
+/// The bytes of a sockaddr_in or sockaddr_in6, and their number.
+fn sockaddr(address: SocketAddr) -> ([u8; 28], usize) {
+    let mut bytes = [0; 28];
+    bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+    match address {
+        SocketAddr::V4(a) => {
+            bytes[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+            bytes[4..8].copy_from_slice(&a.ip().octets());
+            (bytes, 16)
+        }
+        SocketAddr::V6(a) => {
+            bytes[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+            bytes[4..8].copy_from_slice(&a.flowinfo().to_ne_bytes());
+            bytes[8..24].copy_from_slice(&a.ip().octets());
+            bytes[24..28].copy_from_slice(&a.scope_id().to_ne_bytes());
+            (bytes, 28)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shim::eligible::read_address;
+
+    #[test]
+    fn what_is_written_reads_back() {
+        for text in ["192.0.2.1:80", "[2001:db8::1]:443", "[fe80::1%3]:1"] {
+            let address: SocketAddr = text.parse().expect("an address");
+            let mut buf = [0u8; 28];
+            let mut len = 28;
+            // SAFETY: the buffer has that size.
+            assert_eq!(unsafe { write(address, buf.as_mut_ptr().cast(), &mut len) }, Ok(0));
+            // SAFETY: the buffer has that size.
+            assert_eq!(
+                unsafe { read_address(buf.as_ptr().cast(), len as usize) },
+                Some(address)
+            );
+        }
+    }
+
+    #[test]
+    fn a_small_buffer_is_not_overrun_and_told_the_length() {
+        let mut buf = [0xffu8; 28];
+        let mut len = 3;
+        let address = "192.0.2.1:80".parse().expect("an address");
+        // SAFETY: the buffer is larger than it says.
+        assert_eq!(unsafe { write(address, buf.as_mut_ptr().cast(), &mut len) }, Ok(0));
+        assert_eq!((len, buf[3]), (16, 0xff));
+        let mut negative = u32::MAX;
+        // SAFETY: nothing is written.
+        assert_eq!(
+            unsafe { write(address, buf.as_mut_ptr().cast(), &mut negative) },
+            Err(libc::EINVAL)
+        );
+    }
+}

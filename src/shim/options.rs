@@ -1,0 +1,174 @@
+//! getsockopt and setsockopt on a shadow: the program sees a TCP socket with the values that it set.
+//!
+//! What the kernel's waiting calls obey on the socket itself stays there (SO_RCVTIMEO, SO_SNDTIMEO, SO_RCVLOWAT, SO_PEEK_OFF). What says which
+//! kind of socket it is, is answered here. All else is the engine's: it keeps the program's kernel socket's values and applies what concerns
+//! segments.
+
+use super::eligible;
+use super::sys::{self, Errno};
+use super::{engine, identify, start, table, Verdict};
+use crate::control::shadow::ShadowName;
+use crate::control::VALUE_MAX;
+use core::ffi::{c_int, c_void};
+use rustix::fd::{FromRawFd, OwnedFd};
+
+/// Where an option of a shadow lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Home {
+    /// On the shadow itself.
+    Kernel,
+    /// In the engine.
+    Engine,
+    /// On the shadow, and the engine has to know.
+    Both,
+    /// A number that says what the socket is.
+    Constant(c_int),
+    /// SO_ERROR.
+    Error,
+    /// SO_PEERCRED: a TCP socket has no peer process.
+    NoCredentials,
+    /// Not on TCP sockets, or not on ours.
+    Refused(Errno),
+}
+
+fn home(level: c_int, name: c_int, shadow: &ShadowName) -> Home {
+    if level != libc::SOL_SOCKET {
+        return Home::Engine;
+    }
+    match name {
+        libc::SO_DOMAIN if shadow.local.is_ipv4() => Home::Constant(libc::AF_INET),
+        libc::SO_DOMAIN => Home::Constant(libc::AF_INET6),
+        libc::SO_PROTOCOL => Home::Constant(libc::IPPROTO_TCP),
+        libc::SO_ERROR => Home::Error,
+        libc::SO_PEERCRED => Home::NoCredentials,
+        libc::SO_PEERSEC => Home::Refused(libc::ENOPROTOOPT),
+        libc::SO_PEERGROUPS => Home::Refused(libc::ENODATA),
+        // Their values point into the program's memory, or name its descriptors.
+        libc::SO_ATTACH_FILTER
+        | libc::SO_ATTACH_BPF
+        | libc::SO_ATTACH_REUSEPORT_CBPF
+        | libc::SO_ATTACH_REUSEPORT_EBPF => Home::Refused(libc::EOPNOTSUPP),
+        libc::SO_TYPE
+        | libc::SO_ACCEPTCONN
+        | libc::SO_COOKIE
+        | libc::SO_MEMINFO
+        | libc::SO_PEEK_OFF
+        | libc::SO_ZEROCOPY
+        | libc::SO_RCVTIMEO
+        | libc::SO_SNDTIMEO
+        // The same with 64-bit times everywhere (SO_RCVTIMEO_NEW, SO_SNDTIMEO_NEW).
+        | 66
+        | 67 => Home::Kernel,
+        libc::SO_RCVLOWAT | libc::SO_LINGER => Home::Both,
+        _ => Home::Engine,
+    }
+}
+
+/// The logic of getsockopt.
+///
+/// # Safety
+/// As getsockopt(): `len` is null or points to the size of `value`, which is null or writable for that size.
+pub unsafe fn get(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut libc::socklen_t) -> Verdict {
+    let Some(shadow) = identify::shadow(fd) else {
+        return Verdict::Pass;
+    };
+    if value.is_null() || len.is_null() {
+        return Verdict::Pass;
+    }
+    // SAFETY: the caller's promise.
+    let Ok(room) = usize::try_from(unsafe { len.read_unaligned() } as i32) else {
+        return Verdict::Done(Err(libc::EINVAL));
+    };
+    let mut bytes = [0; VALUE_MAX];
+    let int = |bytes: &mut [u8; VALUE_MAX], v: c_int| {
+        bytes[..4].copy_from_slice(&v.to_ne_bytes());
+        Ok(4)
+    };
+    let length = match home(level, name, &shadow) {
+        Home::Kernel | Home::Both => return Verdict::Pass,
+        Home::Constant(v) => int(&mut bytes, v),
+        Home::Error => identify::take_error(fd, &shadow).and_then(|errno| int(&mut bytes, errno)),
+        Home::NoCredentials => {
+            bytes[4..12].fill(0xff);
+            Ok(12)
+        }
+        Home::Refused(errno) => Err(errno),
+        Home::Engine if start::sandboxed() => return Verdict::Pass,
+        Home::Engine => sys::cookie(fd).and_then(|cookie| {
+            engine::get_option(shadow.engine, cookie, level, name, &mut bytes, room).unwrap_or(Err(libc::ENOPROTOOPT))
+        }),
+    };
+    Verdict::Done(length.map(|length| {
+        let n = length.min(room);
+        // SAFETY: the caller's promise; `n` is within both.
+        unsafe {
+            core::ptr::copy_nonoverlapping(bytes.as_ptr(), value.cast(), n);
+            len.write_unaligned(n as libc::socklen_t);
+        }
+        0
+    }))
+}
+
+/// The logic of setsockopt.
+///
+/// # Safety
+/// As setsockopt(): `value` is null or readable for `len` bytes.
+pub unsafe fn set(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: usize) -> Verdict {
+    let Some(shadow) = identify::shadow(fd) else {
+        if eligible::is_odd(level, name) {
+            table::mark_odd(fd);
+        }
+        return Verdict::Pass;
+    };
+    if value.is_null() || start::sandboxed() {
+        return Verdict::Pass;
+    }
+    match home(level, name, &shadow) {
+        Home::Kernel => Verdict::Pass,
+        Home::Constant(_) | Home::Error | Home::NoCredentials => Verdict::Done(Err(libc::ENOPROTOOPT)),
+        Home::Refused(errno) => Verdict::Done(Err(errno)),
+        // SAFETY: the caller's promise.
+        Home::Engine => Verdict::Done(unsafe { tell_engine(fd, &shadow, level, name, value, len) }.map(|()| 0)),
+        Home::Both => {
+            // The kernel's verdict counts; an engine that is gone needs no option any more.
+            // SAFETY: the caller's promise.
+            let _ = unsafe { tell_engine(fd, &shadow, level, name, value, len) };
+            Verdict::Pass
+        }
+    }
+}
+
+unsafe fn tell_engine(
+    fd: c_int,
+    shadow: &ShadowName,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    len: usize,
+) -> Result<(), Errno> {
+    if len > VALUE_MAX {
+        return Err(libc::EINVAL);
+    }
+    // SAFETY: the caller's promise.
+    let value = unsafe { core::slice::from_raw_parts(value.cast::<u8>(), len) };
+    let cookie = sys::cookie(fd)?;
+    // A connection without its engine is dead, and TCP takes options on dead connections.
+    engine::set_option(shadow.engine, cookie, level, name, value).unwrap_or(Ok(()))
+}
+
+/// A kernel socket in place of a shadow whose engine does not give one: as new, of the same family.
+pub fn fresh_socket(fd: c_int, shadow: &ShadowName) -> Option<OwnedFd> {
+    let family = if shadow.local.is_ipv4() {
+        libc::AF_INET
+    } else {
+        libc::AF_INET6
+    };
+    let socket = sys::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0).ok()?;
+    let mut linger = [0; size_of::<libc::linger>()];
+    if sys::getsockopt_bytes(fd, libc::SOL_SOCKET, libc::SO_LINGER, &mut linger).is_ok() {
+        // Best effort: the engine that knew the rest is gone.
+        let _ = sys::setsockopt_bytes(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
+    }
+    // SAFETY: a new descriptor that is nobody else's.
+    Some(unsafe { OwnedFd::from_raw_fd(socket) })
+}
