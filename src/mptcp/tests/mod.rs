@@ -1,0 +1,6 @@
+//! Tests of the core segment by segment; `script` is their vocabulary.
+
+mod script;
+
+mod golden_client;
+mod golden_server;
