@@ -2,5 +2,7 @@
 
 mod script;
 
+mod capable;
 mod golden_client;
 mod golden_server;
+mod join;
