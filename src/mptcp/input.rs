@@ -236,6 +236,8 @@ impl Connection {
         }
         if let Some(join) = sf.join {
             let Some(MpJoin::Ack { hmac }) = seg.options.mptcp.join else {
+                // Nothing else can come of a join whose options a middlebox removed (RFC 8684 section 3.7).
+                sf.reset = Some(reset_reason(RST_MPTCP));
                 return;
             };
             let right = crypto::join_ack_hmac(self.remote_key, self.local_key, join.remote_nonce, join.local_nonce);
