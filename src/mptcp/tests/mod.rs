@@ -2,7 +2,11 @@
 
 mod script;
 
+mod addresses;
 mod capable;
+mod checksum;
+mod close;
+mod dss;
 mod golden_client;
 mod golden_server;
 mod join;

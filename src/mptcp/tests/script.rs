@@ -138,6 +138,10 @@ impl Seg {
     pub fn flags(self, flags: Flags) -> Seg {
         Seg { flags, ..self }
     }
+    /// The same at another relative sequence number.
+    pub fn at(self, seq: u32) -> Seg {
+        Seg { seq, ..self }
+    }
     /// Window field as on the wire.
     pub fn win(self, window: u16) -> Seg {
         Seg { window, ..self }
