@@ -44,6 +44,8 @@ impl Plan {
 
 enum Payload {
     None,
+    /// One byte that the peer has already, whatever it was.
+    Known,
     Stream(Dsn, u32),
     /// Bytes that moved from the buffer to the segment: subflow, segment, offset, length.
     Detached(usize, usize, u32),
@@ -77,6 +79,7 @@ impl Connection {
     pub(super) fn outgoing(&self, plan: Plan) -> Outgoing<'_> {
         let payload = match plan.payload {
             Payload::None => [&[][..], &[]],
+            Payload::Known => [&[0][..], &[]],
             Payload::Stream(dsn, len) => self.out.buf.slices(dsn, len as usize),
             Payload::Detached(index, segment, len) => {
                 let bytes = self
@@ -751,6 +754,7 @@ impl Connection {
     fn plan_probe(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Plan {
         let seq = self.subflows[index].tx.snd_una() - 1;
         self.subflows[index].probe_now = false;
+        let byte = core::mem::take(&mut self.subflows[index].probe_with_byte);
         let options = self.established_options(ctx.now, index, None, 0);
         let header = self.established_header(index, seq, Flags(0));
         let sf = &self.subflows[index];
@@ -759,7 +763,7 @@ impl Connection {
             iface: sf.iface,
             header,
             options,
-            payload: Payload::None,
+            payload: if byte { Payload::Known } else { Payload::None },
         }
     }
 }

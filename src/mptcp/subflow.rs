@@ -170,6 +170,10 @@ pub(super) struct Subflow {
     pub reset: Option<Reset>,
     pub close_queued: bool,
     pub probe_now: bool,
+    /// The probe carries a byte: Linux answers bare ones twice a second at the most.
+    pub probe_with_byte: bool,
+    /// After a probe timeout: when to look again, and what the last progress was then.
+    pub stall_check: Option<(Instant, Instant)>,
     /// A tail-loss probe is due.
     pub tlp_now: bool,
     pub prio_now: bool,
@@ -230,6 +234,8 @@ impl Subflow {
             reset: None,
             close_queued: false,
             probe_now: false,
+            probe_with_byte: false,
+            stall_check: None,
             tlp_now: false,
             prio_now: false,
             fail_now: None,

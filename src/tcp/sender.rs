@@ -220,6 +220,8 @@ impl<T> Sender<T> {
     pub fn on_sent(&mut self, now: Instant, payload: u32, fin: bool, tag: T) {
         let len = payload + u32::from(fin);
         if self.queue.is_empty() {
+            let idle = now.since(self.last_progress);
+            self.cc.on_idle_restart(now, idle, self.rtt.rto());
             self.last_progress = now;
         }
         self.queue.push_back(Sent {
