@@ -47,6 +47,7 @@ pub struct Outgoing<'a> {
 }
 
 /// What the network said.
+#[allow(clippy::large_enum_variant, reason = "handed over, not stored")]
 pub enum Incoming<'a> {
     /// A segment whose checksum was right.
     Segment {

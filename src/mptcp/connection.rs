@@ -18,6 +18,8 @@ use std::collections::VecDeque;
 
 /// A closed connection whose peer never closes is given up after this (Linux: tcp_fin_timeout).
 pub(super) const ORPHAN: Duration = Duration::from_secs(60);
+/// How long a subflow's FIN may wait for its answer when both data streams are complete.
+const LINGERING_FIN: Duration = Duration::from_secs(10);
 /// Bytes that the peer acknowledged but a subflow still has to repeat stay in the send buffer up to this, then they move to the segment.
 const SLACK: u64 = 256 << 10;
 
@@ -505,6 +507,8 @@ impl Connection {
             if self.finished() {
                 for sf in &mut self.subflows {
                     sf.close_queued = true;
+                    // The streams are complete: a FIN that nobody answers is not worth waiting for.
+                    sf.deadline.get_or_insert(ctx.now + LINGERING_FIN);
                 }
             }
         } else if self.fin_ready() && self.plain() {

@@ -97,14 +97,20 @@ impl Config {
                     self.settings_len = end + 1;
                 }
             }
-            Some(value) => self.off |= [&b"=off"[..], b"=0", b"=no"].iter().any(|off| value.eq_ignore_ascii_case(off)),
+            Some(value) => {
+                self.off |= [&b"=off"[..], b"=0", b"=no"]
+                    .iter()
+                    .any(|off| value.eq_ignore_ascii_case(off))
+            }
             None => {}
         }
     }
 
     /// The value of a setting.
     pub fn setting(&self, name: &[u8]) -> Option<&[u8]> {
-        self.settings().split(|&b| b == 0).find_map(|s| s.strip_prefix(name)?.strip_prefix(b"="))
+        self.settings()
+            .split(|&b| b == 0)
+            .find_map(|s| s.strip_prefix(name)?.strip_prefix(b"="))
     }
 }
 
@@ -143,7 +149,13 @@ mod tests {
     #[test]
     fn the_environment_becomes_settings() {
         let mut config = Config::EMPTY;
-        for v in ["PATH=/bin", "MPTCP_PATHS=eth0", "MPTCPX=1", "MPTCP_LOG=info", "MPTCP=on"] {
+        for v in [
+            "PATH=/bin",
+            "MPTCP_PATHS=eth0",
+            "MPTCPX=1",
+            "MPTCP_LOG=info",
+            "MPTCP=on",
+        ] {
             config.take_variable(v.as_bytes());
         }
         assert_eq!(config.settings(), b"MPTCP_PATHS=eth0\0MPTCP_LOG=info\0");

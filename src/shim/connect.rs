@@ -5,12 +5,12 @@
 //! back, as does a failed attempt: the next connect begins anew.
 
 use super::engine::{self, Connected};
-use super::log::{debug, info, warning};
+use super::log::{info, warning};
 use super::sys::{self, Errno};
 use super::table::{self, Kind};
 use super::{config, eligible, epoll, identify, options, replace, Verdict};
-use crate::control::Reply;
 use crate::control::shadow::ShadowName;
+use crate::control::Reply;
 use crate::control::{Bypass, Connect, EngineId, Phase, Request, MESSAGE_MAX};
 use core::ffi::{c_int, c_void};
 use core::net::SocketAddr;
@@ -26,7 +26,9 @@ pub unsafe fn connect(fd: c_int, addr: *const c_void, len: usize) -> Verdict {
         return unsafe { again(fd, &shadow, addr, len) };
     }
     // SAFETY: the caller's promise.
-    let Some(remote) = (unsafe { eligible::read_address(addr, len) }) else { return Verdict::Pass };
+    let Some(remote) = (unsafe { eligible::read_address(addr, len) }) else {
+        return Verdict::Pass;
+    };
     // A datagram socket's connect is no news, and no reason to ask more.
     if sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) != Ok(libc::IPPROTO_TCP) {
         return Verdict::Pass;
@@ -35,7 +37,7 @@ pub unsafe fn connect(fd: c_int, addr: *const c_void, len: usize) -> Verdict {
         .and_then(|()| eligible::socket(fd, remote))
         .and_then(|flags| epoll::movable(fd).map(|()| flags));
     match judged {
-        Ok(flags) => first(fd, remote, flags & libc::O_NONBLOCK != 0),
+        Ok(flags) => first(fd, remote, flags),
         Err(reason) => bypass(remote, reason),
     }
 }
@@ -53,15 +55,16 @@ struct Pending {
     kernel: Option<OwnedFd>,
 }
 
-fn first(fd: c_int, remote: SocketAddr, nonblocking: bool) -> Verdict {
+fn first(fd: c_int, remote: SocketAddr, flags: c_int) -> Verdict {
+    let nonblocking = flags & libc::O_NONBLOCK != 0;
     // No handler of the program's may see, or leave by longjmp, a half-made exchange.
     let mask = sys::block_signals();
-    let begun = begin(fd, remote, nonblocking);
+    let begun = begin(fd, remote, flags);
     sys::restore_signals(mask);
     match begun {
         Ok(pending) if nonblocking => {
             table::set_awaiting(fd);
-            debug!("connect {remote}: handshake begun by engine {}", pending.engine);
+            info!("connect {remote}: handshake begun by engine {}", pending.engine);
             Verdict::Done(Err(libc::EINPROGRESS))
         }
         Ok(pending) => wait(fd, remote, pending),
@@ -69,7 +72,8 @@ fn first(fd: c_int, remote: SocketAddr, nonblocking: bool) -> Verdict {
     }
 }
 
-fn begin(fd: c_int, remote: SocketAddr, nonblocking: bool) -> Result<Pending, Verdict> {
+fn begin(fd: c_int, remote: SocketAddr, flags: c_int) -> Result<Pending, Verdict> {
+    let nonblocking = flags & libc::O_NONBLOCK != 0;
     let request = Request::Connect(Connect {
         remote,
         nonblocking,
@@ -79,10 +83,18 @@ fn begin(fd: c_int, remote: SocketAddr, nonblocking: bool) -> Result<Pending, Ve
     });
     // SAFETY: the program's descriptor, which it does not close while it connects it; borrowed for this call.
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };
-    let (end, engine, cookie) = match engine::connect(&request, socket) {
+    let answer = engine::connect(&request, socket);
+    if !matches!(answer, Connected::Shadow { .. }) {
+        // The engine may have made the description non-blocking.
+        let _ = sys::fcntl(fd, libc::F_SETFL, flags);
+    }
+    let (end, engine, cookie) = match answer {
         Connected::Shadow { end, engine, cookie } => (end, engine, cookie),
         Connected::Bypass(reason) => return Err(bypass(remote, reason)),
-        Connected::Failed(errno) => return Err(Verdict::Done(Err(errno))),
+        Connected::Failed(errno) => {
+            info!("connect {remote}: {}", rustix::io::Errno::from_raw_os_error(errno));
+            return Err(Verdict::Done(Err(errno)));
+        }
     };
     let kernel = match nonblocking {
         true => None,
@@ -91,7 +103,7 @@ fn begin(fd: c_int, remote: SocketAddr, nonblocking: bool) -> Result<Pending, Ve
             unsafe { OwnedFd::from_raw_fd(copy) }
         }),
     };
-    match replace::put(fd, end, Kind::Shadow, cookie) {
+    match replace::put(fd, end, flags, Kind::Shadow, cookie) {
         Ok(()) => Ok(Pending { engine, cookie, kernel }),
         // The shadow's end is closed by now, and the engine gives the attempt up.
         Err(_) => Err(bypass(remote, Bypass::NoResources)),
@@ -106,7 +118,9 @@ fn wait(fd: c_int, remote: SocketAddr, pending: Pending) -> Verdict {
             info!("connect {remote}: established by engine {}", pending.engine);
             Verdict::Done(Ok(0))
         }
+        // SO_SNDTIMEO is over.
         Ok(Phase::Connecting) => {
+            info!("connect {remote}: handshake goes on in engine {}", pending.engine);
             table::set_awaiting(fd);
             Verdict::Done(Err(libc::EINPROGRESS))
         }
@@ -157,11 +171,18 @@ fn failed(fd: c_int, remote: SocketAddr, pending: Pending, errno: Errno) -> Verd
     Verdict::Done(Err(errno))
 }
 
-/// Puts a kernel socket in the shadow's place.
+/// Puts a kernel socket in the shadow's place, unconnected: the engine may have tried to connect it.
 fn restore(fd: c_int, kernel: OwnedFd) {
-    let restored = sys::cookie(kernel.as_raw_fd()).and_then(|cookie| replace::put(fd, kernel, Kind::KernelTcp, cookie));
+    let _ = rustix::net::connect_unspec(&kernel);
+    let restored = sys::fcntl(fd, libc::F_GETFL, 0).and_then(|flags| {
+        let cookie = sys::cookie(kernel.as_raw_fd())?;
+        replace::put(fd, kernel, flags, Kind::KernelTcp, cookie)
+    });
     if let Err(errno) = restored {
-        warning!("descriptor {fd} stays unusable: {}", rustix::io::Errno::from_raw_os_error(errno));
+        warning!(
+            "descriptor {fd} stays unusable: {}",
+            rustix::io::Errno::from_raw_os_error(errno)
+        );
     }
 }
 

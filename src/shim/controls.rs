@@ -18,9 +18,18 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> Verdi
     if request != SIOCOUTQ && request != SIOCOUTQNSD || argument.is_null() || start::sandboxed() {
         return Verdict::Pass;
     }
-    let Some(shadow) = identify::shadow(fd) else { return Verdict::Pass };
-    let queues = sys::cookie(fd).ok().and_then(|cookie| engine::queues(shadow.engine, cookie)).unwrap_or_default();
-    let bytes = if request == SIOCOUTQ { queues.unacked } else { queues.unsent };
+    let Some(shadow) = identify::shadow(fd) else {
+        return Verdict::Pass;
+    };
+    let queues = sys::cookie(fd)
+        .ok()
+        .and_then(|cookie| engine::queues(shadow.engine, cookie))
+        .unwrap_or_default();
+    let bytes = if request == SIOCOUTQ {
+        queues.unacked
+    } else {
+        queues.unsent
+    };
     let value = c_int::try_from(bytes).unwrap_or(c_int::MAX);
     // SAFETY: the caller's promise.
     unsafe { argument.cast::<c_int>().write_unaligned(value) };
@@ -32,7 +41,9 @@ pub fn shutdown(fd: c_int, how: c_int) -> Verdict {
     if start::sandboxed() || !matches!(how, libc::SHUT_RD | libc::SHUT_WR | libc::SHUT_RDWR) {
         return Verdict::Pass;
     }
-    let Some(shadow) = identify::shadow(fd) else { return Verdict::Pass };
+    let Some(shadow) = identify::shadow(fd) else {
+        return Verdict::Pass;
+    };
     match identify::phase(fd, &shadow) {
         Phase::Established => Verdict::Pass,
         Phase::Connecting => {

@@ -37,7 +37,12 @@ pub unsafe fn read_address(addr: *const c_void, len: usize) -> Option<SocketAddr
             let a = unsafe { addr.cast::<libc::sockaddr_in6>().read_unaligned() };
             let ip = Ipv6Addr::from(a.sin6_addr.s6_addr);
             let port = u16::from_be(a.sin6_port);
-            Some(SocketAddr::V6(SocketAddrV6::new(ip, port, a.sin6_flowinfo, a.sin6_scope_id)))
+            Some(SocketAddr::V6(SocketAddrV6::new(
+                ip,
+                port,
+                a.sin6_flowinfo,
+                a.sin6_scope_id,
+            )))
         }
         _ => None,
     }
@@ -80,7 +85,11 @@ pub fn socket(fd: c_int, remote: SocketAddr) -> Result<c_int, Bypass> {
         Ownership::MaybeShared => return Err(Bypass::Shared),
         Ownership::Odd => return Err(Bypass::TcpFeature),
     }
-    let family = if remote.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let family = if remote.is_ipv4() {
+        libc::AF_INET
+    } else {
+        libc::AF_INET6
+    };
     if sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_DOMAIN) != Ok(family) {
         return Err(Bypass::OddAddress);
     }
@@ -174,12 +183,24 @@ mod tests {
             "[::ffff:127.0.0.1]:1",
             "[ff02::1]:1",
         ] {
-            assert_eq!(destination(a.parse().expect("an address")), Err(Bypass::Loopback), "{a}");
+            assert_eq!(
+                destination(a.parse().expect("an address")),
+                Err(Bypass::Loopback),
+                "{a}"
+            );
         }
-        for a in ["192.0.2.1:1", "[2001:db8::1]:1", "[fe80::1%2]:1", "[::ffff:192.0.2.1]:1"] {
+        for a in [
+            "192.0.2.1:1",
+            "[2001:db8::1]:1",
+            "[fe80::1%2]:1",
+            "[::ffff:192.0.2.1]:1",
+        ] {
             assert_eq!(destination(a.parse().expect("an address")), Ok(()), "{a}");
         }
-        assert_eq!(destination("192.0.2.1:0".parse().expect("an address")), Err(Bypass::OddAddress));
+        assert_eq!(
+            destination("192.0.2.1:0".parse().expect("an address")),
+            Err(Bypass::OddAddress)
+        );
     }
 
     #[test]

@@ -46,7 +46,9 @@ pub enum Connected {
 
 /// Sends a Connect request to this process's engine.
 pub fn connect(request: &Request<'_>, socket: BorrowedFd<'_>) -> Connected {
-    let Some(engine) = own() else { return Connected::Bypass(Bypass::NoLibrary) };
+    let Some(engine) = own() else {
+        return Connected::Bypass(Bypass::NoLibrary);
+    };
     let mut buf = [0; MESSAGE_MAX];
     match call_started(engine, request, socket, &mut buf) {
         Ok((Reply::Shadow { cookie }, Some(end))) => Connected::Shadow { end, engine, cookie },
@@ -114,7 +116,11 @@ fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<
 
 /// What the engine knows about a connection; None when it does not answer.
 pub fn query(engine: EngineId, cookie: u64) -> Option<Phase> {
-    phase_reply(channel::call(engine, &Request::Query { cookie }, None, &mut [0; MESSAGE_MAX]).ok()?.0)
+    phase_reply(
+        channel::call(engine, &Request::Query { cookie }, None, &mut [0; MESSAGE_MAX])
+            .ok()?
+            .0,
+    )
 }
 
 /// A phase out of a reply, if it is one.
@@ -132,7 +138,9 @@ pub fn submit_wait(engine: EngineId, cookie: u64) -> Result<OwnedFd, CallError> 
 
 /// Ends the connection; an unconnected kernel socket like the program's when it connected.
 pub fn abort(engine: EngineId, cookie: u64) -> Option<OwnedFd> {
-    channel::call(engine, &Request::Abort { cookie }, None, &mut [0; MESSAGE_MAX]).ok()?.1
+    channel::call(engine, &Request::Abort { cookie }, None, &mut [0; MESSAGE_MAX])
+        .ok()?
+        .1
 }
 
 /// getsockopt on a connection: the length of the value in `value`, or the errno. None when the engine does not answer.
@@ -163,13 +171,7 @@ pub fn get_option(
 }
 
 /// setsockopt on a connection. None when the engine does not answer.
-pub fn set_option(
-    engine: EngineId,
-    cookie: u64,
-    level: c_int,
-    name: c_int,
-    value: &[u8],
-) -> Option<Result<(), c_int>> {
+pub fn set_option(engine: EngineId, cookie: u64, level: c_int, name: c_int, value: &[u8]) -> Option<Result<(), c_int>> {
     let request = Request::SetOption {
         cookie,
         level,
@@ -185,7 +187,10 @@ pub fn set_option(
 
 /// What is not acknowledged and not sent yet. None when the engine does not answer.
 pub fn queues(engine: EngineId, cookie: u64) -> Option<Queues> {
-    match channel::call(engine, &Request::QueueSizes { cookie }, None, &mut [0; MESSAGE_MAX]).ok()?.0 {
+    match channel::call(engine, &Request::QueueSizes { cookie }, None, &mut [0; MESSAGE_MAX])
+        .ok()?
+        .0
+    {
         Reply::Queues(queues) => Some(queues),
         _ => None,
     }

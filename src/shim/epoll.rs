@@ -40,7 +40,9 @@ pub fn note(epfd: c_int, op: c_int, fd: c_int, event: Option<libc::epoll_event>)
     if table::hint(fd) != Kind::KernelTcp {
         return;
     }
-    let (Some(slot), Ok(number)) = (slot(fd), u32::try_from(epfd)) else { return };
+    let (Some(slot), Ok(number)) = (slot(fd), u32::try_from(epfd)) else {
+        return;
+    };
     let number = number.saturating_add(1);
     let known = slot.epoll.load(Relaxed);
     match (op, event) {

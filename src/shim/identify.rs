@@ -64,9 +64,12 @@ pub fn phase(fd: c_int, shadow: &ShadowName) -> Phase {
 
 /// What the engine says.
 pub fn ask_phase(fd: c_int, shadow: &ShadowName) -> Phase {
-    sys::cookie(fd).ok().and_then(|cookie| engine::query(shadow.engine, cookie)).unwrap_or(Phase::Failed {
-        errno: libc::ECONNRESET,
-    })
+    sys::cookie(fd)
+        .ok()
+        .and_then(|cookie| engine::query(shadow.engine, cookie))
+        .unwrap_or(Phase::Failed {
+            errno: libc::ECONNRESET,
+        })
 }
 
 /// The pending error of the socket, taken from it (SO_ERROR), as TCP would have named it. 0 is none.

@@ -53,7 +53,10 @@ fn named(name: &[u8]) -> Option<Level> {
         (b"debug", Level::Debug),
         (b"trace", Level::Debug),
     ];
-    NAMES.iter().find(|(n, _)| name.eq_ignore_ascii_case(n)).map(|&(_, level)| level)
+    NAMES
+        .iter()
+        .find(|(n, _)| name.eq_ignore_ascii_case(n))
+        .map(|&(_, level)| level)
 }
 
 /// At start: sets the level and remembers which file standard error is.
@@ -156,7 +159,10 @@ mod tests {
         assert_eq!(parse_level(b"TRACE"), Level::Debug);
         assert_eq!(parse_level(b"mptcp=debug"), Level::Debug);
         assert_eq!(parse_level(b"hyper=debug"), Level::Off);
-        assert_eq!(parse_level(b"warn, mptcp::shim=debug ,mptcp::engine=error"), Level::Debug);
+        assert_eq!(
+            parse_level(b"warn, mptcp::shim=debug ,mptcp::engine=error"),
+            Level::Debug
+        );
         assert_eq!(parse_level(b"nonsense"), Level::Off);
     }
 }

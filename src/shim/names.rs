@@ -19,7 +19,9 @@ pub enum End {
 /// # Safety
 /// As getpeername(): `len` is null or points to the size of `addr`, which is null or writable for that size.
 pub unsafe fn name(fd: c_int, end: End, addr: *mut c_void, len: *mut libc::socklen_t) -> Verdict {
-    let Some(shadow) = identify::shadow(fd) else { return Verdict::Pass };
+    let Some(shadow) = identify::shadow(fd) else {
+        return Verdict::Pass;
+    };
     if addr.is_null() || len.is_null() {
         return Verdict::Done(Err(libc::EFAULT));
     }
@@ -82,7 +84,10 @@ mod tests {
             // SAFETY: the buffer has that size.
             assert_eq!(unsafe { write(address, buf.as_mut_ptr().cast(), &mut len) }, Ok(0));
             // SAFETY: the buffer has that size.
-            assert_eq!(unsafe { read_address(buf.as_ptr().cast(), len as usize) }, Some(address));
+            assert_eq!(
+                unsafe { read_address(buf.as_ptr().cast(), len as usize) },
+                Some(address)
+            );
         }
     }
 
@@ -96,6 +101,9 @@ mod tests {
         assert_eq!((len, buf[3]), (16, 0xff));
         let mut negative = u32::MAX;
         // SAFETY: nothing is written.
-        assert_eq!(unsafe { write(address, buf.as_mut_ptr().cast(), &mut negative) }, Err(libc::EINVAL));
+        assert_eq!(
+            unsafe { write(address, buf.as_mut_ptr().cast(), &mut negative) },
+            Err(libc::EINVAL)
+        );
     }
 }

@@ -69,7 +69,9 @@ fn home(level: c_int, name: c_int, shadow: &ShadowName) -> Home {
 /// # Safety
 /// As getsockopt(): `len` is null or points to the size of `value`, which is null or writable for that size.
 pub unsafe fn get(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut libc::socklen_t) -> Verdict {
-    let Some(shadow) = identify::shadow(fd) else { return Verdict::Pass };
+    let Some(shadow) = identify::shadow(fd) else {
+        return Verdict::Pass;
+    };
     if value.is_null() || len.is_null() {
         return Verdict::Pass;
     }
@@ -156,7 +158,11 @@ unsafe fn tell_engine(
 
 /// A kernel socket in place of a shadow whose engine does not give one: as new, of the same family.
 pub fn fresh_socket(fd: c_int, shadow: &ShadowName) -> Option<OwnedFd> {
-    let family = if shadow.local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let family = if shadow.local.is_ipv4() {
+        libc::AF_INET
+    } else {
+        libc::AF_INET6
+    };
     let socket = sys::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0).ok()?;
     let mut linger = [0; size_of::<libc::linger>()];
     if sys::getsockopt_bytes(fd, libc::SOL_SOCKET, libc::SO_LINGER, &mut linger).is_ok() {

@@ -41,7 +41,11 @@ pub unsafe fn total_len(msg: *const libc::msghdr, flags: c_int) -> usize {
         return 0;
     }
     // SAFETY: the caller's promise.
-    unsafe { (0..(*msg).msg_iovlen as usize).map(|i| (*(*msg).msg_iov.add(i)).iov_len).sum() }
+    unsafe {
+        (0..(*msg).msg_iovlen)
+            .map(|i| (*(*msg).msg_iov.add(i)).iov_len)
+            .sum()
+    }
 }
 
 /// Names the error behind ECONNRESET.
@@ -64,7 +68,11 @@ fn discard(fd: c_int, len: usize, flags: c_int) -> Outcome {
         return Ok(queued(fd).clamp(taken, len.max(taken)) as isize);
     }
     // What is there already is taken; only MSG_WAITALL waits for the rest.
-    let more = if flags & libc::MSG_WAITALL != 0 { flags } else { flags | libc::MSG_DONTWAIT };
+    let more = if flags & libc::MSG_WAITALL != 0 {
+        flags
+    } else {
+        flags | libc::MSG_DONTWAIT
+    };
     let waits_or_full = taken == first || flags & libc::MSG_WAITALL != 0;
     while waits_or_full && taken < len {
         let n = (len - taken).min(scratch.len());

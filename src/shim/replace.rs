@@ -25,12 +25,15 @@ fn copy_manners(from: c_int, to: c_int, status_flags: c_int) -> Result<(), Errno
     sys::fcntl(to, libc::F_SETFL, status_flags).map(drop)
 }
 
-/// Puts `new` at the number `fd`; `kind` and its cookie go into the table. On failure nothing has changed.
-pub fn put(fd: c_int, new: OwnedFd, kind: table::Kind, cookie: u64) -> Result<(), Errno> {
-    let status_flags = sys::fcntl(fd, libc::F_GETFL, 0)?;
+/// Puts `new` at the number `fd`, with these status flags; `kind` and its cookie go into the table. On failure nothing has changed.
+pub fn put(fd: c_int, new: OwnedFd, status_flags: c_int, kind: table::Kind, cookie: u64) -> Result<(), Errno> {
     let descriptor_flags = sys::fcntl(fd, libc::F_GETFD, 0)?;
     copy_manners(fd, new.as_raw_fd(), status_flags)?;
-    let cloexec = if descriptor_flags & libc::FD_CLOEXEC != 0 { libc::O_CLOEXEC } else { 0 };
+    let cloexec = if descriptor_flags & libc::FD_CLOEXEC != 0 {
+        libc::O_CLOEXEC
+    } else {
+        0
+    };
     let registration = epoll::take(fd);
     let replaced = sys::dup3(new.as_raw_fd(), fd, cloexec);
     if replaced.is_ok() {

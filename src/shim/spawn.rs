@@ -121,7 +121,10 @@ impl Stacks {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         // SAFETY: a new mapping touches nothing that exists.
         let base = unsafe {
-            call(libc::SYS_mmap, [0, 2 * STACK_LEN, prot as usize, flags as usize, usize::MAX, 0])
+            call(
+                libc::SYS_mmap,
+                [0, 2 * STACK_LEN, prot as usize, flags as usize, usize::MAX, 0],
+            )
         }?;
         Ok(Stacks(base))
     }
@@ -161,7 +164,14 @@ extern "C" fn executor(start: *mut Start) -> c_int {
         let _ = call(libc::SYS_close_range, [3, u32::MAX as usize, 0, 0, 0, 0]);
         default_signals();
         let start = &mut *start;
-        let args = [start.path as usize, start.argv.as_ptr() as usize, start.envp.as_ptr() as usize, 0, 0, 0];
+        let args = [
+            start.path as usize,
+            start.argv.as_ptr() as usize,
+            start.envp.as_ptr() as usize,
+            0,
+            0,
+            0,
+        ];
         if let Err(errno) = call(libc::SYS_execve, args) {
             start.errno = errno;
         }

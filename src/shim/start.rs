@@ -105,7 +105,9 @@ fn file_of(address: *const (), path: &mut config::Path) {
         let mut directory = [0u8; 512];
         let args = [directory.as_mut_ptr() as usize, directory.len(), 0, 0, 0, 0];
         // SAFETY: the kernel writes at most the given length, the ending NUL included.
-        let Ok(len) = (unsafe { super::sys::call(libc::SYS_getcwd, args) }) else { return };
+        let Ok(len) = (unsafe { super::sys::call(libc::SYS_getcwd, args) }) else {
+            return;
+        };
         // "(unreachable)" is what a directory outside of the root begins with.
         if directory[0] != b'/' || !path.push(&directory[..len.saturating_sub(1)]) || !path.push(b"/") {
             return;

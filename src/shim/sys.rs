@@ -105,10 +105,25 @@ impl RawName {
 }
 
 fn name_of(nr: c_long, fd: c_int) -> Result<RawName, Errno> {
-    let mut name = RawName { bytes: [0; 128], len: 0 };
+    let mut name = RawName {
+        bytes: [0; 128],
+        len: 0,
+    };
     let mut len = name.bytes.len() as u32;
     // SAFETY: the kernel writes at most `len` bytes to the buffer and the true length to `len`; both live on this stack.
-    unsafe { call(nr, [fd as usize, name.bytes.as_mut_ptr() as usize, &raw mut len as usize, 0, 0, 0])? };
+    unsafe {
+        call(
+            nr,
+            [
+                fd as usize,
+                name.bytes.as_mut_ptr() as usize,
+                &raw mut len as usize,
+                0,
+                0,
+                0,
+            ],
+        )?
+    };
     name.len = (len as usize).min(name.bytes.len());
     Ok(name)
 }
@@ -128,7 +143,14 @@ pub fn getsockopt_int(fd: c_int, level: c_int, name: c_int) -> Result<c_int, Err
 /// An option of any size into `value`; its length.
 pub fn getsockopt_bytes(fd: c_int, level: c_int, name: c_int, value: &mut [u8]) -> Result<usize, Errno> {
     let mut len = value.len() as u32;
-    let args = [fd as usize, level as usize, name as usize, value.as_mut_ptr() as usize, &raw mut len as usize, 0];
+    let args = [
+        fd as usize,
+        level as usize,
+        name as usize,
+        value.as_mut_ptr() as usize,
+        &raw mut len as usize,
+        0,
+    ];
     // SAFETY: the kernel writes at most `len` bytes into `value`.
     unsafe { call(libc::SYS_getsockopt, args)? };
     Ok((len as usize).min(value.len()))
@@ -136,7 +158,14 @@ pub fn getsockopt_bytes(fd: c_int, level: c_int, name: c_int, value: &mut [u8]) 
 
 /// Sets an option from its bytes.
 pub fn setsockopt_bytes(fd: c_int, level: c_int, name: c_int, value: &[u8]) -> Result<(), Errno> {
-    let args = [fd as usize, level as usize, name as usize, value.as_ptr() as usize, value.len(), 0];
+    let args = [
+        fd as usize,
+        level as usize,
+        name as usize,
+        value.as_ptr() as usize,
+        value.len(),
+        0,
+    ];
     // SAFETY: the kernel reads `value.len()` bytes.
     unsafe { call(libc::SYS_setsockopt, args)? };
     Ok(())
@@ -156,7 +185,11 @@ pub fn fcntl(fd: c_int, cmd: c_int, arg: c_int) -> Result<c_int, Errno> {
 
 /// A socket.
 pub fn socket(family: c_int, kind: c_int, protocol: c_int) -> Result<c_int, Errno> {
-    numbers(libc::SYS_socket, [family as usize, kind as usize, protocol as usize, 0, 0, 0]).map(|v| v as c_int)
+    numbers(
+        libc::SYS_socket,
+        [family as usize, kind as usize, protocol as usize, 0, 0, 0],
+    )
+    .map(|v| v as c_int)
 }
 
 /// Puts the description of `from` at number `to`, closing what was there.
@@ -189,7 +222,12 @@ pub fn poll_now(fd: c_int, events: i16) -> Result<i16, Errno> {
 pub fn epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event: Option<libc::epoll_event>) -> Result<(), Errno> {
     let pointer = event.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
     // SAFETY: the kernel reads the event, or nothing when the operation needs none.
-    unsafe { call(libc::SYS_epoll_ctl, [epfd as usize, op as usize, fd as usize, pointer as usize, 0, 0])? };
+    unsafe {
+        call(
+            libc::SYS_epoll_ctl,
+            [epfd as usize, op as usize, fd as usize, pointer as usize, 0, 0],
+        )?
+    };
     Ok(())
 }
 
@@ -222,7 +260,14 @@ pub fn recv(fd: c_int, buf: &mut [u8], flags: c_int) -> Result<usize, Errno> {
 pub fn block_signals() -> u64 {
     let all = u64::MAX;
     let mut old = 0u64;
-    let args = [libc::SIG_SETMASK as usize, &raw const all as usize, &raw mut old as usize, 8, 0, 0];
+    let args = [
+        libc::SIG_SETMASK as usize,
+        &raw const all as usize,
+        &raw mut old as usize,
+        8,
+        0,
+        0,
+    ];
     // SAFETY: the kernel's signal set is 8 bytes.
     let _ = unsafe { call(libc::SYS_rt_sigprocmask, args) };
     old

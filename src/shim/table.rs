@@ -101,7 +101,9 @@ pub enum Ownership {
 
 /// Whether the kernel socket at `fd` is this process's alone. One system call (its cookie).
 pub fn ownership(fd: c_int) -> Ownership {
-    let Some(slot) = slot(fd) else { return Ownership::MaybeShared };
+    let Some(slot) = slot(fd) else {
+        return Ownership::MaybeShared;
+    };
     let value = slot.load(Relaxed);
     let generation = (value & GENERATION) >> GENERATION_SHIFT;
     if hint(fd) != Kind::KernelTcp || value & SHARED != 0 || generation != u64::from(FORKS.load(Relaxed)) {
@@ -142,9 +144,8 @@ pub fn set_awaiting(fd: c_int) {
 
 /// Whether success has not been told yet for the shadow with this cookie; it has been after this.
 pub fn take_awaiting(fd: c_int, cookie: u64) -> bool {
-    slot(fd).is_some_and(|slot| {
-        speaks_of(slot.load(Relaxed), cookie) && slot.fetch_and(!AWAITING, Relaxed) & AWAITING != 0
-    })
+    slot(fd)
+        .is_some_and(|slot| speaks_of(slot.load(Relaxed), cookie) && slot.fetch_and(!AWAITING, Relaxed) & AWAITING != 0)
 }
 
 #[cfg(test)]

@@ -86,7 +86,8 @@ fn next(fd: impl AsFd, quote: &mut [u8; QUOTE_MAX]) -> Option<SocketError<'_>> {
     // SAFETY: the message header points at buffers that live on this stack frame, with their lengths.
     let result = unsafe { libc::recvmsg(fd.as_fd().as_raw_fd(), &mut message, libc::MSG_ERRQUEUE) };
     let len = check(result).ok()?;
-    let used = control.0.get(..message.msg_controllen as usize)?;
+    let control_len: usize = message.msg_controllen as _;
+    let used = control.0.get(..control_len)?;
     let (errno, origin, icmp_type, info) = control::messages(used).find_map(extended_err)?;
     Some(SocketError {
         errno,

@@ -40,10 +40,11 @@ redhook::hook! {
     unsafe fn dup2(from: c_int, to: c_int) -> c_int => mptcp_dup2 {
         if !resolved() {
             // dup3 refuses equal numbers, for which dup2 only asks whether the first is open.
-            return match from == to {
-                true => plain(libc::SYS_fcntl, [from as usize, libc::F_GETFD as usize, 0, 0, 0, 0]).min(0) as c_int | from,
-                false => plain(libc::SYS_dup3, [from as usize, to as usize, 0, 0, 0, 0]) as c_int,
-            };
+            if from == to {
+                let open = plain(libc::SYS_fcntl, [from as usize, libc::F_GETFD as usize, 0, 0, 0, 0]) >= 0;
+                return if open { to } else { -1 };
+            }
+            return plain(libc::SYS_dup3, [from as usize, to as usize, 0, 0, 0, 0]) as c_int;
         }
         sockets::duplicated(from, redhook::real!(dup2)(from, to))
     }
