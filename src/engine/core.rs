@@ -46,6 +46,22 @@ pub struct Opening<'a> {
     pub options: ConnOptions,
 }
 
+/// A subflow that the core wants.
+pub struct Want<'a> {
+    /// For which connection.
+    pub conn: ConnId,
+    /// The core's number for it.
+    pub want: u32,
+    /// Local address and interface.
+    pub path: (IpAddr, u32),
+    /// Where to.
+    pub remote: SocketAddr,
+    /// The program's `MPTCP_PATHS`.
+    pub config: &'a PathConfig,
+    /// SO_MARK.
+    pub mark: u32,
+}
+
 impl Core {
     /// Opens link, guards and routes.
     ///
@@ -131,29 +147,40 @@ impl Core {
     }
 
     /// Answers the core's wish for a subflow.
-    pub fn open_subflow(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-        want: u32,
-        path: (IpAddr, u32),
-        remote: SocketAddr,
-        mark: u32,
-    ) {
-        let opened = self
-            .guard(path.0, WantedPort::Any, remote, path.1, mark)
-            .and_then(|tuple| {
-                self.endpoint
-                    .open_subflow(now, conn, want, tuple.local)
-                    .map_err(|error| {
-                        self.release(tuple);
-                        call_error(error)
-                    })
-            });
-        if let Err(error) = opened {
-            log::info!("no subflow from {} to {remote}: {error}", path.0);
+    pub fn open_subflow(&mut self, now: Instant, wish: Want<'_>) {
+        let Want {
+            conn,
+            want,
+            path,
+            remote,
+            ..
+        } = wish;
+        if let Err(error) = self.try_subflow(now, &wish) {
+            log::info!("connection {}: no subflow from {} to {remote}: {error}", conn.0, path.0);
             self.endpoint.subflow_refused(now, conn, want);
         }
+    }
+
+    fn try_subflow(&mut self, now: Instant, wish: &Want<'_>) -> io::Result<()> {
+        let &Want {
+            conn,
+            want,
+            path,
+            remote,
+            config,
+            mark,
+        } = wish;
+        if !self.routes.permits(path.0, path.1, remote.ip(), mark, config)? {
+            return Err(io::Error::other("the routing does not allow it"));
+        }
+        let tuple = self.guard(path.0, WantedPort::Any, remote, path.1, mark)?;
+        self.endpoint
+            .open_subflow(now, conn, want, tuple.local)
+            .map_err(|error| {
+                self.release(tuple);
+                call_error(error)
+            })?;
+        Ok(())
     }
 
     /// A subflow is there. One that the peer opened has no guard yet: its port is one of ours already.

@@ -1,5 +1,6 @@
 //! What the core's events mean to the engine's connections.
 
+use super::core::Want;
 use super::core_stream;
 use super::event_loop::Key;
 use super::relay::Ending;
@@ -7,7 +8,7 @@ use super::server::Engine;
 use crate::mptcp::endpoint::{ConnError, ConnId, Event, Fallback};
 use crate::time::Instant;
 use rustix::io::Errno;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 impl Engine {
     /// Brings the core up to date: timers, events, segments to send, until nothing follows from anything any more.
@@ -48,13 +49,7 @@ impl Engine {
                 iface,
                 remote,
             } => {
-                let mark = self
-                    .key_of(conn)
-                    .and_then(|key| self.connections.get(key))
-                    .map_or(0, |c| c.options.mark());
-                if let Some(core) = &mut self.core {
-                    core.open_subflow(now, conn, want, (local, iface), remote, mark);
-                }
+                self.on_want_subflow(now, conn, want, (local, iface), remote);
             }
             Event::SubflowUp { conn, subflow, tuple } => {
                 log::info!(
@@ -141,6 +136,28 @@ impl Engine {
             | Fallback::OptionsStripped
             | Fallback::ChecksumFailed => self.plain_peers.learn(now, peer),
             Fallback::NotAsked | Fallback::PeerFellBack | Fallback::SimultaneousOpen => {}
+        }
+    }
+
+    fn on_want_subflow(&mut self, now: Instant, conn: ConnId, want: u32, path: (IpAddr, u32), remote: SocketAddr) {
+        let connection = self.key_of(conn).and_then(|key| self.connections.get(key));
+        let Some(core) = &mut self.core else { return };
+        match connection {
+            Some(connection) => {
+                let (config, mark) = (&connection.path_config, connection.options.mark());
+                core.open_subflow(
+                    now,
+                    Want {
+                        conn,
+                        want,
+                        path,
+                        remote,
+                        config,
+                        mark,
+                    },
+                );
+            }
+            None => core.endpoint.subflow_refused(now, conn, want),
         }
     }
 

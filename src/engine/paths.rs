@@ -49,7 +49,9 @@ impl Review {
 pub fn first_paths(core: &mut Core, query: &Query, config: &PathConfig) -> Result<Vec<LocalPath>, Bypass> {
     match core.verdict(query, config) {
         Ok(Verdict::Kernel(reason)) => Err(bypass(reason)),
-        Ok(Verdict::Paths { paths, single, skipped }) => {
+        Ok(Verdict::Paths {
+            paths, single, skipped, ..
+        }) => {
             if let Some(reason) = single {
                 log::debug!("to {} by one path only: {reason}", query.dst);
             }

@@ -14,7 +14,6 @@ pub enum Heard {
         dst: SocketAddr,
         iface: u32,
         header: Header,
-        options: TcpOptions,
         payload: Vec<u8>,
     },
     Icmp {
@@ -39,7 +38,6 @@ impl Heard {
                 dst: SocketAddr::new(dst, segment.header.dst_port),
                 iface,
                 header: segment.header,
-                options: segment.options,
                 payload: segment.payload.to_vec(),
             },
             Incoming::Icmp {
@@ -183,7 +181,7 @@ impl Client {
     /// Waits for the SYN/ACK and acknowledges it.
     pub fn establish(&mut self, connection: &mut Connection) {
         let seq = self.syn_ack(connection);
-        connection.seq = connection.seq + 1;
+        connection.seq += 1;
         connection.ack = seq + 1;
         self.send(connection, Flags::ACK, TcpOptions::default(), &[]);
     }

@@ -99,7 +99,10 @@ fn strangers_get_no_answer_from_a_guarded_port() {
             // The guarded peer itself, by hand: a SYN, and data out of the blue.
             server_ref.run(|| {
                 let mut peer = Client::new(Guards::of_kind(GuardKind::Repair).unwrap());
-                let request = ("192.0.2.2".parse().unwrap(), SocketAddr::new("192.0.2.1".parse().unwrap(), port));
+                let request = (
+                    "192.0.2.2".parse().unwrap(),
+                    SocketAddr::new("192.0.2.1".parse().unwrap(), port),
+                );
                 let connection = peer.open_port(request.0, request.1, 0, WantedPort::Ours(80));
                 let ack = mptcp::wire::Flags::ACK;
                 peer.send(&connection, ack, mptcp::wire::TcpOptions::default(), b"who are you?");
@@ -186,10 +189,11 @@ fn other_programs_still_get_ports() {
             let wanted = if kind == GuardKind::Repair { 600 } else { 180 };
             let streams: Vec<TcpStream> = (0..wanted)
                 .map(|i| {
-                    let stream = TcpStream::connect("203.0.113.251:80");
+                    let stream = TcpStream::connect("203.0.113.251:80")
+                        .unwrap_or_else(|e| panic!("{kind:?}, connection {i}: {e}"));
                     // Keeps the backlog empty.
                     listener.accept().unwrap();
-                    stream.unwrap_or_else(|e| panic!("{kind:?}, connection {i}: {e}"))
+                    stream
                 })
                 .collect();
             assert_eq!(streams.len(), wanted);
@@ -206,7 +210,10 @@ fn reserved_ports_are_not_taken() {
         host.run(|| {
             let mut guards = Guards::of_kind(kind).unwrap();
             let held: Vec<Guard> = (0..20).map(|_| any(&mut guards, "192.0.2.2:80").unwrap()).collect();
-            assert!(held.iter().all(|g| !(40010..=40089).contains(&g.local().port())), "{kind:?}");
+            assert!(
+                held.iter().all(|g| !(40010..=40089).contains(&g.local().port())),
+                "{kind:?}"
+            );
             assert!(any(&mut guards, "192.0.2.2:80").is_err(), "{kind:?}");
         });
     }
@@ -236,12 +243,8 @@ fn a_port_that_the_program_had_bound_is_never_lost() {
             assert!(guards.ports().contains(5555));
             assert!(!is_free(5555) || kind == GuardKind::Repair);
             drop(passed);
-            let rival = rustix::net::socket(
-                rustix::net::AddressFamily::INET,
-                rustix::net::SocketType::STREAM,
-                None,
-            )
-            .unwrap();
+            let rival =
+                rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
             let address: SocketAddr = "192.0.2.1:5555".parse().unwrap();
             // Without SO_REUSEADDR nobody else gets it.
             assert!(rustix::net::bind(&rival, &address).is_err(), "{kind:?}");

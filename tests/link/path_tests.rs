@@ -83,7 +83,11 @@ fn an_interface_without_carrier_route_or_address_gives_no_path() {
     ] {
         let (host, _net) = two_uplinks();
         host.ip(change);
-        assert_eq!(paths(verdict(&host, FAR, "")), (vec![path("192.0.2.1", 0)], None), "{change}");
+        assert_eq!(
+            paths(verdict(&host, FAR, "")),
+            (vec![path("192.0.2.1", 0)], None),
+            "{change}"
+        );
     }
     let (host, net) = two_uplinks();
     net.ip("link set eth1 down");
@@ -132,7 +136,10 @@ fn a_route_to_the_destination_by_a_gateway_keeps_everything_on_it() {
     let (host, _net) = two_uplinks();
     host.ip("route add 203.0.113.0/24 via 198.51.100.2");
     let expected = vec![path("198.51.100.1", 0)];
-    assert_eq!(paths(verdict(&host, FAR, "")), (expected, Some(SingleReason::SpecificRoute)));
+    assert_eq!(
+        paths(verdict(&host, FAR, "")),
+        (expected, Some(SingleReason::SpecificRoute))
+    );
 }
 
 #[test]
@@ -182,11 +189,29 @@ fn blackholes_and_their_like_are_the_kernels_to_report() {
 #[test]
 fn own_addresses_loopback_and_multicast_are_the_kernels() {
     let (host, _net) = two_uplinks();
-    for dst in ["127.0.0.1", "127.9.9.9", "::1", "192.0.2.1", "198.51.100.1", "2001:db8:1::1"] {
+    for dst in [
+        "127.0.0.1",
+        "127.9.9.9",
+        "::1",
+        "192.0.2.1",
+        "198.51.100.1",
+        "2001:db8:1::1",
+    ] {
         assert_eq!(verdict(&host, dst, ""), Verdict::Kernel(KernelReason::Local), "{dst}");
     }
-    for dst in ["224.0.0.1", "255.255.255.255", "192.0.2.255", "169.254.1.1", "ff02::1", "fe80::1"] {
-        assert_eq!(verdict(&host, dst, ""), Verdict::Kernel(KernelReason::NotGlobal), "{dst}");
+    for dst in [
+        "224.0.0.1",
+        "255.255.255.255",
+        "192.0.2.255",
+        "169.254.1.1",
+        "ff02::1",
+        "fe80::1",
+    ] {
+        assert_eq!(
+            verdict(&host, dst, ""),
+            Verdict::Kernel(KernelReason::NotGlobal),
+            "{dst}"
+        );
     }
 }
 
@@ -207,22 +232,36 @@ fn a_container_bridge_is_neither_a_path_nor_left() {
 fn ipsec_policies_for_the_destination_forbid_other_paths() {
     let (host, _net) = two_uplinks();
     let tunnel = "tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel";
-    host.ip(&format!("xfrm policy add src 0.0.0.0/0 dst 203.0.113.0/24 dir out {tunnel}"));
+    host.ip(&format!(
+        "xfrm policy add src 0.0.0.0/0 dst 203.0.113.0/24 dir out {tunnel}"
+    ));
     assert_eq!(paths(verdict(&host, FAR, "")).1, Some(SingleReason::Ipsec));
     assert_eq!(paths(verdict(&host, "198.18.0.1", "")).1, None);
     assert_eq!(paths(verdict(&host, FAR_V6, "")).1, None);
     // Only inbound, or for another protocol: not ours.
-    host.ip(&format!("xfrm policy add src 198.18.0.0/24 dst 0.0.0.0/0 dir in {tunnel}"));
-    host.ip(&format!("xfrm policy add dst 198.18.0.0/24 proto udp dport 53 dir out {tunnel}"));
+    host.ip(&format!(
+        "xfrm policy add src 198.18.0.0/24 dst 0.0.0.0/0 dir in {tunnel}"
+    ));
+    host.ip(&format!(
+        "xfrm policy add dst 198.18.0.0/24 proto udp dport 53 dir out {tunnel}"
+    ));
     assert_eq!(paths(verdict(&host, "198.18.0.1", "")).1, None);
-    host.ip(&format!("xfrm policy add dst 198.18.0.0/24 proto tcp dport 443 dir out {tunnel}"));
-    assert_eq!(verdict(&host, "198.18.0.1", ""), Verdict::Kernel(KernelReason::IpsecByPort));
+    host.ip(&format!(
+        "xfrm policy add dst 198.18.0.0/24 proto tcp dport 443 dir out {tunnel}"
+    ));
+    assert_eq!(
+        verdict(&host, "198.18.0.1", ""),
+        Verdict::Kernel(KernelReason::IpsecByPort)
+    );
 }
 
 #[test]
 fn the_configuration_names_and_leaves_out_interfaces() {
     let (host, _net) = two_uplinks();
-    let Verdict::Paths { paths: left, skipped, .. } = verdict(&host, FAR, "-eth1") else {
+    let Verdict::Paths {
+        paths: left, skipped, ..
+    } = verdict(&host, FAR, "-eth1")
+    else {
         panic!("left to the kernel");
     };
     assert_eq!(left.len(), 1);
@@ -231,7 +270,10 @@ fn the_configuration_names_and_leaves_out_interfaces() {
         why,
     };
     assert_eq!(skipped, [skip("eth1", SkipReason::Excluded)]);
-    let Verdict::Paths { paths: left, skipped, .. } = verdict(&host, FAR, "eth0:backup,eth7") else {
+    let Verdict::Paths {
+        paths: left, skipped, ..
+    } = verdict(&host, FAR, "eth0:backup,eth7")
+    else {
         panic!("left to the kernel");
     };
     assert_eq!((left.len(), left[0].backup), (1, true));

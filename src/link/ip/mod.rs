@@ -96,7 +96,9 @@ impl Link for IpLink {
     }
 
     fn recv(&mut self, sink: &mut dyn FnMut(Incoming<'_>)) -> bool {
-        let IpLink { rx, buffers, stats, .. } = self;
+        let IpLink {
+            rx, buffers, stats, ..
+        } = self;
         rx.iter()
             .fold(true, |drained, socket| socket.recv(buffers, stats, sink) && drained)
     }

@@ -1,190 +1,14 @@
-//! The engine as a process, seen by clients that speak the control protocol themselves: no shim, the kernel's TCP as the
-//! network side, loopback only. This test binary is also the engine: it runs itself with `MPTCP_TEST_ENGINE` set.
+//! The kernel's TCP as the network side, over loopback.
 
-use mptcp::control::{channel, Bypass, Cgroup, Connect, EngineId, Phase, Reply, Request, MESSAGE_MAX};
-use mptcp::engine::status::Status;
+use super::client::*;
+use mptcp::control::{channel, Bypass, Phase, Reply, Request, MESSAGE_MAX};
 use rustix::net::{shutdown, socket_with, sockopt, AddressFamily, Shutdown, SocketFlags, SocketType};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
-
-/// Longer than anything here takes; only a broken engine makes a test wait for it.
-const PATIENCE: Duration = Duration::from_secs(20);
-const STEP: Duration = Duration::from_millis(5);
-
-/// Not a test of its own: the engine that the others start.
-#[test]
-fn engine_process() {
-    if let Ok(id) = std::env::var("MPTCP_TEST_ENGINE") {
-        std::process::exit(mptcp::engine::program::run(vec!["--engine".into(), id.into()]));
-    }
-}
-
-struct Engine {
-    id: EngineId,
-    child: Child,
-}
-
-impl Engine {
-    fn new_id() -> EngineId {
-        static SERIAL: AtomicU64 = AtomicU64::new(0);
-        let cgroup = SERIAL.fetch_add(1, Ordering::Relaxed);
-        EngineId::new(
-            0,
-            Cgroup {
-                user_namespace: u64::from(std::process::id()),
-                cgroup,
-            },
-        )
-    }
-
-    fn spawn(id: EngineId, idle_ms: u64) -> Engine {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "engine_process", "--nocapture"])
-            .env("MPTCP_TEST_ENGINE", id.to_string())
-            .env("MPTCP_IDLE_MS", idle_ms.to_string())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Engine { id, child }
-    }
-
-    fn start() -> Engine {
-        Engine::start_idle(60_000)
-    }
-
-    fn start_idle(idle_ms: u64) -> Engine {
-        let engine = Engine::spawn(Engine::new_id(), idle_ms);
-        wait_until("the engine listens", || channel::open(engine.id).is_ok());
-        engine
-    }
-
-    fn kill(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    fn call<T>(
-        &self,
-        request: &Request<'_>,
-        fd: Option<&OwnedFd>,
-        then: impl FnOnce(Reply<'_>, Option<OwnedFd>) -> T,
-    ) -> T {
-        let mut buf = [0; MESSAGE_MAX];
-        let (reply, fd) = channel::call(self.id, request, fd.map(|fd| fd.as_fd()), &mut buf).unwrap();
-        then(reply, fd)
-    }
-
-    fn connect(&self, remote: SocketAddr) -> Program {
-        let socket = tcp_socket(remote);
-        self.call(&connect_request(remote), Some(&socket), |reply, fd| match reply {
-            Reply::Shadow { cookie } => {
-                let end = UnixStream::from(fd.expect("a descriptor comes with it"));
-                assert_eq!(sockopt::socket_cookie(&end), Ok(cookie));
-                end.set_read_timeout(Some(PATIENCE)).unwrap();
-                end.set_write_timeout(Some(PATIENCE)).unwrap();
-                Program { end, cookie }
-            }
-            other => panic!("{other:?}"),
-        })
-    }
-
-    fn refusal(&self, remote: SocketAddr, socket: &OwnedFd) -> Bypass {
-        self.call(&connect_request(remote), Some(socket), |reply, _| match reply {
-            Reply::Bypass(reason) => reason,
-            other => panic!("{other:?}"),
-        })
-    }
-
-    fn phase(&self, cookie: u64) -> Phase {
-        self.call(&Request::Query { cookie }, None, |reply, _| match reply {
-            Reply::Phase(report) => report.phase,
-            other => panic!("{other:?}"),
-        })
-    }
-
-    fn status(&self) -> Status {
-        let fd = channel::open(self.id).unwrap();
-        let mut buf = [0; MESSAGE_MAX];
-        let len = Request::Status.encode(&mut buf).unwrap();
-        channel::send(&fd, &buf[..len], None).unwrap();
-        rustix::io::ioctl_fionbio(&fd, false).unwrap();
-        let mut text = Vec::new();
-        let mut chunk = vec![0; mptcp::control::STATUS_CHUNK_MAX];
-        while let Ok((n @ 1.., _)) = channel::recv(&fd, &mut chunk) {
-            text.extend_from_slice(&chunk[..n]);
-        }
-        serde_json::from_slice(&text).unwrap()
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-struct Program {
-    end: UnixStream,
-    cookie: u64,
-}
-
-fn connect_request(remote: SocketAddr) -> Request<'static> {
-    let settings = b"MPTCP_LINK=kernel\0";
-    Request::Connect(Connect {
-        remote,
-        nonblocking: true,
-        pid: 1,
-        program: b"test",
-        settings,
-    })
-}
-
-fn tcp_socket(remote: SocketAddr) -> OwnedFd {
-    let family = if remote.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
-}
-
-fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
-}
-
-fn accept(listener: &TcpListener) -> TcpStream {
-    let (peer, _) = listener.accept().unwrap();
-    peer.set_read_timeout(Some(PATIENCE)).unwrap();
-    peer.set_write_timeout(Some(PATIENCE)).unwrap();
-    peer
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let steps = PATIENCE.as_millis() / STEP.as_millis();
-    for _ in 0..steps {
-        if done() {
-            return;
-        }
-        thread::sleep(STEP);
-    }
-    panic!("waited in vain until {what}");
-}
-
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u64)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect()
-}
 
 #[test]
 fn bytes_and_half_closes_go_both_ways() {
@@ -220,9 +44,7 @@ fn the_shadow_is_named_after_the_first_subflow() {
     let (listener, address) = listener();
     let program = engine.connect(address);
     let peer = accept(&listener);
-    let name = program.end.peer_addr().unwrap();
-    use std::os::linux::net::SocketAddrExt;
-    let name = mptcp::control::shadow::ShadowName::decode(name.as_abstract_name().unwrap()).unwrap();
+    let name = program.name();
     assert_eq!((name.engine, name.remote), (engine.id, address));
     assert_eq!(name.local, peer.peer_addr().unwrap());
     wait_until("it is established", || {
@@ -379,7 +201,7 @@ fn what_the_socket_does_not_prove_is_left_to_the_kernel() {
         Bypass::OddAddress
     );
     let no_socket = |reply: Reply<'_>, _| matches!(reply, Reply::Bypass(Bypass::Unproven));
-    assert!(engine.call(&connect_request(address), None, no_socket));
+    assert!(engine.call(&connect_request(address, b""), None, no_socket));
     let status = engine.status();
     assert_eq!(
         (status.engine.connects, status.engine.bypassed, status.bypasses.len()),
@@ -454,6 +276,9 @@ fn silent_and_senseless_clients_hold_nothing_up() {
         let _ = channel::send(fd, &pattern(i * 50), None);
     }
     assert_eq!(engine.status().connections.len(), 0);
+    for fd in &silent {
+        rustix::io::ioctl_fionbio(fd, true).unwrap();
+    }
     wait_until("the silent ones are sent away", || {
         let mut buf = [0; MESSAGE_MAX];
         silent
