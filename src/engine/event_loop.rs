@@ -92,7 +92,12 @@ impl EventLoop {
     /// others may hold the same description.
     pub fn add(&self, fd: impl AsFd, source: Source) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(encode(source)), flags)?)
+        let data = EventData::new_u64(encode(source));
+        match epoll::add(&self.epoll, &fd, data, flags) {
+            // The same description came back under the same number: the program that holds it too connects once more.
+            Err(Errno::EXIST) => Ok(epoll::modify(&self.epoll, &fd, data, flags)?),
+            added => Ok(added?),
+        }
     }
 
     /// Watches a descriptor for input only, level-triggered: for listeners, where a refused accept must be tried again.
