@@ -92,7 +92,12 @@ impl EventLoop {
     /// (a program's socket), events go on that mean nothing any more.
     pub fn add(&self, fd: impl AsFd, source: Source) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(encode(source)), flags)?)
+        let data = EventData::new_u64(encode(source));
+        match epoll::add(&self.epoll, &fd, data, flags) {
+            // The same description came back under the same number: the program that holds it too connects once more.
+            Err(Errno::EXIST) => Ok(epoll::modify(&self.epoll, &fd, data, flags)?),
+            added => Ok(added?),
+        }
     }
 
     /// Sleeps until something happens or `deadline` comes (None: no end), and says what happened. An empty answer is
