@@ -128,7 +128,7 @@ fn a_download_and_an_upload_over_two_subflows() {
     assert!(got == data);
 
     let status = &hosts.status(&engine)[0];
-    assert_eq!((status.protocol.as_str(), &status.fallback), ("mptcp", &None));
+    assert_eq!((status.protocol.as_str(), &status.why_plain), ("mptcp", &None));
     let mut interfaces: Vec<_> = status.subflows.iter().filter_map(|s| s.interface.clone()).collect();
     interfaces.sort();
     assert_eq!(interfaces, ["w1", "w2"]);
@@ -186,7 +186,7 @@ fn a_plain_server_is_spoken_to_in_plain_tcp_and_then_left_to_the_kernel() {
     assert_eq!(status.protocol, "tcp");
     assert!(
         status
-            .fallback
+            .why_plain
             .as_ref()
             .is_some_and(|why| why.contains("does not speak MPTCP")),
         "{status:?}"

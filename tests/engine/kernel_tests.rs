@@ -343,6 +343,29 @@ fn an_idle_engine_goes_and_a_busy_one_stays() {
 }
 
 #[test]
+fn a_request_at_the_moment_of_leaving_is_served_or_refused_and_never_dropped() {
+    let mut refused = 0;
+    for round in 0..20 {
+        let mut engine = Engine::start_idle(20);
+        // Around the 20 ms after which the engine goes.
+        for _ in 0..10 {
+            thread::sleep(Duration::from_millis(15 + round % 8));
+            let query = Request::Query { cookie: 0 };
+            match channel::call(engine.id, &query, None, &mut [0; MESSAGE_MAX]).map(|_| ()) {
+                Ok(()) => {}
+                Err(channel::CallError::NoEngine) => {
+                    refused += 1;
+                    break;
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        engine.kill();
+    }
+    assert!(refused > 0, "no engine has left: nothing was tested");
+}
+
+#[test]
 fn the_loser_of_a_race_goes_quietly() {
     let engine = Engine::start();
     let mut second = Engine::spawn(engine.id, 60_000);
