@@ -41,11 +41,7 @@ pub unsafe fn total_len(msg: *const libc::msghdr, flags: c_int) -> usize {
         return 0;
     }
     // SAFETY: the caller's promise.
-    unsafe {
-        (0..(*msg).msg_iovlen)
-            .map(|i| (*(*msg).msg_iov.add(i)).iov_len)
-            .sum()
-    }
+    unsafe { (0..(*msg).msg_iovlen).map(|i| (*(*msg).msg_iov.add(i)).iov_len).sum() }
 }
 
 /// Names the error behind ECONNRESET.
