@@ -5,7 +5,7 @@
 //! back, as does a failed attempt: the next connect begins anew.
 
 use super::engine::{self, Connected};
-use super::log::{info, warning};
+use super::log::{self, info, warning, Level};
 use super::sys::{self, Errno};
 use super::table::{self, Kind};
 use super::{config, eligible, epoll, identify, options, replace, Verdict};
@@ -43,7 +43,16 @@ pub unsafe fn connect(fd: c_int, addr: *const c_void, len: usize) -> Verdict {
 }
 
 fn bypass(remote: SocketAddr, reason: Bypass) -> Verdict {
-    info!("connect {remote}: left to the kernel: {}", reason.text());
+    // A program that asks a second time how its connect stands is no news.
+    let level = if reason == Bypass::NotFresh {
+        Level::Debug
+    } else {
+        Level::Info
+    };
+    log::write(
+        level,
+        format_args!("connect {remote}: left to the kernel: {}", reason.text()),
+    );
     Verdict::Pass
 }
 

@@ -84,10 +84,8 @@ mod tests {
             // SAFETY: the buffer has that size.
             assert_eq!(unsafe { write(address, buf.as_mut_ptr().cast(), &mut len) }, Ok(0));
             // SAFETY: the buffer has that size.
-            assert_eq!(
-                unsafe { read_address(buf.as_ptr().cast(), len as usize) },
-                Some(address)
-            );
+            let read = unsafe { read_address(buf.as_ptr().cast(), len as usize) };
+            assert_eq!(read, Some(address));
         }
     }
 
@@ -101,9 +99,7 @@ mod tests {
         assert_eq!((len, buf[3]), (16, 0xff));
         let mut negative = u32::MAX;
         // SAFETY: nothing is written.
-        assert_eq!(
-            unsafe { write(address, buf.as_mut_ptr().cast(), &mut negative) },
-            Err(libc::EINVAL)
-        );
+        let written = unsafe { write(address, buf.as_mut_ptr().cast(), &mut negative) };
+        assert_eq!(written, Err(libc::EINVAL));
     }
 }
