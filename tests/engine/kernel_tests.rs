@@ -331,11 +331,11 @@ fn silent_and_senseless_clients_hold_nothing_up() {
 
 #[test]
 fn an_idle_engine_goes_and_a_busy_one_stays() {
-    let mut engine = Engine::start_idle(50);
+    let mut engine = Engine::start_idle(1000);
     let (listener, address) = listener();
     let program = engine.connect(address);
     let peer = accept(&listener);
-    thread::sleep(Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(1500));
     assert_eq!(engine.phase(program.cookie), Phase::Established);
     drop((program, peer));
     assert!(engine.child.wait().unwrap().success());
@@ -344,25 +344,30 @@ fn an_idle_engine_goes_and_a_busy_one_stays() {
 
 #[test]
 fn a_request_at_the_moment_of_leaving_is_served_or_refused_and_never_dropped() {
-    let mut refused = 0;
+    let mut left = 0;
     for round in 0..20 {
-        let mut engine = Engine::start_idle(20);
-        // Around the 20 ms after which the engine goes.
-        for _ in 0..10 {
-            thread::sleep(Duration::from_millis(15 + round % 8));
+        let mut engine = Engine::spawn(Engine::new_id(), 20);
+        // Pauses around the 20 ms after which it goes.
+        let pause = Duration::from_millis(12 + 2 * round);
+        for _ in 0..20 {
             let query = Request::Query { cookie: 0 };
             match channel::call(engine.id, &query, None, &mut [0; MESSAGE_MAX]).map(|_| ()) {
                 Ok(()) => {}
+                // Not there yet, or gone.
                 Err(channel::CallError::NoEngine) => {
-                    refused += 1;
-                    break;
+                    if let Some(status) = engine.child.try_wait().unwrap() {
+                        assert!(status.success());
+                        left += 1;
+                        break;
+                    }
                 }
                 Err(error) => panic!("{error:?}"),
             }
+            thread::sleep(pause);
         }
         engine.kill();
     }
-    assert!(refused > 0, "no engine has left: nothing was tested");
+    assert!(left > 0, "no engine has left: nothing was tested");
 }
 
 #[test]
