@@ -367,6 +367,7 @@ impl Connection {
                 ctx.events.push_back(Event::Failed(self.id, error));
             }
         }
+        self.addresses.stop();
         for i in (0..self.subflows.len()).rev() {
             let sf = &mut self.subflows[i];
             let silent = sf.state == State::SynSent || sf.state == State::Closed;

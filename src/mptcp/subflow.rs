@@ -72,6 +72,16 @@ pub(super) struct SendTag {
     pub detached: Option<Box<[u8]>>,
 }
 
+impl SendTag {
+    /// The first `n` bytes are acknowledged; the mapping keeps describing the whole.
+    pub fn trim(&mut self, n: u32) {
+        self.dsn += u64::from(n);
+        if let Some(bytes) = self.detached.take() {
+            self.detached = Some(bytes.get(n as usize..).unwrap_or_default().into());
+        }
+    }
+}
+
 /// A mapping the peer announced on this subflow.
 #[derive(Debug)]
 pub(super) struct RecvMap {
