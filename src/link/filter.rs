@@ -114,7 +114,11 @@ mod tests {
 
     /// Interprets the few instructions that the filters use, as linux/filter.h defines them.
     fn accepts(filter: &Filter, packet: &[u8]) -> bool {
-        let half = |at: usize| packet.get(at..at + 2).map(|b| u32::from(u16::from_be_bytes([b[0], b[1]])));
+        let half = |at: usize| {
+            packet
+                .get(at..at + 2)
+                .map(|b| u32::from(u16::from_be_bytes([b[0], b[1]])))
+        };
         let (mut a, mut x, mut pc) = (0u32, 0usize, 0usize);
         loop {
             let i = filter.0[pc];

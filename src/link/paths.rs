@@ -266,13 +266,17 @@ fn plain_route<'a>(situation: &'a Situation<'_>) -> Result<&'a Route, KernelReas
         IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast() || v4.is_link_local() || v4.is_unspecified(),
         IpAddr::V6(v6) => v6.is_multicast() || v6.is_unicast_link_local() || v6.is_unspecified(),
     };
-    if situation.dst.is_loopback() {
+    // An IPv6 address is in the address table a moment before its local route is there.
+    if situation.dst.is_loopback() || situation.addresses.iter().any(|a| a.addr == situation.dst) {
         return Err(KernelReason::Local);
     }
     if not_global {
         return Err(KernelReason::NotGlobal);
     }
-    let plain = situation.plain.as_ref().map_err(|&errno| KernelReason::NoRoute(errno))?;
+    let plain = situation
+        .plain
+        .as_ref()
+        .map_err(|&errno| KernelReason::NoRoute(errno))?;
     match plain.kind {
         RouteKind::Unicast => {}
         RouteKind::Local => return Err(KernelReason::Local),
@@ -323,9 +327,7 @@ fn diverts(rule: &Rule, ours_ipv6: bool, situation: &Situation<'_>) -> bool {
         Rule::Standard => false,
         Rule::Diverting { ipv6, .. } => ipv6 == ours_ipv6,
         // For an address that is not ours it is about forwarded packets, or about an address that may come.
-        Rule::FromAddress(addr) => {
-            addr.is_ipv6() == ours_ipv6 && !situation.addresses.iter().any(|a| a.addr == addr)
-        }
+        Rule::FromAddress(addr) => addr.is_ipv6() == ours_ipv6 && !situation.addresses.iter().any(|a| a.addr == addr),
     }
 }
 
@@ -343,7 +345,10 @@ fn is_connected(situation: &Situation<'_>, route: &Route) -> bool {
 fn ipsec_policies<'a>(situation: &'a Situation<'_>) -> impl Iterator<Item = &'a IpsecPolicy> {
     situation.ipsec.iter().filter(|policy| {
         let for_tcp = matches!(i32::from(policy.protocol), 0 | libc::IPPROTO_TCP);
-        for_tcp && policy.dst.is_none_or(|(prefix, len)| in_prefix(situation.dst, prefix, len))
+        for_tcp
+            && policy
+                .dst
+                .is_none_or(|(prefix, len)| in_prefix(situation.dst, prefix, len))
     })
 }
 

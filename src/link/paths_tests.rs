@@ -118,10 +118,7 @@ impl Host {
     fn outcome(&self) -> (Vec<String>, Option<SingleReason>, Vec<(String, SkipReason)>) {
         match self.decide() {
             Verdict::Paths {
-                paths,
-                single,
-                skipped,
-                ..
+                paths, single, skipped, ..
             } => {
                 assert_eq!(paths[0].iface, 0, "the first path is routed by the kernel");
                 assert!(paths[1..].iter().all(|p| p.iface != 0), "others are bound");
@@ -174,7 +171,11 @@ fn one_path_only_where_another_interface_could_leak() {
         (host.plain().via_gateway, host.plain().prefix_len) = (false, 24);
     };
     let cases: Vec<(&str, Host, SingleReason)> = vec![
-        ("tunnel", Host::with(tunnel(InterfaceKind::Tunnel)), SingleReason::Tunnel),
+        (
+            "tunnel",
+            Host::with(tunnel(InterfaceKind::Tunnel)),
+            SingleReason::Tunnel,
+        ),
         ("VRF master", Host::with(tunnel(InterfaceKind::Vrf)), SingleReason::Vrf),
         (
             "VRF member",
@@ -192,8 +193,16 @@ fn one_path_only_where_another_interface_could_leak() {
             Host::with(rule(Rule::FromAddress(ip("192.0.2.99")))),
             SingleReason::Rules,
         ),
-        ("half of the internet", Host::with(specific(true, 1)), SingleReason::SpecificRoute),
-        ("host route by a gateway", Host::with(specific(true, 32)), SingleReason::SpecificRoute),
+        (
+            "half of the internet",
+            Host::with(specific(true, 1)),
+            SingleReason::SpecificRoute,
+        ),
+        (
+            "host route by a gateway",
+            Host::with(specific(true, 32)),
+            SingleReason::SpecificRoute,
+        ),
         (
             "on-link route outside our subnets",
             Host::with(specific(false, 24)),
@@ -264,7 +273,11 @@ fn what_does_not_concern_the_destination_changes_nothing() {
         ),
     ];
     for (name, host) in cases {
-        assert_eq!(host.outcome(), (vec![FIRST.into(), SECOND.into()], None, vec![]), "{name}");
+        assert_eq!(
+            host.outcome(),
+            (vec![FIRST.into(), SECOND.into()], None, vec![]),
+            "{name}"
+        );
     }
 }
 
@@ -289,7 +302,10 @@ fn interfaces_that_give_no_path_say_why() {
         let host = Host::with(|host| host.interfaces[2].kind = kind);
         assert_eq!(host.outcome().2, [("eth1".to_owned(), SkipReason::NotOrdinary)]);
     }
-    assert_eq!(skipped(|host| host.interfaces[2].vrf_member = true), SkipReason::NotOrdinary);
+    assert_eq!(
+        skipped(|host| host.interfaces[2].vrf_member = true),
+        SkipReason::NotOrdinary
+    );
 }
 
 #[test]
@@ -309,9 +325,16 @@ fn what_we_cannot_carry_as_the_kernel_would_is_left_to_it() {
     };
     let cases: Vec<(Host, KernelReason)> = vec![
         (Host::with(|host| host.dst = ip("127.1.2.3")), KernelReason::Local),
-        (Host::with(|host| host.plain().kind = RouteKind::Local), KernelReason::Local),
+        (Host::with(|host| host.dst = ip(SECOND)), KernelReason::Local),
+        (
+            Host::with(|host| host.plain().kind = RouteKind::Local),
+            KernelReason::Local,
+        ),
         (Host::with(|host| host.plain().oif = 1), KernelReason::Local),
-        (Host::with(|host| host.plain().kind = RouteKind::Other), KernelReason::NotGlobal),
+        (
+            Host::with(|host| host.plain().kind = RouteKind::Other),
+            KernelReason::NotGlobal,
+        ),
         (Host::with(|host| host.dst = ip("fe80::1")), KernelReason::NotGlobal),
         (Host::with(|host| host.dst = ip("224.0.0.1")), KernelReason::NotGlobal),
         (Host::with(|host| host.plain = Err(113)), KernelReason::NoRoute(113)),
@@ -376,6 +399,10 @@ fn prefixes_match_to_the_bit() {
         ("2001:db8::1", "::", 0, true),
         ("2001:db8::1", "0.0.0.0", 0, false),
     ] {
-        assert_eq!(in_prefix(ip(addr), ip(prefix), len), matches, "{addr} in {prefix}/{len}");
+        assert_eq!(
+            in_prefix(ip(addr), ip(prefix), len),
+            matches,
+            "{addr} in {prefix}/{len}"
+        );
     }
 }

@@ -82,7 +82,11 @@ impl Ports {
         };
         let block = (0..places)
             .map(|i| block_at(place + i))
-            .find(|block| !reserved.iter().any(|r| r.start() <= block.end() && block.start() <= r.end()))
+            .find(|block| {
+                !reserved
+                    .iter()
+                    .any(|r| r.start() <= block.end() && block.start() <= r.end())
+            })
             .unwrap_or_else(|| block_at(place));
         Ports {
             block,
@@ -99,7 +103,10 @@ impl Ports {
 
     /// Ports of the block that may be bound, each once, in circular order from a random one.
     pub(super) fn candidates(&self) -> io::Result<impl Iterator<Item = u16> + use<>> {
-        let (first, len) = (*self.block.start(), u32::from(self.block.end() - self.block.start()) + 1);
+        let (first, len) = (
+            *self.block.start(),
+            u32::from(self.block.end() - self.block.start()) + 1,
+        );
         let offset = sys::random_below(len)?;
         let reserved = self.reserved.clone();
         Ok((0..len)

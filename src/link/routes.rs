@@ -132,7 +132,10 @@ impl Routes {
     }
 
     fn monitor_has_news(&self) -> bool {
-        let mut poll = [rustix::event::PollFd::from_borrowed_fd(self.monitor.fd(), rustix::event::PollFlags::IN)];
+        let mut poll = [rustix::event::PollFd::from_borrowed_fd(
+            self.monitor.fd(),
+            rustix::event::PollFlags::IN,
+        )];
         let now = rustix::event::Timespec::default();
         // An error would be reported as readiness; a failed poll means nothing else than "look".
         rustix::event::poll(&mut poll, Some(&now)).map_or(true, |ready| ready > 0)

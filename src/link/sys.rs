@@ -108,8 +108,14 @@ impl RawAddr {
     /// Pointer and length for a message header. The pointer is valid while `self` stays where it is.
     pub(super) fn as_ptr(&mut self) -> (*mut core::ffi::c_void, libc::socklen_t) {
         match self {
-            RawAddr::V4(a) => ((a as *mut libc::sockaddr_in).cast(), size_of::<libc::sockaddr_in>() as _),
-            RawAddr::V6(a) => ((a as *mut libc::sockaddr_in6).cast(), size_of::<libc::sockaddr_in6>() as _),
+            RawAddr::V4(a) => (
+                (a as *mut libc::sockaddr_in).cast(),
+                size_of::<libc::sockaddr_in>() as _,
+            ),
+            RawAddr::V6(a) => (
+                (a as *mut libc::sockaddr_in6).cast(),
+                size_of::<libc::sockaddr_in6>() as _,
+            ),
         }
     }
 }

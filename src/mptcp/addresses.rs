@@ -325,8 +325,8 @@ impl Connection {
             return;
         }
         self.addresses.dirty = false;
-        // RFC 8684 section 3.2 wants no new subflow for a connection that is closing.
-        if self.inc.fin.is_some() || (self.out.fin_queued && self.out.fin_acked) {
+        // A connection that is closing in both directions needs no new subflow; a half-closed one may carry much yet.
+        if self.inc_finished() && self.out.fin_queued {
             return;
         }
         if self.role == Role::Server {

@@ -6,8 +6,7 @@
 use super::addresses::Addresses;
 use super::crypto;
 use super::endpoint::{
-    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Entropy, Event, Fallback, FourTuple, LocalPath, SubflowId,
-    SubflowInfo,
+    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, SubflowId, SubflowInfo,
 };
 use super::recv_buffer::RecvBuffer;
 use super::send_buffer::SendBuffer;
@@ -18,13 +17,14 @@ use std::collections::VecDeque;
 
 /// A closed connection whose peer never closes is given up after this (Linux: tcp_fin_timeout).
 pub(super) const ORPHAN: Duration = Duration::from_secs(60);
+/// How long a subflow's FIN may wait for its answer when both data streams are complete.
+const LINGERING_FIN: Duration = Duration::from_secs(10);
 /// Bytes that the peer acknowledged but a subflow still has to repeat stay in the send buffer up to this, then they move to the segment.
 const SLACK: u64 = 256 << 10;
 
 /// What a call of the core may touch outside the connection.
 pub(super) struct Ctx<'a> {
     pub now: Instant,
-    pub entropy: &'a mut dyn Entropy,
     pub events: &'a mut VecDeque<Event>,
     /// Subflows that ended, for the endpoint's tables.
     pub released: &'a mut Vec<Released>,
@@ -505,6 +505,8 @@ impl Connection {
             if self.finished() {
                 for sf in &mut self.subflows {
                     sf.close_queued = true;
+                    // The streams are complete: a FIN that nobody answers is not worth waiting for.
+                    sf.deadline.get_or_insert(ctx.now + LINGERING_FIN);
                 }
             }
         } else if self.fin_ready() && self.plain() {

@@ -335,7 +335,6 @@ impl Endpoint {
         let conn = self.connections.get_mut(&id)?;
         let mut ctx = Ctx {
             now,
-            entropy: &mut *self.entropy,
             events: &mut self.events,
             released: &mut self.released,
         };
@@ -597,8 +596,8 @@ impl Endpoint {
             return true;
         };
         let half_open = conn.subflows.iter().filter(|s| s.state == State::SynReceived).count();
-        // J7: only when established, and neither after fallback nor after the end.
-        let allowed = conn.multipath() && conn.established && conn.error.is_none() && conn.inc.fin.is_none();
+        // J7: only when established, and neither after fallback nor after the end of both directions.
+        let allowed = conn.multipath() && conn.established && conn.error.is_none() && !conn.finished();
         if !allowed || conn.subflows.len() >= 8 || half_open >= MAX_HALF_OPEN_JOINS {
             self.stray_reset(tuple, iface, segment, super::input::RST_PROHIBITED);
             return true;
@@ -740,7 +739,6 @@ impl Endpoint {
             };
             let mut ctx = Ctx {
                 now,
-                entropy: &mut *self.entropy,
                 events: &mut self.events,
                 released: &mut self.released,
             };

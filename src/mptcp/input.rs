@@ -621,11 +621,15 @@ impl Connection {
     }
 
     fn on_subflow_fin_acked(&mut self, ctx: &mut Ctx<'_>, index: usize) -> bool {
+        // Half-closed plain TCP may last; a subflow that is closed on our side alone has nothing to wait for.
+        let multipath = self.multipath();
         let sf = &mut self.subflows[index];
         match sf.state {
             State::FinWait1 => {
                 sf.state = State::FinWait2;
-                sf.deadline = Some(ctx.now + super::connection::ORPHAN);
+                if multipath {
+                    sf.deadline.get_or_insert(ctx.now + super::connection::ORPHAN);
+                }
                 true
             }
             State::Closing => {

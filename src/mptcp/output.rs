@@ -597,7 +597,7 @@ impl Connection {
         let full = len == u64::from(room);
         let all = len == waiting;
         let outstanding = out.nxt != out.una;
-        let go = full || (all && (self.options.nodelay || !outstanding || out.fin_queued)) || (!all && !outstanding);
+        let go = full || !outstanding || (all && (self.options.nodelay || out.fin_queued));
         go.then_some(len as u32)
     }
 
@@ -635,7 +635,7 @@ impl Connection {
         if self.fin_ready() {
             self.data_fin_due = self.multipath() && !self.out.fin_acked;
         }
-        let acks = options.sack.is_empty() == !self.subflows[index].rx.has_sack();
+        let acks = options.sack.is_empty() != self.subflows[index].rx.has_sack();
         let sf = &mut self.subflows[index];
         sf.tx.on_sent(
             ctx.now,

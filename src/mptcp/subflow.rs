@@ -79,7 +79,6 @@ pub(super) struct RecvMap {
     pub dsn: Dsn,
     /// Payload bytes mapped (a DATA_FIN not counted).
     pub len: u32,
-    pub data_fin: bool,
     pub checked: Option<Checked>,
 }
 
@@ -374,7 +373,6 @@ impl Subflow {
             ssn: map.ssn,
             dsn,
             len,
-            data_fin,
             checked,
         });
         true

@@ -103,11 +103,7 @@ impl Connection {
         }
         match self.subflows[index].tx.on_timer(now) {
             Some(Fired::Probe) => self.subflows[index].tlp_now = true,
-            Some(Fired::Rto) => {
-                if !self.on_rto(ctx, index) {
-                    return;
-                }
-            }
+            Some(Fired::Rto) if !self.on_rto(ctx, index) => return,
             _ => {}
         }
         if self.keepalive_at(&self.subflows[index]).is_some_and(|t| t <= now) && !self.on_keepalive(ctx, index) {

@@ -59,7 +59,11 @@ fn draw_network(rng: &mut Rng, scenario: &mut Scenario) {
     let clients = rng.pick(&[1, 1, 2, 2, 2, 3]);
     let servers = rng.pick(&[1, 1, 1, 2]);
     let mtu = rng.pick(&[1500, 1500, 1500, 1280, 9000]);
-    let faults = rng.chance(600).then(|| draw_faults(rng)).unwrap_or_default();
+    let faults = if rng.chance(600) {
+        draw_faults(rng)
+    } else {
+        Faults::default()
+    };
     for s in 0..servers {
         for c in 0..clients {
             let config = WireConfig {
@@ -228,7 +232,7 @@ fn draw_middlebox(rng: &mut Rng, scenario: &mut Scenario) {
         7 => Middlebox::DropCapableSyn,
         8 => Middlebox::DropJoinSyn,
         9 => Middlebox::ShiftSequence {
-            by: [rng.next() as u32, rng.next() as u32],
+            by: [rng.next_u64() as u32, rng.next_u64() as u32],
         },
         10 => Middlebox::Split {
             max_payload: rng.between(50, 1000) as usize,

@@ -4,6 +4,9 @@
 //! packets what networks do; `app` writes and checks the streams; `monitor` looks at every segment sent; `scenario` draws all of it from a
 //! seed: a safety phase under faults, then a calm phase in which everything must come to its end.
 //!
+//! Replay: `SIM_SEED=7 cargo test --lib sim::tests::seeds -- --nocapture` prints one seed's segments; `SIM_SEEDS` and `SIM_FIRST` choose how
+//! many seeds the test runs, and from where; `SIM_TRACE=1` prints the segments of the directed scenarios.
+//!
 //! Absent on purpose: any clock, any global, any thread. A run that fails is replayed by its seed, with `trace` to see it.
 #![deny(unsafe_code)]
 

@@ -32,8 +32,6 @@ pub enum Problem {
     StrayEvent { host: usize, event: String },
     /// The connection ended (`Closed`) before the application was through with it.
     ClosedEarly { at: AppName },
-    /// The other end never learned that the connection is dead.
-    NeverLearned { at: AppName },
     /// State that outlives every connection.
     Left(String),
     /// A segment that must not be sent.

@@ -31,11 +31,11 @@ impl Rng {
 
     /// An independent stream, so that a component's draws do not move another's.
     pub fn fork(&mut self) -> Rng {
-        Rng::new(self.next())
+        Rng::new(self.next_u64())
     }
 
     /// 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         let result = self.s[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let t = self.s[1] << 17;
         self.s[2] ^= self.s[0];
@@ -49,7 +49,7 @@ impl Rng {
 
     /// A number in `0..n`; 0 when `n` is 0. The bias of the multiplication does not matter here.
     pub fn below(&mut self, n: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
+        ((u128::from(self.next_u64()) * u128::from(n)) >> 64) as u64
     }
 
     /// A number in `low..=high`.
@@ -95,7 +95,7 @@ impl HostEntropy {
 
 impl Entropy for HostEntropy {
     fn next_u64(&mut self) -> u64 {
-        let n = self.rng.next();
+        let n = self.rng.next_u64();
         if self.edgy && self.rng.chance(250) {
             n | 0xffff_e000_ffff_e000
         } else {
@@ -112,9 +112,9 @@ mod tests {
     fn same_seed_same_numbers_and_forks_differ() {
         let mut a = Rng::new(7);
         let mut b = Rng::new(7);
-        assert!((0..100).all(|_| a.next() == b.next()));
+        assert!((0..100).all(|_| a.next_u64() == b.next_u64()));
         let (mut f, mut g) = (a.fork(), a.fork());
-        assert_ne!(f.next(), g.next());
+        assert_ne!(f.next_u64(), g.next_u64());
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod faults;
 mod middleboxes;
 
 /// Seeds that `make check` runs; `SIM_SEEDS` asks for another number.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 2000;
 
 fn number_from_env(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;

@@ -1,6 +1,8 @@
 //! One line a segment, for people: time, who to whom, flags, numbers relative to the start, options decoded, and what became of it.
 //!
-//!     0.021350 A→B 192.0.2.1:40000>198.51.100.1:5000 .P   1:1401(1400) ack 1 win 65535 ts 21/20 <dss ack 1 map 1+1400@1> → 0.032
+//! ```text
+//! 0.021350 A→B 192.0.2.1:40000>198.51.100.1:5000 .P   1:1401(1400) ack 1 win 65535 ts 21/20 <dss ack 1 map 1+1400@1> → 0.032
+//! ```
 //!
 //! Sequence numbers are relative to the SYN's, data numbers to the sender's key (RFC 8684 section 3.1: the first byte is 1), where the
 //! handshake was seen; otherwise they are printed whole, in hexadecimal.
@@ -71,7 +73,7 @@ impl Trace {
             HOSTS[1 - from],
             self.describe(packet)
         );
-        if let [] = fates {
+        if fates.is_empty() {
             line.push_str(" ✗ kept by a middlebox");
         }
         let mut changed = String::new();

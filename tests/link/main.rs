@@ -1,6 +1,7 @@
 //! The ip link and the guards against real kernels, in namespaces of their own. Needs root.
 
 mod client;
+mod firewall_tests;
 mod guard_tests;
 mod netns;
 mod path_tests;

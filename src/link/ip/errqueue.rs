@@ -86,7 +86,8 @@ fn next(fd: impl AsFd, quote: &mut [u8; QUOTE_MAX]) -> Option<SocketError<'_>> {
     // SAFETY: the message header points at buffers that live on this stack frame, with their lengths.
     let result = unsafe { libc::recvmsg(fd.as_fd().as_raw_fd(), &mut message, libc::MSG_ERRQUEUE) };
     let len = check(result).ok()?;
-    let used = control.0.get(..message.msg_controllen as usize)?;
+    let control_len: usize = message.msg_controllen as _;
+    let used = control.0.get(..control_len)?;
     let (errno, origin, icmp_type, info) = control::messages(used).find_map(extended_err)?;
     Some(SocketError {
         errno,
@@ -154,7 +155,13 @@ impl Quote {
                 let address = |at: usize| <[u8; 4]>::try_from(packet.get(at..at + 4)?).ok().map(Ipv4Addr::from);
                 let header_len = usize::from(packet[0] & 15) * 4;
                 let total_len = half(packet, 2)?;
-                (address(12)?.into(), address(16)?.into(), *packet.get(9)?, header_len, total_len)
+                (
+                    address(12)?.into(),
+                    address(16)?.into(),
+                    *packet.get(9)?,
+                    header_len,
+                    total_len,
+                )
             }
             6 => {
                 let address = |at: usize| <[u8; 16]>::try_from(packet.get(at..at + 16)?).ok().map(Ipv6Addr::from);
@@ -181,7 +188,9 @@ mod tests {
     use super::*;
 
     fn ipv4_quote() -> Vec<u8> {
-        let mut packet = vec![0x45, 0, 5, 220, 0, 0, 0x40, 0, 64, 6, 0, 0, 192, 0, 2, 1, 198, 51, 100, 7];
+        let mut packet = vec![
+            0x45, 0, 5, 220, 0, 0, 0x40, 0, 64, 6, 0, 0, 192, 0, 2, 1, 198, 51, 100, 7,
+        ];
         packet.extend([0x9c, 0x40, 0, 80, 1, 2, 3, 4]);
         packet
     }

@@ -17,7 +17,7 @@ use std::collections::btree_map::Entry;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
-use tx::TxSocket;
+use tx::{Failure, TxSocket};
 
 /// Raw IP sockets: one pair for receiving, and for sending one socket per family and interface.
 pub struct IpLink {
@@ -25,7 +25,7 @@ pub struct IpLink {
     buffers: RxBuffers,
     tx: BTreeMap<(libc::c_int, u32), TxSocket>,
     /// Errors of segments that had no socket to go to, until `flush`.
-    unsent: Vec<Incoming<'static>>,
+    unsent: Vec<Failure>,
     stats: LinkStats,
 }
 
@@ -80,7 +80,7 @@ impl Link for IpLink {
                 Err(error) => {
                     self.stats.lost_unroutable += 1;
                     let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                    self.unsent.push(tx::unroutable(out, errno));
+                    self.unsent.push(Failure::unroutable(out, errno));
                     return;
                 }
             },
@@ -92,15 +92,18 @@ impl Link for IpLink {
         for socket in self.tx.values_mut() {
             socket.flush(&mut self.stats, sink);
         }
-        self.unsent.drain(..).for_each(sink);
+        for failure in self.unsent.drain(..) {
+            sink(failure.report());
+        }
     }
 
     fn recv(&mut self, sink: &mut dyn FnMut(Incoming<'_>)) -> bool {
-        let IpLink {
-            rx, buffers, stats, ..
-        } = self;
-        rx.iter()
-            .fold(true, |drained, socket| socket.recv(buffers, stats, sink) && drained)
+        let IpLink { rx, buffers, stats, .. } = self;
+        let mut drained = true;
+        for socket in rx.iter() {
+            drained &= socket.recv(buffers, stats, sink);
+        }
+        drained
     }
 
     fn stats(&self) -> LinkStats {

@@ -193,7 +193,7 @@ impl RxSocket {
         for (received, header) in received.iter_mut().zip(&headers).take(count) {
             *received = Received {
                 len: header.msg_len as usize,
-                control_len: header.msg_hdr.msg_controllen as usize,
+                control_len: header.msg_hdr.msg_controllen as _,
                 truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             };
         }

@@ -1,7 +1,7 @@
 //! Sending: segments are written into an arena as they come and leave in batches by sendmmsg(2).
 //!
-//! The sockets here send only. Each is bound to an address to which nothing is ever sent, so the kernel never gives it
-//! a copy of a packet, nor an ICMP error, which would make the next, unrelated, send fail.
+//! The sockets here send only. Each is bound to an address to which nothing is ever sent: otherwise the kernel would
+//! clone every TCP packet of the host for each of them, and fill their error queues.
 
 use super::control::Control;
 use super::errqueue;
@@ -46,7 +46,7 @@ struct Origin {
 }
 
 /// What the kernel's routing said at once, as an ICMP error would have said later.
-struct Failure {
+pub(super) struct Failure {
     origin: Origin,
     kind: IcmpKind,
 }
@@ -204,7 +204,16 @@ impl Origin {
 }
 
 impl Failure {
-    fn report(&self) -> Incoming<'static> {
+    /// For a segment that could not even be offered to the kernel.
+    pub(super) fn unroutable(out: &Outgoing<'_>, errno: i32) -> Failure {
+        Failure {
+            origin: Origin::of(out),
+            kind: IcmpKind::Unreachable { errno },
+        }
+    }
+
+    /// For the core.
+    pub(super) fn report(&self) -> Incoming<'static> {
         Incoming::Icmp {
             local: self.origin.local,
             remote: self.origin.remote,
@@ -212,15 +221,6 @@ impl Failure {
             kind: self.kind,
         }
     }
-}
-
-/// What the core would have heard from the routing about `out`, had it been sent.
-pub(super) fn unroutable(out: &Outgoing<'_>, errno: i32) -> Incoming<'static> {
-    Failure {
-        origin: Origin::of(out),
-        kind: IcmpKind::Unreachable { errno },
-    }
-    .report()
 }
 
 /// Header, options, payload and checksum, appended to `arena`.

@@ -11,8 +11,12 @@ use crate::time::{Duration, Instant};
 
 const MEGABYTE: u64 = 1_000_000;
 
+/// Sends nothing, and does not shut down before the other end has: no join is opened after a DATA_FIN.
 fn quiet() -> Plan {
-    Plan::sends(0)
+    Plan {
+        finish: Finish::ShutdownAfterEof,
+        ..Plan::sends(0)
+    }
 }
 
 #[test]
@@ -58,7 +62,9 @@ fn two_paths_are_faster_than_one() {
 
 #[test]
 fn nothing_is_sent_at_all() {
-    completes(&Scenario::clean(1, quiet(), quiet()));
+    completes(&Scenario::clean(1, Plan::sends(0), Plan::sends(0)));
+    completes(&Scenario::clean(1, quiet(), Plan::sends(0)));
+    completes(&Scenario::clean(1, Plan::sends(0), quiet()));
 }
 
 #[test]
@@ -85,6 +91,27 @@ fn half_close_by_either_end_leaves_the_other_direction_open() {
         completes(&Scenario::clean(2, Plan::sends(300_000), last));
         completes(&Scenario::clean(2, talks_after, Plan::sends(300_000)));
         completes(&Scenario::clean(2, Plan::sends(300_000), talks_after));
+    }
+}
+
+#[test]
+fn a_half_closed_connection_lives_as_long_as_the_other_end_writes() {
+    let slowly = Plan {
+        // 400 pauses of half a second on average.
+        write: Pace {
+            chunk_max: 10,
+            pause_max: Duration::from_secs(1),
+        },
+        ..Plan::sends(3_000)
+    };
+    for multipath in [true, false] {
+        for writer in [CLIENT, SERVER] {
+            let mut plans = [Plan::sends(0); 2];
+            plans[writer] = slowly;
+            let mut scenario = Scenario::clean(1, plans[0], plans[1]);
+            scenario.conns[0].options[CLIENT].multipath = multipath;
+            completes(&scenario);
+        }
     }
 }
 
@@ -132,6 +159,8 @@ fn data_after_close_is_a_reset() {
         ..Plan::sends(1000)
     };
     let mut scenario = Scenario::clean(1, closes, Plan::sends(MEGABYTE));
+    // The server is still writing when the reset comes.
+    scenario.conns[0].options[SERVER].send_buffer = 20_000;
     scenario.ending = Ending::MayBreak;
     let report = completes(&scenario);
     assert_eq!(report.failed[SERVER], Some(ConnError::Reset), "{report:?}");
@@ -306,18 +335,7 @@ fn a_backup_path_carries_nothing_while_the_other_works() {
 
 #[test]
 fn keepalive_finds_a_peer_that_is_gone() {
-    let waits = Plan {
-        start: Start::AfterReading(1),
-        ..quiet()
-    };
-    let mut scenario = Scenario::clean(
-        1,
-        waits,
-        Plan {
-            start: Start::AfterReading(1),
-            ..quiet()
-        },
-    );
+    let mut scenario = Scenario::clean(1, quiet(), quiet());
     let keepalive = Keepalive {
         idle: Duration::from_secs(5),
         interval: Duration::from_secs(1),

@@ -1,0 +1,59 @@
+//! The program `lab`: the holder of a lab, and the peers that run inside one. `mod.rs` is its handle.
+
+#[path = "mod.rs"]
+mod lab;
+
+mod capture;
+mod emulator;
+mod holder;
+mod line;
+mod middlebox;
+mod packet_socket;
+mod peer;
+mod run;
+mod topology;
+
+use std::io;
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: lab hold                                          (started by the handle)
+       lab http-server [--transport tcp|mptcp] [--port N] [--congestion NAME]
+       lab sink        [--transport tcp|mptcp] [--port N] [--congestion NAME]
+       lab source      [--transport tcp|mptcp] [--port N] [--congestion NAME] [--bytes N]
+       lab get         [--transport tcp|mptcp] [--congestion NAME] ADDRESS:PORT /PATH
+       lab put         [--transport tcp|mptcp] [--congestion NAME] [--bytes N] ADDRESS:PORT /PATH
+       lab https-server [--transport tcp|mptcp] [--port N] --bytes N       (nginx, HTTP/2; path /N)
+       lab run [OPTIONS] -- PROGRAM…                     (a lab around a program; lab run --help)
+       lab reader                                        (standard input)
+       lab stream N                                      (N bytes of the stream to standard output)";
+
+fn main() -> ExitCode {
+    match dispatch() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("lab: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch() -> io::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let subcommand = arguments.next().unwrap_or_default();
+    if subcommand == "run" {
+        return run::run(arguments);
+    }
+    let options = || peer::Options::parse(arguments);
+    match subcommand.as_str() {
+        "hold" => holder::run(),
+        "http-server" => peer::http::serve(&options()?),
+        "https-server" => peer::https::serve(&options()?),
+        "sink" => peer::bytes::sink(&options()?),
+        "source" => peer::bytes::source(&options()?),
+        "get" => peer::client::get(&options()?),
+        "put" => peer::client::put(&options()?),
+        "reader" => peer::bytes::reader(),
+        "stream" => peer::bytes::stream(&options()?),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE)),
+    }
+}
