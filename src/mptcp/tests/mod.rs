@@ -10,3 +10,5 @@ mod dss;
 mod golden_client;
 mod golden_server;
 mod join;
+mod tcp_handshake;
+mod tcp_recovery;
