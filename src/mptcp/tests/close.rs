@@ -273,6 +273,22 @@ fn a_lost_fin_is_sent_again() {
 }
 
 #[test]
+fn a_fin_that_nobody_answers_is_given_up() {
+    let mut s = Script::plain_client_up(ConnOptions::default());
+    s.close();
+    s.advance(20 * 60_000);
+    assert!(s.info().is_none());
+    let options = ConnOptions {
+        user_timeout: Some(crate::time::Duration::from_secs(30)),
+        ..ConnOptions::default()
+    };
+    let mut s = Script::plain_client_up(options);
+    s.shutdown();
+    s.advance(65_000);
+    assert_eq!(failed(&mut s), Some(ConnError::TimedOut));
+}
+
+#[test]
 fn time_wait_answers_a_repeated_fin_and_lets_a_newer_syn_in() {
     let mut s = Script::server(SERVER_KEY, CLIENT_KEY, ConnOptions::default());
     s.inject(syn());

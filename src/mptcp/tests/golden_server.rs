@@ -246,7 +246,7 @@ fn g_the_client_removes_its_address() {
     s.inject(fin(1, 1).on(SECOND).dack32(1));
     // Linux acknowledges and closes at once, without any probe.
     s.expect_among(fin(1, 1).on(SECOND).dack32(1));
-    s.expect_among(ack(2, 2).on(SECOND));
+    s.expect_among(ack(2, 2).on(SECOND).dack32(1));
     s.expect_nothing();
     assert_eq!(s.state(FIRST), Some("ESTABLISHED"));
 }

@@ -2,7 +2,7 @@
 //! the byte stream stays what the peer's mappings say it is.
 
 use super::script::*;
-use crate::mptcp::{ConnOptions, Endpoint};
+use crate::mptcp::{ConnId, ConnOptions, Endpoint};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, Header, Segment, SeqNum, TcpOptions};
 use core::net::{IpAddr, Ipv4Addr};
@@ -74,6 +74,7 @@ fn option(subtype: u8, body: &[u8]) -> String {
 
 struct Hostile {
     s: Script,
+    conn: ConnId,
     next: u32,
     got: Vec<u8>,
 }
@@ -82,6 +83,7 @@ impl Hostile {
     fn new(server: bool) -> Hostile {
         let s = if server { Script::server_up() } else { Script::client_up() };
         let mut h = Hostile {
+            conn: s.conn,
             s,
             next: 1,
             got: Vec::new(),
@@ -127,15 +129,15 @@ impl Hostile {
             Deed::Pass(ms) => s.advance(u64::from(*ms)),
         }
         s.take_sent();
-        if let Ok(bytes) = s.recv() {
-            self.got.extend(bytes);
-        }
+        // A wild SYN may open another connection, whose stream is another.
+        let bytes = if s.conn == self.conn { s.recv() } else { Ok(Vec::new()) };
+        self.got.extend(bytes.unwrap_or_default());
         s.take_sent();
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_stream_is_never_corrupted(server in any::<bool>(), deeds in proptest::collection::vec(deed(), 1..60)) {
