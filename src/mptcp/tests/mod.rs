@@ -13,3 +13,4 @@ mod hostile;
 mod join;
 mod tcp_handshake;
 mod tcp_recovery;
+mod traps;
