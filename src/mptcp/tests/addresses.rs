@@ -2,7 +2,6 @@
 
 use super::script::*;
 use crate::mptcp::{crypto, Event};
-use crate::wire::Dsn;
 use core::net::IpAddr;
 
 fn add_addr(id: u8, ip: [u8; 4]) -> String {
@@ -47,7 +46,9 @@ fn a3_ours_is_repeated_until_the_echo_and_one_at_a_time() {
     s.set_paths(&[path("192.0.2.2"), path("198.51.100.2"), path("203.0.113.2")]);
     let announced = |s: &mut Script| -> Vec<u8> {
         let sent = s.take_sent();
-        sent.iter().filter_map(|seg| seg.options.mptcp.add_addr.map(|a| a.id)).collect()
+        sent.iter()
+            .filter_map(|seg| seg.options.mptcp.add_addr.map(|a| a.id))
+            .collect()
     };
     let first = announced(&mut s);
     assert_eq!(first.len(), 1);
@@ -142,5 +143,4 @@ fn a_flood_of_announcements_is_bounded() {
     }
     let wanted = wanted(&mut s);
     assert!(wanted.len() <= 7, "{} subflows wanted", wanted.len());
-    assert_eq!(crypto::idsn(CLIENT_KEY), Dsn(0xcb6d_c3ac_de7c_966d));
 }
