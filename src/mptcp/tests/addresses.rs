@@ -47,7 +47,9 @@ fn a3_ours_is_repeated_until_the_echo_and_one_at_a_time() {
     s.set_paths(&[path("192.0.2.2"), path("198.51.100.2"), path("203.0.113.2")]);
     let announced = |s: &mut Script| -> Vec<u8> {
         let sent = s.take_sent();
-        sent.iter().filter_map(|seg| seg.options.mptcp.add_addr.map(|a| a.id)).collect()
+        sent.iter()
+            .filter_map(|seg| seg.options.mptcp.add_addr.map(|a| a.id))
+            .collect()
     };
     let first = announced(&mut s);
     assert_eq!(first.len(), 1);

@@ -103,7 +103,10 @@ fn s4_a_wrong_checksum_later_is_answered_with_mp_fail_and_the_infinite_map_accep
     s.inject(data(11, 1, "plain"));
     assert_eq!(s.recv().unwrap(), b"goodBADinfplain");
     s.advance(130_000);
-    assert!(s.info().is_some_and(|i| i.error.is_none()), "the infinite map was the answer");
+    assert!(
+        s.info().is_some_and(|i| i.error.is_none()),
+        "the infinite map was the answer"
+    );
 }
 
 #[test]
@@ -132,7 +135,12 @@ fn s4_mp_fail_of_the_peer_is_answered_with_mp_fail_and_an_infinite_map() {
     assert!(sent.iter().any(|seg| seg.options.mptcp.fail.is_some()), "{sent:?}");
     s.send("next");
     let sent = s.take_sent();
-    let map = sent[0].options.mptcp.dss.and_then(|d| d.map).expect("an infinite mapping");
+    let map = sent[0]
+        .options
+        .mptcp
+        .dss
+        .and_then(|d| d.map)
+        .expect("an infinite mapping");
     assert_eq!((map.len, map.ssn, map.checksum), (0, 6, Some(0)));
     assert_eq!(map.dsn, WireDsn::Long(dsn + 5));
 }

@@ -128,7 +128,12 @@ fn d7_one_map_never_exceeds_what_it_can_say_and_comes_with_its_first_byte() {
     s.send(vec![3; 20_000]);
     let mut next = 1;
     for seg in s.take_sent() {
-        let map = seg.options.mptcp.dss.and_then(|d| d.map).expect("a map on every segment");
+        let map = seg
+            .options
+            .mptcp
+            .dss
+            .and_then(|d| d.map)
+            .expect("a map on every segment");
         assert!(map.ssn <= next && next + seg.payload.len() as u32 <= map.ssn + u32::from(map.len));
         next += seg.payload.len() as u32;
     }
@@ -211,12 +216,18 @@ fn o1_o4_one_sack_block_fits_beside_a_64_bit_data_ack_and_two_beside_32_bits() {
     }
     let acks = s.take_sent();
     let last = acks.last().expect("acknowledgments");
-    assert!(matches!(last.options.mptcp.dss.unwrap().data_ack, Some(WireDsn::Short(_))));
+    assert!(matches!(
+        last.options.mptcp.dss.unwrap().data_ack,
+        Some(WireDsn::Short(_))
+    ));
     assert_eq!(last.options.sack.as_slice().len(), 2);
     assert_eq!(options_len(&last.options), 40);
     s.inject(data(1, 1, [1; 50]).dack32(1).map(1, 1, 50));
     let last = s.take_sent().pop().expect("an acknowledgment");
-    assert!(matches!(last.options.mptcp.dss.unwrap().data_ack, Some(WireDsn::Long(_))));
+    assert!(matches!(
+        last.options.mptcp.dss.unwrap().data_ack,
+        Some(WireDsn::Long(_))
+    ));
     assert_eq!(last.options.sack.as_slice().len(), 1);
 }
 

@@ -69,7 +69,10 @@ fn j4_no_data_before_the_fourth_ack_and_the_third_is_repeated() {
     s.take_sent();
     let hmac = crypto::join_synack_hmac(SERVER_KEY, CLIENT_KEY, 9, nonce);
     s.inject(syn_ack().on(SECOND).mp(&format!("1e101000{hmac:016x}00000009")));
-    let third = format!("1e181000{}", hex(&crypto::join_ack_hmac(CLIENT_KEY, SERVER_KEY, nonce, 9)));
+    let third = format!(
+        "1e181000{}",
+        hex(&crypto::join_ack_hmac(CLIENT_KEY, SERVER_KEY, nonce, 9))
+    );
     s.expect(ack(1, 1).on(SECOND).mp(&third));
     for _ in 0..40 {
         s.send([1; 1400]);
@@ -79,7 +82,10 @@ fn j4_no_data_before_the_fourth_ack_and_the_third_is_repeated() {
     s.expect_among(ack(1, 1).on(SECOND).mp(&third));
     s.take_sent();
     s.inject(ack(1, 1).on(SECOND).dack32(1));
-    assert!(s.take_sent().iter().any(|seg| seg.flow == SECOND && !seg.payload.is_empty()));
+    assert!(s
+        .take_sent()
+        .iter()
+        .any(|seg| seg.flow == SECOND && !seg.payload.is_empty()));
 }
 
 #[test]
@@ -145,7 +151,12 @@ fn j9_on_a_join_of_the_peer_one_segment_until_it_is_acknowledged() {
         s.send([1; 1400]);
     }
     let sent = s.take_sent();
-    assert_eq!(sent.iter().filter(|seg| seg.flow == SECOND && !seg.payload.is_empty()).count(), 1);
+    assert_eq!(
+        sent.iter()
+            .filter(|seg| seg.flow == SECOND && !seg.payload.is_empty())
+            .count(),
+        1
+    );
     s.inject(ack(1, 1401).on(SECOND).dack32(1));
     s.take_sent().iter().find(|seg| seg.flow == SECOND).expect("more data");
 }
@@ -161,7 +172,13 @@ fn j10_a_refused_join_is_not_tried_again_until_a_subflow_closes() {
     s.inject(syn_ack().on(SECOND).mp(&format!("1e101000{hmac:016x}00000009")));
     s.take_sent();
     // As Linux at its limit: a bare RST after the third ACK.
-    s.inject(rst(1, 0).on(SECOND).flags(crate::wire::Flags::RST).no_stamps().mp("1e048003"));
+    s.inject(
+        rst(1, 0)
+            .on(SECOND)
+            .flags(crate::wire::Flags::RST)
+            .no_stamps()
+            .mp("1e048003"),
+    );
     assert!(s.state(SECOND).is_none());
     s.advance(120_000);
     assert_eq!(wants(&mut s), 0);
@@ -218,5 +235,8 @@ fn p2_nothing_is_sent_on_a_backup_while_another_works() {
     // The first one is reset: the backup takes over, with what was lost.
     s.inject(rst(1, 1));
     let sent = s.take_sent();
-    assert!(sent.iter().any(|seg| seg.flow == SECOND && !seg.payload.is_empty()), "{sent:?}");
+    assert!(
+        sent.iter().any(|seg| seg.flow == SECOND && !seg.payload.is_empty()),
+        "{sent:?}"
+    );
 }
