@@ -451,6 +451,10 @@ impl Connection {
             }
         }
         self.confirm(ctx, index, o);
+        if matches!(o.join, Some(MpJoin::Ack { .. })) {
+            // RFC 8684 section 3.2: it comes again until the fourth ACK arrives.
+            self.subflows[index].rx.demand_ack();
+        }
         if let Some(dss) = &o.dss {
             self.on_dss(ctx, index, seg, dss);
         } else if !self.no_way_back && o.is_empty() {

@@ -383,7 +383,8 @@ impl Connection {
                 options.mptcp.join = Some(MpJoin::Ack { hmac });
                 return;
             }
-            None if !sf.confirmed && self.role == Role::Client && fin.is_none() => {
+            None if !sf.confirmed && self.role == Role::Client && (fin.is_none() || !sf.keys_shown) => {
+                sf.keys_shown = true;
                 let body = MpCapableBody::Ack {
                     sender_key: key_pair.0,
                     receiver_key: key_pair.1,
@@ -654,7 +655,9 @@ impl Connection {
             },
         );
         sf.bytes_sent += u64::from(len);
-        if !capable {
+        if capable {
+            sf.keys_shown = true;
+        } else {
             sf.rx.on_ack_sent(acks);
         }
         Plan {
@@ -706,7 +709,9 @@ impl Connection {
     }
 
     fn plan_ack(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
-        if self.data_fin_due && self.fin_ready() {
+        let sf = &self.subflows[index];
+        let keys_first = self.role == Role::Client && sf.join.is_none() && !sf.confirmed && !sf.keys_shown;
+        if self.data_fin_due && self.fin_ready() && self.multipath() && !keys_first {
             self.data_fin_due = false;
             for sf in self.subflows.iter_mut().filter(|s| s.is_up() && s.confirmed_enough()) {
                 sf.rx.demand_ack();

@@ -289,9 +289,9 @@ impl Connection {
         self.break_with(ctx, error, Some(reset));
     }
 
-    /// Something is sent and not acknowledged at data level.
+    /// Something is sent, or ended, and not acknowledged at data level.
     fn outstanding(&self) -> bool {
-        self.out.una != self.out.nxt || (self.multipath() && self.fin_ready() && !self.out.fin_acked)
+        self.out.una != self.out.nxt || (self.fin_ready() && !self.out.fin_acked)
     }
 
     /// Keeps the connection's own timers in step with its state; called after every change.

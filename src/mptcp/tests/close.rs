@@ -190,6 +190,16 @@ fn x7_an_orphan_whose_peer_never_closes_is_given_up() {
 }
 
 #[test]
+fn shutdown_before_the_handshake_ends_shows_the_keys_first() {
+    let mut s = Script::client(CLIENT_KEY, SERVER_KEY, ConnOptions::default());
+    s.take_sent();
+    s.shutdown();
+    s.inject(syn_ack().mp("1e0c0101c18f0d286dd989ca"));
+    s.expect(ack(1, 1).mp("1e1401010b66ce9e6378385cc18f0d286dd989ca"));
+    s.expect(ack(1, 1).dack32(1).data_fin(1));
+}
+
+#[test]
 fn close_with_unread_data_resets() {
     let mut s = Script::server_up();
     s.inject(data(1, 1, "unread").dack32(1).map(1, 1, 6));
@@ -260,6 +270,22 @@ fn a_lost_fin_is_sent_again() {
     s.expect_among(fin(1, 1));
     s.inject(ack(1, 2));
     assert_eq!(s.state(FIRST), Some("FIN-WAIT-2"));
+}
+
+#[test]
+fn a_fin_that_nobody_answers_is_given_up() {
+    let mut s = Script::plain_client_up(ConnOptions::default());
+    s.close();
+    s.advance(20 * 60_000);
+    assert!(s.info().is_none());
+    let options = ConnOptions {
+        user_timeout: Some(crate::time::Duration::from_secs(30)),
+        ..ConnOptions::default()
+    };
+    let mut s = Script::plain_client_up(options);
+    s.shutdown();
+    s.advance(65_000);
+    assert_eq!(failed(&mut s), Some(ConnError::TimedOut));
 }
 
 #[test]

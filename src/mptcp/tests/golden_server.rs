@@ -237,3 +237,46 @@ fn d2_one_mapping_in_both_forms_over_many_segments() {
     let expected: Vec<u8> = (0..6u8).flat_map(|i| [i; 1000]).collect();
     assert_eq!(s.recv().unwrap(), expected);
 }
+
+#[test]
+fn g_the_client_removes_its_address() {
+    let mut s = Script::server_up();
+    s.join_as_server(SECOND, 1);
+    s.inject(ack(1, 1).dack32(1).mp("1e044001"));
+    s.inject(fin(1, 1).on(SECOND).dack32(1));
+    // Linux acknowledges and closes at once, without any probe.
+    s.expect_among(fin(1, 1).on(SECOND).dack32(1));
+    s.expect_among(ack(2, 2).on(SECOND).dack32(1));
+    s.expect_nothing();
+    assert_eq!(s.state(FIRST), Some("ESTABLISHED"));
+}
+
+#[test]
+fn i_the_client_is_plain_tcp() {
+    let mut s = Script::server(SERVER_KEY, CLIENT_KEY, ConnOptions::default());
+    s.inject(syn());
+    s.expect(syn_ack());
+    s.inject(ack(1, 1));
+    s.expect_nothing();
+    s.inject(data(1, 1, "helloworld"));
+    s.expect(ack(1, 11));
+    assert_eq!(s.recv().unwrap(), b"helloworld");
+}
+
+#[test]
+fn j_refused_join_of_linux_is_over_with_its_reset() {
+    // Run J with us as the client: the RST of Linux's request socket has ACK number 0 and no timestamps.
+    let mut s = Script::client_up();
+    s.set_paths(&[path("192.0.2.1"), path("198.51.100.1")]);
+    let nonce = 0x1083_b78e;
+    s.open(SECOND, nonce);
+    s.take_sent();
+    let hmac = crate::mptcp::crypto::join_synack_hmac(SERVER_KEY, CLIENT_KEY, 0xc10b_6cda, nonce);
+    s.inject(syn_ack().on(SECOND).mp(&format!("1e101000{hmac:016x}c10b6cda")));
+    s.take_sent();
+    s.inject(rst(1, 0).flags(crate::wire::Flags::RST).on(SECOND).no_stamps().mp("1e048003"));
+    // Linux's client resets too; a reset is not answered by us (RFC 9293 section 3.10.7.4).
+    s.expect_nothing();
+    assert!(s.state(SECOND).is_none());
+    assert_eq!(s.state(FIRST), Some("ESTABLISHED"));
+}

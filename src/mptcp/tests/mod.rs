@@ -9,4 +9,8 @@ mod close;
 mod dss;
 mod golden_client;
 mod golden_server;
+mod hostile;
 mod join;
+mod tcp_handshake;
+mod tcp_recovery;
+mod traps;

@@ -142,6 +142,10 @@ impl Seg {
     pub fn at(self, seq: u32) -> Seg {
         Seg { seq, ..self }
     }
+    /// The same with another relative acknowledgment number.
+    pub fn acking(self, ack: u32) -> Seg {
+        Seg { ack, ..self }
+    }
     /// Window field as on the wire.
     pub fn win(self, window: u16) -> Seg {
         Seg { window, ..self }
