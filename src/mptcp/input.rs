@@ -730,6 +730,7 @@ impl Connection {
                     self.subflows[index].rx.advance(ctx.now, done as u32);
                     return self.take_in_order(ctx, index, seq + done as u32, &payload[done..], fin, options);
                 }
+                super::mapping::Mapped::Part(done) => taken = done,
                 super::mapping::Mapped::Gone => return false,
             }
         }

@@ -7,7 +7,7 @@ use super::endpoint::ConnError;
 use super::input::{FLAG_CHECKSUM, FLAG_SHA256};
 use super::scheduler;
 use super::subflow::{SendMap, SendTag, State, Subflow, WINDOW_SCALE};
-use super::timers::CAPABLE_SYNS;
+use super::timers::{CAPABLE_SYNS, LINEAR_SYNS};
 use crate::link::Outgoing;
 use crate::time::{Duration, Instant};
 use crate::wire::mptcp_option::{MpCapableBody, WireDsn};
@@ -163,7 +163,10 @@ impl Connection {
         sf.handshake.sent = sf.handshake.sent.saturating_add(1);
         sf.handshake.sent_at = now;
         sf.handshake.timer = Some(now + sf.handshake.rto);
-        sf.handshake.rto = (sf.handshake.rto * 2).min(Duration::from_secs(60));
+        // Linux: the first repetitions are linear (tcp_syn_linear_timeouts), so that MPTCP is given up after 3 s.
+        if sf.handshake.sent > LINEAR_SYNS || answer {
+            sf.handshake.rto = (sf.handshake.rto * 2).min(Duration::from_secs(60));
+        }
         let mut options = TcpOptions {
             mss: Some(sf.announced_mss(self.options.mss_limit)),
             sack_permitted: sf.sack,

@@ -167,6 +167,8 @@ pub(super) struct Subflow {
     /// Window of the last segment, for status.
     pub last_advertised: u32,
     pub maps: VecDeque<RecvMap>,
+    /// How often the next byte came without a mapping.
+    pub unmapped: u8,
     /// No answer: its data was given to the others.
     pub stalled: bool,
     pub reset: Option<Reset>,
@@ -233,6 +235,7 @@ impl Subflow {
             max_window: 0,
             last_advertised: 0,
             maps: VecDeque::new(),
+            unmapped: 0,
             stalled: false,
             reset: None,
             close_queued: false,
