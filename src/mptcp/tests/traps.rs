@@ -111,7 +111,10 @@ fn data_of_a_silent_subflow_comes_again_on_the_other() {
     s.advance(5000);
     let again = s.take_sent();
     let there = again.iter().find(|seg| seg.flow == other && seg.payload == b"precious");
-    let map = there.and_then(|seg| seg.options.mptcp.dss).and_then(|d| d.map).expect("a mapping");
+    let map = there
+        .and_then(|seg| seg.options.mptcp.dss)
+        .and_then(|d| d.map)
+        .expect("a mapping");
     assert_eq!(map.dsn, WireDsn::Long(crypto::idsn(CLIENT_KEY) + 1));
     // Acknowledged there, it is over everywhere but for the subflow's own sequence space.
     s.inject(ack(1, 9).on(other).dack32(9));
@@ -141,11 +144,12 @@ fn coalesced_segments_carry_one_option_and_split_ones_repeat_it() {
 
 #[test]
 fn one_segment_with_the_end_of_one_map_and_the_start_of_another() {
-    // Payload beyond its mapping: what follows has none, and after good maps that is an error of the peer.
+    // Payload beyond its mapping is not acknowledged: a middlebox merged segments, and the mapping comes with the repetition.
     let mut s = Script::server_up();
     s.inject(data(1, 1, "helloEXTRA").dack32(1).map(1, 1, 5));
     assert_eq!(s.recv().unwrap(), b"hello");
-    s.expect_reset(FIRST);
+    s.inject(data(6, 1, "EXTRA").dack32(1).map(6, 6, 5));
+    assert_eq!(s.recv().unwrap(), b"EXTRA");
 }
 
 #[test]
@@ -164,7 +168,10 @@ fn an_echo_of_a_wrong_address_is_no_echo() {
     s.take_sent();
     s.inject(ack(1, 1).mp("1e083101c0000263"));
     s.advance(1100);
-    assert!(s.take_sent().iter().any(|seg| seg.options.mptcp.add_addr.is_some()), "announced again");
+    assert!(
+        s.take_sent().iter().any(|seg| seg.options.mptcp.add_addr.is_some()),
+        "announced again"
+    );
 }
 
 #[test]
@@ -172,8 +179,10 @@ fn a_reset_of_ours_on_the_last_subflow_carries_fastclose() {
     // X5: a plain RST would leave a Linux program waiting for 60 s.
     let mut s = Script::server_up();
     s.inject(data(1, 1, "good").dack32(1).map(1, 1, 4));
-    s.take_sent();
-    s.inject(data(5, 1, "bare"));
+    for _ in 0..21 {
+        s.take_sent();
+        s.inject(data(5, 1, "bare"));
+    }
     let sent = s.take_sent();
     let rst = sent.iter().find(|seg| seg.header.flags.has(Flags::RST)).expect("a RST");
     assert_eq!(rst.options.mptcp.fastclose, Some(CLIENT_KEY));
