@@ -48,13 +48,19 @@ fn silence_at_cut(wire: usize, kernel: bool) -> f64 {
 #[test]
 fn the_first_subflows_wire_is_cut_for_good() {
     let silences = [silence_at_cut(0, false), silence_at_cut(0, true)];
-    figure(&format!("first wire cut: silent for {:.0} ms, kernel client {:.0} ms", silences[0], silences[1]));
+    figure(&format!(
+        "first wire cut: silent for {:.0} ms, kernel client {:.0} ms",
+        silences[0], silences[1]
+    ));
 }
 
 #[test]
 fn the_second_subflows_wire_is_cut_for_good() {
     let silences = [silence_at_cut(1, false), silence_at_cut(1, true)];
-    figure(&format!("second wire cut: silent for {:.0} ms, kernel client {:.0} ms", silences[0], silences[1]));
+    figure(&format!(
+        "second wire cut: silent for {:.0} ms, kernel client {:.0} ms",
+        silences[0], silences[1]
+    ));
 }
 
 #[test]
@@ -81,7 +87,9 @@ fn used_again(wire: usize, take: impl Fn(&Site), give: impl Fn(&Site)) {
     wait_for_both(&site);
     take(&site);
     let other = site.delivered(1 - wire);
-    wait_until("the other wire carries on", || site.delivered(1 - wire) > other + 5 * CARRIES);
+    wait_until("the other wire carries on", || {
+        site.delivered(1 - wire) > other + 5 * CARRIES
+    });
     give(&site);
     let before = site.delivered(wire);
     wait_until("the wire carries again", || site.delivered(wire) > before + 5 * CARRIES);
@@ -91,12 +99,20 @@ fn used_again(wire: usize, take: impl Fn(&Site), give: impl Fn(&Site)) {
 
 #[test]
 fn a_mended_first_wire_is_used_again() {
-    used_again(0, |site| site.lab().wire(0).cut().unwrap(), |site| site.lab().wire(0).mend().unwrap());
+    used_again(
+        0,
+        |site| site.lab().wire(0).cut().unwrap(),
+        |site| site.lab().wire(0).mend().unwrap(),
+    );
 }
 
 #[test]
 fn a_mended_second_wire_is_used_again() {
-    used_again(1, |site| site.lab().wire(1).cut().unwrap(), |site| site.lab().wire(1).mend().unwrap());
+    used_again(
+        1,
+        |site| site.lab().wire(1).cut().unwrap(),
+        |site| site.lab().wire(1).mend().unwrap(),
+    );
 }
 
 #[test]
@@ -113,18 +129,27 @@ fn a_wire_whose_carrier_goes_and_comes_is_used_again() {
 /// `ip address ACTION` for the client's address on the second wire.
 fn second_address(site: &Site, action: &str) {
     let (address, dev) = (format!("{}/25", client_address(1, false)), interface(1));
-    site.lab().client().ip(&["address", action, &address, "dev", &dev]).unwrap();
+    site.lab()
+        .client()
+        .ip(&["address", action, &address, "dev", &dev])
+        .unwrap();
     if action == "add" {
         // It went with the address; a DHCP client would set it again too.
         let gateway = server_address(1, false).to_string();
-        let route = ["route", "replace", "default", "via", &gateway, "dev", &dev, "metric", "101"];
+        let route = [
+            "route", "replace", "default", "via", &gateway, "dev", &dev, "metric", "101",
+        ];
         site.lab().client().ip(&route).unwrap();
     }
 }
 
 #[test]
 fn an_address_that_goes_and_comes_is_used_again() {
-    used_again(1, |site| second_address(site, "del"), |site| second_address(site, "add"));
+    used_again(
+        1,
+        |site| second_address(site, "del"),
+        |site| second_address(site, "add"),
+    );
 }
 
 #[test]

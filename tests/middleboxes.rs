@@ -44,7 +44,10 @@ fn assert_fate(site: &Site, fate: &Fate) {
         Fate::Mptcp => site.assert_server_mptcp(1, 1),
         Fate::OnePath => {
             site.assert_server_mptcp(1, 0);
-            assert!(!log.contains("subflow 1 198.51.100.1") || !log.contains("198.51.100.1 is up"), "a join came through");
+            assert!(
+                !log.contains("subflow 1 198.51.100.1") || !log.contains("198.51.100.1 is up"),
+                "a join came through"
+            );
         }
         Fate::Plain(reason) => assert!(plain && log.contains(reason), "the engine must say: {reason}"),
         Fate::Any => return,
@@ -106,12 +109,18 @@ fn an_announced_address_is_joined() {
 
 #[test]
 fn dropped_capable_syns() {
-    through(Middlebox::DropCapableSyn, Fate::Plain("SYNs that carry MPTCP were not answered"));
+    through(
+        Middlebox::DropCapableSyn,
+        Fate::Plain("SYNs that carry MPTCP were not answered"),
+    );
 }
 
 #[test]
 fn dropped_mptcp_syns() {
-    through(Middlebox::DropMptcpSyn, Fate::Plain("SYNs that carry MPTCP were not answered"));
+    through(
+        Middlebox::DropMptcpSyn,
+        Fate::Plain("SYNs that carry MPTCP were not answered"),
+    );
 }
 
 #[test]
@@ -205,6 +214,10 @@ fn a_meddling_second_wire_does_no_harm() {
         let file = site.stream_file(LEN);
         let upload = format!("http://{}/upload", server_address(0, false));
         assert_uploaded(&run(site.curl(&["-T", &file.to_string_lossy(), &upload])), LEN);
-        assert!(!site.engine_log().contains("speaks plain TCP"), "{kind:?} on {}", interface(1));
+        assert!(
+            !site.engine_log().contains("speaks plain TCP"),
+            "{kind:?} on {}",
+            interface(1)
+        );
     }
 }

@@ -19,7 +19,10 @@ fn two(rate_mbit: f64, delay_ms: f64) -> [Wire; 2] {
 
 fn assert_shared(carried: [u64; 2], len: u64) {
     for wire in carried {
-        assert!(wire as f64 > SHARE_MIN * len as f64, "one wire was left alone: {carried:?}");
+        assert!(
+            wire as f64 > SHARE_MIN * len as f64,
+            "one wire was left alone: {carried:?}"
+        );
     }
 }
 
@@ -66,7 +69,10 @@ fn an_upload_uses_both_wires() {
     let outcome = run(site.curl(&["-T", &file.to_string_lossy(), &url]));
     assert_uploaded(&outcome, len);
     let report: Report = serde_json::from_slice(&outcome.stdout).unwrap();
-    figure(&format!("PUT of {len} bytes over 2 x (200 Mbit/s, 5 ms): {:.1} Mbit/s", mbit(&report)));
+    figure(&format!(
+        "PUT of {len} bytes over 2 x (200 Mbit/s, 5 ms): {:.1} Mbit/s",
+        mbit(&report)
+    ));
     site.assert_server_mptcp(1, 1);
     site.assert_kernel_client_idle();
     assert_shared([0, 1].map(|wire| site.sent(wire)), len);
@@ -135,7 +141,11 @@ fn fifty_transfers_of_one_program_at_once() {
         let bytes = std::fs::read(site.file(&format!("part-{len}"))).unwrap();
         let mut wanted = vec![0; len as usize];
         stream::fill(0, &mut wanted);
-        assert!(bytes == wanted, "the transfer of {len} bytes: {} bytes came", bytes.len());
+        assert!(
+            bytes == wanted,
+            "the transfer of {len} bytes: {} bytes came",
+            bytes.len()
+        );
     }
     site.assert_server_mptcp(50, 1);
     site.assert_kernel_client_idle();
@@ -151,7 +161,11 @@ fn a_plain_server_gets_plain_tcp() {
     }
     let log = site.engine_log();
     assert!(log.contains("does not speak MPTCP"), "the reason is told");
-    assert_eq!(site.lab().wire(1).stats().unwrap().to_server.tcp_in, 0, "no join without MPTCP");
+    assert_eq!(
+        site.lab().wire(1).stats().unwrap().to_server.tcp_in,
+        0,
+        "no join without MPTCP"
+    );
 }
 
 /// The library's own death must not look like an end of file.
@@ -190,6 +204,9 @@ fn an_engine_that_is_killed_is_a_reset_to_raw_system_calls() {
         get
     });
     assert_eq!(outcome.status.code(), Some(libc::ECONNRESET), "{outcome:?}");
-    figure(&format!("engine killed: a raw read ends after {} ms", silence.as_millis()));
+    figure(&format!(
+        "engine killed: a raw read ends after {} ms",
+        silence.as_millis()
+    ));
     assert!(silence < Duration::from_secs(10), "it took {silence:?}");
 }

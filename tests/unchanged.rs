@@ -3,7 +3,7 @@
 
 mod interop;
 
-use interop::{far_address, run, Peer, server_address, Site, Transport, Wire};
+use interop::{far_address, run, server_address, Peer, Site, Transport, Wire};
 use std::process::Command;
 
 /// Output and exit code of one run, times masked.
@@ -26,10 +26,13 @@ fn seen(command: Command) -> Seen {
 /// `after 58 ms` becomes `after N ms`.
 fn mask_times(text: &str) -> String {
     let words: Vec<&str> = text.split(' ').collect();
-    let masked = words.iter().enumerate().map(|(index, word)| match words.get(index + 1) {
-        Some(next) if next.starts_with("ms") && word.parse::<u64>().is_ok() => "N",
-        _ => word,
-    });
+    let masked = words
+        .iter()
+        .enumerate()
+        .map(|(index, word)| match words.get(index + 1) {
+            Some(next) if next.starts_with("ms") && word.parse::<u64>().is_ok() => "N",
+            _ => word,
+        });
     masked.collect::<Vec<_>>().join(" ")
 }
 
@@ -121,7 +124,8 @@ fn a_reader_that_has_enough() {
 #[test]
 fn ordinary_answers() {
     for transport in [Transport::Mptcp, Transport::Tcp] {
-        let script = "for path in / 0 1 1000 300000 nothing slow/1000; do curl -sSi http://$S/$path | sha256sum; done; \
+        let script =
+            "for path in / 0 1 1000 300000 nothing slow/1000; do curl -sSi http://$S/$path | sha256sum; done; \
              curl -sS -I http://$S/10; curl -sS -d hello http://$S/ | cut -c1-90; curl -sS http://$V6/20 | od -c";
         assert_unchanged(serving(transport), script);
     }
@@ -129,7 +133,10 @@ fn ordinary_answers() {
 
 #[test]
 fn kept_alive_connections() {
-    assert_unchanged(serving(Transport::Mptcp), "curl -sS -w '%{num_connects} ' \"http://$S/[1-20]\" | md5sum");
+    assert_unchanged(
+        serving(Transport::Mptcp),
+        "curl -sS -w '%{num_connects} ' \"http://$S/[1-20]\" | md5sum",
+    );
 }
 
 #[test]

@@ -110,8 +110,12 @@ impl Site {
     /// Process id of the engine that serves now.
     pub fn engine_pid(&self) -> i32 {
         let log = self.engine_log();
-        let pid = log.rsplit("serves as process ").next().and_then(|rest| rest.lines().next());
-        pid.and_then(|pid| pid.trim().parse().ok()).expect("an engine has said that it serves")
+        let pid = log
+            .rsplit("serves as process ")
+            .next()
+            .and_then(|rest| rest.lines().next());
+        pid.and_then(|pid| pid.trim().parse().ok())
+            .expect("an engine has said that it serves")
     }
 
     /// Bytes of whole frames that a wire has delivered to the client.
@@ -302,7 +306,10 @@ impl Download {
             outcome.stderr,
             report.bytes
         );
-        assert_eq!((report.bytes, report.sha256.as_str()), (len, stream::sha256(len).as_str()));
+        assert_eq!(
+            (report.bytes, report.sha256.as_str()),
+            (len, stream::sha256(len).as_str())
+        );
         report
     }
 }
