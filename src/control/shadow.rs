@@ -97,6 +97,9 @@ impl ShadowName {
         Some(hex.at)
     }
 
+    /// The shortest name, bytes.
+    pub const LEN_MIN: usize = LEN_V4;
+
     /// Whether these first bytes of a name, cut at whatever length, can be those of a shadow's.
     pub fn may_begin(name: &[u8]) -> bool {
         let n = name.len().min(PREFIX.len());

@@ -209,6 +209,7 @@ impl Engine {
         };
         let key = self.insert(now, relay, Backend::Kernel(stream), wish, local, cookie);
         if self.watch(key, cookie) {
+            self.note_plain(key, "MPTCP_LINK=kernel");
             return Ok(key);
         }
         if let Some(Connection {
@@ -252,10 +253,18 @@ impl Engine {
             connection.describe()
         );
         connection.backend = Backend::Kernel(stream);
+        self.note_plain(key, "no answer on our link, but perhaps one to the kernel");
         if let Some(core) = &mut self.core {
             core.by_conn.remove(&conn);
         }
         true
+    }
+
+    /// Remembers why a connection does not speak MPTCP.
+    pub(super) fn note_plain(&mut self, key: Key, why: &'static str) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.why_plain = Some(why);
+        }
     }
 
     fn insert(
@@ -289,7 +298,7 @@ impl Engine {
             path_config,
             spare: None,
             waiters: Vec::new(),
-            fallback: None,
+            why_plain: None,
             flushed: false,
             queued: false,
         })

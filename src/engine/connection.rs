@@ -7,7 +7,7 @@ use super::socket_options::SocketOptions;
 use crate::control::{Phase, PhaseReport};
 use crate::link::path_config::PathConfig;
 use crate::link::routes::Query;
-use crate::mptcp::endpoint::{ConnId, Fallback};
+use crate::mptcp::endpoint::ConnId;
 use crate::time::Instant;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -40,8 +40,8 @@ pub struct Connection {
     pub spare: Option<OwnedFd>,
     /// Clients that wait for the end of the handshake.
     pub waiters: Vec<Key>,
-    /// Why MPTCP was given up.
-    pub fallback: Option<Fallback>,
+    /// Why MPTCP is not spoken.
+    pub why_plain: Option<&'static str>,
     /// The core says that everything written was acknowledged, the end of stream included.
     pub flushed: bool,
     /// It waits for another turn.

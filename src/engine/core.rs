@@ -114,16 +114,6 @@ impl Core {
         changed
     }
 
-    /// The name of an interface.
-    pub fn interface_name(&self, index: u32) -> Option<&str> {
-        let interface = self
-            .routes
-            .interfaces()
-            .iter()
-            .find(|interface| interface.index == index)?;
-        Some(&interface.name)
-    }
-
     /// Opens a connection: takes the port, has the link hear it, and lets the core send its SYN.
     ///
     /// # Errors

@@ -96,7 +96,7 @@ impl Engine {
         };
         // The kernel's connect() is not needed any more.
         connection.spare = None;
-        if connection.fallback.is_none() {
+        if connection.why_plain.is_none() {
             self.plain_peers.forget(connection.wire_remote());
         }
         self.establish(now, key);
@@ -127,7 +127,7 @@ impl Engine {
             return;
         };
         log::info!("{} speaks plain TCP: {}", connection.describe(), fallback_text(why));
-        connection.fallback = Some(why);
+        connection.why_plain = Some(fallback_text(why));
         let peer: SocketAddr = connection.wire_remote();
         match why {
             Fallback::PeerNotCapable
@@ -178,7 +178,7 @@ impl Engine {
 }
 
 /// For people.
-pub fn fallback_text(why: Fallback) -> &'static str {
+fn fallback_text(why: Fallback) -> &'static str {
     match why {
         Fallback::NotAsked => "MPTCP was not asked for",
         Fallback::PeerNotCapable => "the peer, or a middlebox, does not speak MPTCP",

@@ -88,27 +88,16 @@ impl EventLoop {
         })
     }
 
-    /// Watches a descriptor for everything, edge-triggered. It leaves by being closed, or by [`EventLoop::remove`] when
-    /// others may hold the same description.
+    /// Watches a descriptor for everything, edge-triggered, until its description is closed: when others hold that too
+    /// (a program's socket), events go on that mean nothing any more.
     pub fn add(&self, fd: impl AsFd, source: Source) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(encode(source)), flags)?)
-    }
-
-    /// Watches a descriptor for input only, level-triggered: for listeners, where a refused accept must be tried again.
-    pub fn add_level(&self, fd: impl AsFd, source: Source) -> io::Result<()> {
-        Ok(epoll::add(
-            &self.epoll,
-            fd,
-            EventData::new_u64(encode(source)),
-            EventFlags::IN,
-        )?)
-    }
-
-    /// Watches it no more.
-    pub fn remove(&self, fd: impl AsFd) {
-        // It fails only when it was not watched.
-        let _ = epoll::delete(&self.epoll, fd);
+        let data = EventData::new_u64(encode(source));
+        match epoll::add(&self.epoll, &fd, data, flags) {
+            // The same description came back under the same number: the program that holds it too connects once more.
+            Err(Errno::EXIST) => Ok(epoll::modify(&self.epoll, &fd, data, flags)?),
+            added => Ok(added?),
+        }
     }
 
     /// Sleeps until something happens or `deadline` comes (None: no end), and says what happened. An empty answer is

@@ -1,4 +1,18 @@
-//! The engine process: loop, clients, relay, timers. The only reader of the clock.
+//! The engine: the process that speaks TCP for programs. One thread, no lock; the only reader of the clock.
+//!
+//! | to understand                                  | read                                              |
+//! |------------------------------------------------|---------------------------------------------------|
+//! | how `libmptcp.so` can be executed              | `entry`, `program`                                |
+//! | what the process leaves and keeps              | `process`                                         |
+//! | the loop, and who owns what                    | `server`, `event_loop`, `slots`, `clock`          |
+//! | requests and answers                           | `control`, `requests`, `connect`, `status`        |
+//! | bytes between a program and the network        | `shadow`, `relay`, `stream`                       |
+//! | who speaks TCP on the network                  | `core`, `core_events`, `core_stream`, `kernel_stream` |
+//! | which paths, and which peers are left alone    | `paths`, `plain_peers`                            |
+//! | what is remembered of a program's socket       | `connection`, `socket_options`, `tcp_info`, `recent` |
+//!
+//! What holds everywhere: nothing blocks but the loop's one wait; no client, program or peer can make the engine grow
+//! without bound or keep it from others; a request is answered with a reason when it is not granted.
 
 pub mod clock;
 mod connect;

@@ -2,6 +2,7 @@
 
 use super::connection::Backend;
 use super::core::Core;
+use super::event_loop::Key;
 use super::server::Engine;
 use crate::control::Bypass;
 use crate::link::path_config::PathConfig;
@@ -9,16 +10,19 @@ use crate::link::paths::{KernelReason, Verdict};
 use crate::link::routes::Query;
 use crate::mptcp::endpoint::LocalPath;
 use crate::time::{Duration, Instant};
-use std::net::IpAddr;
 
 /// Changes closer together than this are looked at once: a routing daemon may cause thousands.
 const CALM: Duration = Duration::from_millis(200);
 
-/// When to look at the paths of all connections again.
+/// Routes looked up per turn of the loop: each takes some system calls, and there may be many connections.
+const LOOKUPS_PER_TURN: usize = 16;
+
+/// When to look at the paths of all connections again, and which are left to look at.
 #[derive(Default)]
 pub struct Review {
     last: Option<Instant>,
     due: Option<Instant>,
+    left: Vec<Key>,
 }
 
 impl Review {
@@ -28,20 +32,36 @@ impl Review {
         self.due.get_or_insert(earliest.max(now));
     }
 
-    /// When it is due.
-    pub fn due(&self) -> Option<Instant> {
-        self.due
+    /// When there is something to do; `now` while connections are left to look at.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        if self.left.is_empty() {
+            self.due
+        } else {
+            Some(now)
+        }
     }
 
-    fn take(&mut self, now: Instant) -> bool {
+    /// It is time to begin (again).
+    fn begins(&mut self, now: Instant) -> bool {
         let due = self.due.is_some_and(|due| due <= now);
         if due {
-            *self = Review {
-                last: Some(now),
-                due: None,
-            };
+            (self.last, self.due) = (Some(now), None);
         }
         due
+    }
+}
+
+/// A question about routes, and the answer.
+struct Looked {
+    query: Query,
+    config: PathConfig,
+    paths: Vec<LocalPath>,
+}
+
+impl Looked {
+    fn answers(&self, query: &Query, config: &PathConfig) -> bool {
+        (self.query.dst, self.query.src, self.query.mark) == (query.dst, query.src, query.mark)
+            && self.config == *config
     }
 }
 
@@ -98,39 +118,41 @@ impl Engine {
         }
     }
 
-    /// Tells every connection its paths anew, when that is due.
+    /// Tells connections their paths anew, some per turn, when that is due.
     pub(super) fn review_paths(&mut self, now: Instant) {
-        if !self.review.take(now) {
-            return;
+        if self.review.begins(now) {
+            self.review.left = self.connections.iter().map(|(key, _)| key).collect();
         }
         let Some(core) = &mut self.core else { return };
         // Connections to the same place with the same settings have the same paths.
-        let mut known: Vec<(IpAddr, Option<IpAddr>, u32, PathConfig, Vec<LocalPath>)> = Vec::new();
-        for (_, connection) in self.connections.iter() {
+        let mut known: Vec<Looked> = Vec::new();
+        while known.len() < LOOKUPS_PER_TURN {
+            let Some(key) = self.review.left.pop() else { return };
+            let Some(connection) = self.connections.get(key) else {
+                continue;
+            };
             let Backend::Core(conn) = connection.backend else {
                 continue;
             };
-            let Query { dst, src, mark } = connection.query();
-            let found = known
-                .iter()
-                .find(|k| (k.0, k.1, k.2) == (dst, src, mark) && k.3 == connection.path_config);
-            let paths = match found {
-                Some((.., paths)) => paths.clone(),
-                None => {
-                    let paths = match core.verdict(&connection.query(), &connection.path_config) {
-                        Ok(Verdict::Paths { paths, .. }) => paths,
-                        // No way there at present: what is open may recover, as the kernel's connections do.
-                        Ok(Verdict::Kernel(_)) | Err(_) => Vec::new(),
-                    };
-                    known.push((dst, src, mark, connection.path_config.clone(), paths.clone()));
-                    paths
-                }
-            };
-            if !paths.is_empty() {
-                core.endpoint.set_paths(now, conn, &paths);
+            let (query, config) = (connection.query(), &connection.path_config);
+            if !known.iter().any(|looked| looked.answers(&query, config)) {
+                known.push(look(core, query, config.clone()));
+            }
+            let looked = known.iter().find(|looked| looked.answers(&query, config));
+            if let Some(Looked { paths, .. }) = looked.filter(|looked| !looked.paths.is_empty()) {
+                core.endpoint.set_paths(now, conn, paths);
             }
         }
     }
+}
+
+fn look(core: &mut Core, query: Query, config: PathConfig) -> Looked {
+    let paths = match core.verdict(&query, &config) {
+        Ok(Verdict::Paths { paths, .. }) => paths,
+        // No way there at present: what is open may recover, as the kernel's connections do.
+        Ok(Verdict::Kernel(_)) | Err(_) => Vec::new(),
+    };
+    Looked { query, config, paths }
 }
 
 #[cfg(test)]
@@ -141,15 +163,15 @@ mod tests {
     fn a_storm_of_changes_is_looked_at_now_and_then() {
         let at = Instant::from_millis;
         let mut review = Review::default();
-        assert!(!review.take(at(0)));
+        assert!(!review.begins(at(0)));
         review.ask(at(1));
-        assert!(review.take(at(1)));
+        assert!(review.begins(at(1)));
         for ms in 2..200 {
             review.ask(at(ms));
-            assert!(!review.take(at(ms)), "{ms} ms");
+            assert!(!review.begins(at(ms)), "{ms} ms");
         }
-        assert_eq!(review.due(), Some(at(201)));
-        assert!(review.take(at(201)));
-        assert_eq!(review.due(), None);
+        assert_eq!(review.due(at(200)), Some(at(201)));
+        assert!(review.begins(at(201)));
+        assert_eq!(review.due(at(201)), None);
     }
 }

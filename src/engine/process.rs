@@ -10,7 +10,7 @@ use super::clock::Clock;
 use super::server::{Engine, Settings};
 use crate::control::EngineId;
 use crate::time::Duration;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::ffi::OsStr;
@@ -79,7 +79,9 @@ fn leave_program(log: Option<File>) -> Result<(), Errno> {
     let _ = rustix::process::setsid();
     rustix::process::chdir("/")?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        // A chroot without /dev.
+        .or_else(|_| rustix::fs::memfd_create(c"null", MemfdFlags::CLOEXEC))?;
     // Whoever started us may have closed some of the three, so that these are among them: first out of the way.
     let null = into_high(null)?;
     let log = log.map_or(Ok(null), |file| into_high(file.into()))?;

@@ -32,6 +32,8 @@ pub struct Relay {
     out_ended: bool,
     /// The peer's end of stream was passed on.
     in_ended: bool,
+    /// The program had nothing more to say when it was last asked: an edge will tell.
+    silent: bool,
 }
 
 /// What became of a turn.
@@ -64,6 +66,7 @@ impl Relay {
             established: false,
             out_ended: false,
             in_ended: false,
+            silent: false,
         }
     }
 
@@ -84,6 +87,8 @@ impl Relay {
 
     /// The shadow's descriptor has news.
     pub fn on_ready(&mut self, ready: Readiness) {
+        // Writability alone is about the other direction.
+        self.silent &= !(ready.readable || ready.read_closed || ready.hung_up || ready.error);
         self.shadow.on_ready(ready);
     }
 
@@ -134,7 +139,10 @@ impl Relay {
     }
 
     fn move_both(&mut self, stream: &mut dyn Stream, linger_zero: bool, scratch: &mut [u8]) -> Result<Turn, Ending> {
-        let out = self.move_out(stream, linger_zero, scratch)?;
+        let out = match self.silent {
+            true => Turn::Wait,
+            false => self.move_out(stream, linger_zero, scratch)?,
+        };
         let inward = self.move_in(stream)?;
         if self.out_ended && self.in_ended && stream.is_flushed() {
             return Err(Ending::Closed);
@@ -166,7 +174,11 @@ impl Relay {
                     self.out_ended = true;
                     stream.shutdown_write();
                 }
-                Read::Nothing | Read::HalfClosed => break,
+                Read::Nothing | Read::HalfClosed => {
+                    // With room for more it is the program that has no more.
+                    self.silent = self.out_ended || space > 0;
+                    break;
+                }
                 Read::Closed if linger_zero || matches!(stream.recv(), Incoming::Data(..)) => {
                     return Err(Ending::Aborted);
                 }

@@ -157,7 +157,7 @@ impl Engine {
         }
         let idle = self.idle_since.map(|since| since + self.settings.idle);
         let core = self.core.as_ref().and_then(|core| core.endpoint.poll_timeout());
-        [idle, core, self.control.deadline(), self.review.due()]
+        [idle, core, self.control.deadline(), self.review.due(now)]
             .into_iter()
             .flatten()
             .min()

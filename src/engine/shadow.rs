@@ -257,12 +257,11 @@ fn fill(program: BorrowedFd<'_>) -> io::Result<usize> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     let padding = [PADDING_BYTE; PADDING_CHUNK];
     let mut total = 0;
+    let mut size = PADDING_CHUNK;
     loop {
-        let size = if out_queue(program)? + PADDING_COST_MAX < limit {
-            PADDING_CHUNK
-        } else {
-            1
-        };
+        if size > 1 && out_queue(program)? + PADDING_COST_MAX >= limit {
+            size = 1;
+        }
         match send(program, &padding[..size], flags) {
             Ok(n) => total += n,
             Err(Errno::AGAIN) if total > 0 => return Ok(total),

@@ -1,7 +1,6 @@
 //! The picture that `mptcp status` shows, as JSON.
 
 use super::connection::{Backend, Connection};
-use super::core_events::fallback_text;
 use super::server::Engine;
 use crate::control::Phase;
 use crate::mptcp::endpoint::SubflowInfo;
@@ -65,7 +64,7 @@ pub struct ConnectionStatus {
     /// Seconds since the program asked for it.
     pub age_s: u64,
     /// Why MPTCP is not spoken.
-    pub fallback: Option<String>,
+    pub why_plain: Option<String>,
     /// Bytes that the peer has acknowledged.
     pub bytes_acked: u64,
     /// Bytes received in order.
@@ -177,7 +176,7 @@ impl Engine {
             (Backend::Core(conn), Some(core)) => core.endpoint.info(*conn),
             _ => None,
         };
-        let protocol = match (&connection.backend, connection.fallback) {
+        let protocol = match (&connection.backend, connection.why_plain) {
             (Backend::Kernel(_), _) => "kernel",
             (Backend::Core(_), None) => "mptcp",
             (Backend::Core(_), Some(_)) => "tcp",
@@ -196,7 +195,7 @@ impl Engine {
             state: state.into(),
             protocol: protocol.into(),
             age_s: now.since(connection.since).as_secs(),
-            fallback: connection.fallback.map(|why| fallback_text(why).into()),
+            why_plain: connection.why_plain.map(Into::into),
             bytes_acked: info.as_ref().map_or(0, |info| info.bytes_acked),
             bytes_received: info.as_ref().map_or(0, |info| info.bytes_received),
             subflows: subflows.map(|subflow| subflow_status(subflow, interfaces)).collect(),

@@ -1,5 +1,32 @@
 //! Links carry TCP segments between the engine and the network; guards keep the host kernel silent about them;
 //! routes say which paths there are.
+//!
+//! How the engine uses them, one connection from its beginning:
+//! ```no_run
+//! use mptcp::link::{GuardRequest, Guards, Incoming, IpLink, Link, PathConfig, Query, Routes, Verdict, WantedPort};
+//! # fn main() -> std::io::Result<()> {
+//! let mut routes = Routes::new()?;
+//! let mut guards = Guards::new()?;
+//! let mut link = IpLink::new(&guards.ports())?;
+//! // epoll, edge-triggered: link.fds() → link.recv(…) until true; routes.fd() → routes.changed().
+//!
+//! let remote: std::net::SocketAddr = "203.0.113.9:443".parse().unwrap();
+//! let query = Query { dst: remote.ip(), src: None, mark: 0 };
+//! let paths = match routes.verdict(&query, &PathConfig::default())? {
+//!     Verdict::Kernel(reason) => return Ok(println!("left to the kernel: {reason}")),
+//!     Verdict::Paths { paths, .. } => paths,
+//! };
+//! let (local, iface) = (paths[0].addr, paths[0].iface);
+//! let guard = guards.acquire(&GuardRequest { local, port: WantedPort::Any, remote, iface, mark: 0 })?;
+//! link.admit(&guards.ports())?; // before the first segment
+//! // endpoint.connect(now, FourTuple { local: guard.local(), remote }, paths[0], …), set_paths(…, &paths)
+//! // while let Some(out) = endpoint.poll_transmit(now) { link.send(&out) }
+//! link.flush(&mut |incoming| if let Incoming::Icmp { .. } = incoming { /* endpoint.handle_icmp(…) */ });
+//! // On SubflowGone: drop the guard. On WantSubflow: routes.permits(…), then acquire, admit, open_subflow.
+//! # drop(guard);
+//! # Ok(())
+//! # }
+//! ```
 
 mod filter;
 pub mod guard;

@@ -6,8 +6,7 @@
 use super::addresses::Addresses;
 use super::crypto;
 use super::endpoint::{
-    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Entropy, Event, Fallback, FourTuple, LocalPath, SubflowId,
-    SubflowInfo,
+    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, SubflowId, SubflowInfo,
 };
 use super::recv_buffer::RecvBuffer;
 use super::send_buffer::SendBuffer;
@@ -26,7 +25,6 @@ const SLACK: u64 = 256 << 10;
 /// What a call of the core may touch outside the connection.
 pub(super) struct Ctx<'a> {
     pub now: Instant,
-    pub entropy: &'a mut dyn Entropy,
     pub events: &'a mut VecDeque<Event>,
     /// Subflows that ended, for the endpoint's tables.
     pub released: &'a mut Vec<Released>,
@@ -369,6 +367,7 @@ impl Connection {
                 ctx.events.push_back(Event::Failed(self.id, error));
             }
         }
+        self.addresses.stop();
         for i in (0..self.subflows.len()).rev() {
             let sf = &mut self.subflows[i];
             let silent = sf.state == State::SynSent || sf.state == State::Closed;

@@ -335,7 +335,6 @@ impl Endpoint {
         let conn = self.connections.get_mut(&id)?;
         let mut ctx = Ctx {
             now,
-            entropy: &mut *self.entropy,
             events: &mut self.events,
             released: &mut self.released,
         };
@@ -740,7 +739,6 @@ impl Endpoint {
             };
             let mut ctx = Ctx {
                 now,
-                entropy: &mut *self.entropy,
                 events: &mut self.events,
                 released: &mut self.released,
             };

@@ -3,7 +3,7 @@
 use super::connection::{Connection, Ctx, Proto, Role, TimeWait};
 use super::crypto;
 use super::endpoint::{ConnError, Event, Fallback};
-use super::subflow::{Reset, State};
+use super::subflow::{Reset, SendTag, State};
 use crate::link::IcmpKind;
 use crate::time::Duration;
 use crate::wire::mptcp_option::MpCapableBody;
@@ -596,7 +596,7 @@ impl Connection {
             return true;
         }
         let sack = if sf.sack { seg.options.sack } else { Default::default() };
-        let outcome = sf.tx.on_ack(ctx.now, seg.header.ack, sack.as_slice(), |_, _| {});
+        let outcome = sf.tx.on_ack(ctx.now, seg.header.ack, sack.as_slice(), SendTag::trim);
         if outcome.acked > 0 {
             sf.one_at_a_time = false;
             if sf.stalled {

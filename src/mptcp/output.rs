@@ -44,6 +44,8 @@ impl Plan {
 
 enum Payload {
     None,
+    /// One byte that the peer has already, whatever it was.
+    Known,
     Stream(Dsn, u32),
     /// Bytes that moved from the buffer to the segment: subflow, segment, offset, length.
     Detached(usize, usize, u32),
@@ -77,6 +79,7 @@ impl Connection {
     pub(super) fn outgoing(&self, plan: Plan) -> Outgoing<'_> {
         let payload = match plan.payload {
             Payload::None => [&[][..], &[]],
+            Payload::Known => [&[0][..], &[]],
             Payload::Stream(dsn, len) => self.out.buf.slices(dsn, len as usize),
             Payload::Detached(index, segment, len) => {
                 let bytes = self
@@ -597,7 +600,7 @@ impl Connection {
         let full = len == u64::from(room);
         let all = len == waiting;
         let outstanding = out.nxt != out.una;
-        let go = full || (all && (self.options.nodelay || !outstanding || out.fin_queued)) || (!all && !outstanding);
+        let go = full || !outstanding || (all && (self.options.nodelay || out.fin_queued));
         go.then_some(len as u32)
     }
 
@@ -635,7 +638,7 @@ impl Connection {
         if self.fin_ready() {
             self.data_fin_due = self.multipath() && !self.out.fin_acked;
         }
-        let acks = options.sack.is_empty() == !self.subflows[index].rx.has_sack();
+        let acks = options.sack.is_empty() != self.subflows[index].rx.has_sack();
         let sf = &mut self.subflows[index];
         sf.tx.on_sent(
             ctx.now,
@@ -751,6 +754,7 @@ impl Connection {
     fn plan_probe(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Plan {
         let seq = self.subflows[index].tx.snd_una() - 1;
         self.subflows[index].probe_now = false;
+        let byte = core::mem::take(&mut self.subflows[index].probe_with_byte);
         let options = self.established_options(ctx.now, index, None, 0);
         let header = self.established_header(index, seq, Flags(0));
         let sf = &self.subflows[index];
@@ -759,7 +763,7 @@ impl Connection {
             iface: sf.iface,
             header,
             options,
-            payload: Payload::None,
+            payload: if byte { Payload::Known } else { Payload::None },
         }
     }
 }

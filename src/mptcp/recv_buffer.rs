@@ -57,6 +57,7 @@ impl RecvBuffer {
     }
 
     /// Bytes kept out of order.
+    #[cfg(test)]
     pub fn ahead_bytes(&self) -> usize {
         self.ahead_bytes
     }
@@ -169,11 +170,6 @@ impl RecvBuffer {
         if self.ready.is_empty() && self.ready.capacity() > 1 << 16 {
             self.ready = VecDeque::new();
         }
-    }
-
-    /// Changes the bound; the advertised edge stays.
-    pub fn set_limit(&mut self, limit: usize) {
-        self.limit = limit;
     }
 }
 

@@ -72,6 +72,16 @@ pub(super) struct SendTag {
     pub detached: Option<Box<[u8]>>,
 }
 
+impl SendTag {
+    /// The first `n` bytes are acknowledged; the mapping keeps describing the whole.
+    pub fn trim(&mut self, n: u32) {
+        self.dsn += u64::from(n);
+        if let Some(bytes) = self.detached.take() {
+            self.detached = Some(bytes.get(n as usize..).unwrap_or_default().into());
+        }
+    }
+}
+
 /// A mapping the peer announced on this subflow.
 #[derive(Debug)]
 pub(super) struct RecvMap {
@@ -79,7 +89,6 @@ pub(super) struct RecvMap {
     pub dsn: Dsn,
     /// Payload bytes mapped (a DATA_FIN not counted).
     pub len: u32,
-    pub data_fin: bool,
     pub checked: Option<Checked>,
 }
 
@@ -161,6 +170,10 @@ pub(super) struct Subflow {
     pub reset: Option<Reset>,
     pub close_queued: bool,
     pub probe_now: bool,
+    /// The probe carries a byte: Linux answers bare ones twice a second at the most.
+    pub probe_with_byte: bool,
+    /// After a probe timeout: when to look again, and what the last progress was then.
+    pub stall_check: Option<(Instant, Instant)>,
     /// A tail-loss probe is due.
     pub tlp_now: bool,
     pub prio_now: bool,
@@ -221,6 +234,8 @@ impl Subflow {
             reset: None,
             close_queued: false,
             probe_now: false,
+            probe_with_byte: false,
+            stall_check: None,
             tlp_now: false,
             prio_now: false,
             fail_now: None,
@@ -374,7 +389,6 @@ impl Subflow {
             ssn: map.ssn,
             dsn,
             len,
-            data_fin,
             checked,
         });
         true

@@ -42,6 +42,7 @@ impl Connection {
             note(sf.tx.timer());
             note(sf.rx.ack_at());
             note(sf.join_ack_timer);
+            note(sf.stall_check.map(|(at, _)| at));
             note(sf.deadline);
             note(self.keepalive_at(sf));
             note(self.silence_at(sf));
@@ -102,14 +103,11 @@ impl Connection {
             sf.rx.demand_ack();
         }
         match self.subflows[index].tx.on_timer(now) {
-            Some(Fired::Probe) => self.subflows[index].tlp_now = true,
-            Some(Fired::Rto) => {
-                if !self.on_rto(ctx, index) {
-                    return;
-                }
-            }
+            Some(Fired::Probe) => self.on_probe_timeout(ctx, index),
+            Some(Fired::Rto) if !self.on_rto(ctx, index) => return,
             _ => {}
         }
+        self.on_stall_check(ctx, index);
         if self.keepalive_at(&self.subflows[index]).is_some_and(|t| t <= now) && !self.on_keepalive(ctx, index) {
             return;
         }
@@ -138,6 +136,33 @@ impl Connection {
         if first {
             let error = self.soft_error.map_or(ConnError::TimedOut, ConnError::Unreachable);
             self.break_with(ctx, error, None);
+        }
+    }
+
+    /// Nothing came for two round trips (RFC 8985 section 7.3). When others work, and half a round trip later still nothing
+    /// came, they get what this one owes; a retransmission timeout would take far longer.
+    fn on_probe_timeout(&mut self, ctx: &mut Ctx<'_>, index: usize) {
+        let others = self.multipath() && self.others_alive(index);
+        let sf = &mut self.subflows[index];
+        sf.tlp_now = true;
+        if others {
+            let rtt = &sf.tx.rtt;
+            let wait = rtt.srtt().unwrap_or_default() / 2 + rtt.rttvar().unwrap_or_default() * 2;
+            sf.stall_check = Some((ctx.now + wait.max(Duration::from_millis(5)), sf.tx.last_progress));
+        }
+    }
+
+    fn on_stall_check(&mut self, ctx: &mut Ctx<'_>, index: usize) {
+        let others = self.multipath() && self.others_alive(index);
+        let sf = &mut self.subflows[index];
+        let Some((_, progress)) = sf.stall_check.filter(|(at, _)| *at <= ctx.now) else {
+            return;
+        };
+        sf.stall_check = None;
+        let silent = progress == sf.tx.last_progress && !sf.tx.is_idle();
+        if silent && others && !sf.stalled {
+            sf.stalled = true;
+            self.reinject_stalled(index);
         }
     }
 
@@ -211,9 +236,11 @@ impl Connection {
             return None;
         }
         let srtt = sf.tx.rtt.srtt().unwrap_or(Duration::from_millis(100));
+        // Two probes, so that one may be lost, and the time that an answer takes.
         let wait = match sf.silence_probes {
             0 => (srtt * 3 / 2).max(Duration::from_millis(40)),
-            _ => (srtt * 2 + sf.tx.rtt.rttvar().unwrap_or_default() * 4).max(Duration::from_millis(80)),
+            1 => (srtt / 2).max(Duration::from_millis(20)),
+            _ => (srtt * 3 / 2 + sf.tx.rtt.rttvar().unwrap_or_default() * 4).max(Duration::from_millis(60)),
         };
         Some(sf.silence_at.unwrap_or(sf.rx.last_arrival) + wait)
     }
@@ -224,6 +251,7 @@ impl Connection {
             sf.silence_probes += 1;
             sf.silence_at = Some(ctx.now);
             sf.probe_now = true;
+            sf.probe_with_byte = true;
         } else {
             self.give_up_path(ctx, index);
         }

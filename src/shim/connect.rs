@@ -5,10 +5,10 @@
 //! back, as does a failed attempt: the next connect begins anew.
 
 use super::engine::{self, Connected};
-use super::log::{info, warning};
+use super::log::{self, info, warning, Level};
 use super::sys::{self, Errno};
 use super::table::{self, Kind};
-use super::{config, eligible, epoll, identify, options, replace, Verdict};
+use super::{config, eligible, epoll, identify, memory, options, replace, Verdict};
 use crate::control::shadow::ShadowName;
 use crate::control::Reply;
 use crate::control::{Bypass, Connect, EngineId, Phase, Request, MESSAGE_MAX};
@@ -19,7 +19,7 @@ use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// The hook's logic.
 ///
 /// # Safety
-/// As connect(): `addr` is readable for `len` bytes.
+/// `addr` and `len` are what connect() would be given.
 pub unsafe fn connect(fd: c_int, addr: *const c_void, len: usize) -> Verdict {
     if let Some(shadow) = identify::shadow(fd) {
         // SAFETY: the caller's promise.
@@ -43,7 +43,16 @@ pub unsafe fn connect(fd: c_int, addr: *const c_void, len: usize) -> Verdict {
 }
 
 fn bypass(remote: SocketAddr, reason: Bypass) -> Verdict {
-    info!("connect {remote}: left to the kernel: {}", reason.text());
+    // A program that asks a second time how its connect stands is no news.
+    let level = if reason == Bypass::NotFresh {
+        Level::Debug
+    } else {
+        Level::Info
+    };
+    log::write(
+        level,
+        format_args!("connect {remote}: left to the kernel: {}", reason.text()),
+    );
     Verdict::Pass
 }
 
@@ -116,6 +125,7 @@ fn wait(fd: c_int, remote: SocketAddr, pending: Pending) -> Verdict {
     match result(fd, &pending) {
         Ok(Phase::Established) => {
             info!("connect {remote}: established by engine {}", pending.engine);
+            table::take_awaiting(fd, pending.cookie);
             Verdict::Done(Ok(0))
         }
         // SO_SNDTIMEO is over.
@@ -164,7 +174,7 @@ fn result(fd: c_int, pending: &Pending) -> Result<Phase, WaitError> {
 fn failed(fd: c_int, remote: SocketAddr, pending: Pending, errno: Errno) -> Verdict {
     info!("connect {remote}: {}", rustix::io::Errno::from_raw_os_error(errno));
     let mask = sys::block_signals();
-    if let Some(kernel) = pending.kernel {
+    if let Some(kernel) = pending.kernel.or_else(|| engine::abort(pending.engine, pending.cookie)) {
         restore(fd, kernel);
     }
     sys::restore_signals(mask);
@@ -188,18 +198,36 @@ fn restore(fd: c_int, kernel: OwnedFd) {
 
 /// connect() on a shadow.
 unsafe fn again(fd: c_int, shadow: &ShadowName, addr: *const c_void, len: usize) -> Verdict {
-    if addr.is_null() || len < 2 {
-        return Verdict::Done(Err(if addr.is_null() { libc::EFAULT } else { libc::EINVAL }));
+    let mut family = [0; 2];
+    if !(2..=size_of::<libc::sockaddr_storage>()).contains(&len) {
+        return Verdict::Done(Err(libc::EINVAL));
     }
-    // SAFETY: two bytes are readable, the caller's promise.
-    let family = c_int::from(unsafe { addr.cast::<u16>().read_unaligned() });
+    // SAFETY: the caller's promise.
+    if let Err(errno) = unsafe { memory::copy_in(addr.cast(), &mut family) } {
+        return Verdict::Done(Err(errno));
+    }
+    let family = c_int::from(u16::from_ne_bytes(family));
     if family == libc::AF_UNSPEC {
         disconnect(fd, shadow);
         return Verdict::Done(Ok(0));
     }
     let cookie = sys::cookie(fd).unwrap_or(0);
     match identify::phase(fd, shadow) {
-        Phase::Connecting => Verdict::Done(Err(libc::EALREADY)),
+        Phase::Connecting if sys::fcntl(fd, libc::F_GETFL, 0).is_ok_and(|flags| flags & libc::O_NONBLOCK != 0) => {
+            Verdict::Done(Err(libc::EALREADY))
+        }
+        Phase::Connecting => {
+            let pending = Pending {
+                engine: shadow.engine,
+                cookie,
+                kernel: None,
+            };
+            match wait(fd, shadow.remote, pending) {
+                // SO_SNDTIMEO ended a wait for an attempt that was not this call's.
+                Verdict::Done(Err(libc::EINPROGRESS)) => Verdict::Done(Err(libc::EALREADY)),
+                verdict => verdict,
+            }
+        }
         Phase::Established if table::take_awaiting(fd, cookie) => Verdict::Done(Ok(0)),
         Phase::Established | Phase::Gone => Verdict::Done(Err(libc::EISCONN)),
         Phase::Failed { .. } if !table::take_awaiting(fd, cookie) => Verdict::Done(Err(libc::EISCONN)),

@@ -1,5 +1,6 @@
 //! Which connects are left to the kernel. Each question is one cheap system call at most; the first "no" decides.
 
+use super::memory;
 use super::sys;
 use super::table::{self, Ownership};
 use super::{config, start};
@@ -15,34 +16,29 @@ const TCP_REPAIR: c_int = 19;
 const TCP_INQ: c_int = 36;
 const TCP_ULP: c_int = 31;
 
-/// A sockaddr of the program's, if it is one of AF_INET or AF_INET6 and long enough.
+/// A sockaddr of the program's, if it is one of AF_INET or AF_INET6 and of a length that the kernel takes.
 ///
 /// # Safety
-/// `addr` is null or readable for `len` bytes, as connect() demands.
+/// `addr` is what connect() would be given.
 pub unsafe fn read_address(addr: *const c_void, len: usize) -> Option<SocketAddr> {
-    if addr.is_null() || len < 2 {
+    let mut bytes = [0; size_of::<libc::sockaddr_in6>()];
+    if len > size_of::<libc::sockaddr_storage>() {
         return None;
     }
-    // SAFETY: two bytes are readable.
-    let family = c_int::from(unsafe { addr.cast::<u16>().read_unaligned() });
-    match family {
+    let given = len.min(bytes.len());
+    // SAFETY: the caller's promise.
+    unsafe { memory::copy_in(addr.cast(), &mut bytes[..given]) }.ok()?;
+    let port = u16::from_be_bytes([bytes[2], bytes[3]]);
+    let word = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+    match c_int::from(u16::from_ne_bytes([bytes[0], bytes[1]])) {
         libc::AF_INET if len >= size_of::<libc::sockaddr_in>() => {
-            // SAFETY: the whole structure is readable; it consists of integers.
-            let a = unsafe { addr.cast::<libc::sockaddr_in>().read_unaligned() };
-            let ip = Ipv4Addr::from(u32::from_be(a.sin_addr.s_addr));
-            Some(SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(a.sin_port))))
+            Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::from(word(4)), port)))
         }
-        libc::AF_INET6 if len >= size_of::<libc::sockaddr_in6>() => {
-            // SAFETY: the whole structure is readable; it consists of integers.
-            let a = unsafe { addr.cast::<libc::sockaddr_in6>().read_unaligned() };
-            let ip = Ipv6Addr::from(a.sin6_addr.s6_addr);
-            let port = u16::from_be(a.sin6_port);
-            Some(SocketAddr::V6(SocketAddrV6::new(
-                ip,
-                port,
-                a.sin6_flowinfo,
-                a.sin6_scope_id,
-            )))
+        libc::AF_INET6 if len >= bytes.len() => {
+            let mut ip = [0; 16];
+            ip.copy_from_slice(&bytes[8..24]);
+            let (flow, scope) = (u32::from_ne_bytes(word(4)), u32::from_ne_bytes(word(24)));
+            Some(SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(ip), port, flow, scope)))
         }
         _ => None,
     }

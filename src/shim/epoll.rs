@@ -5,7 +5,8 @@
 //! this process; each registration is kept beside the number of its descriptor, and the kernel has the last word: what it does not find
 //! is not put back.
 //!
-//! A socket in more than one epoll stays with the kernel, which is rare before connecting.
+//! A socket stays with the kernel when it is in more than one epoll, when its registration is one-shot (whether it was fired is not to be
+//! known), or when the epoll's number was closed: all rare before connecting.
 
 use super::sys;
 use super::table::{self, Kind, TABLE_LEN};
@@ -35,9 +36,9 @@ fn slot(fd: c_int) -> Option<&'static Slot> {
     SLOTS.get(usize::try_from(fd).ok()?)
 }
 
-/// An epoll_ctl that succeeded; only registrations of unconnected kernel sockets matter.
+/// An epoll_ctl that succeeded; only registrations of what connects, or may be disconnected and connect again, matter.
 pub fn note(epfd: c_int, op: c_int, fd: c_int, event: Option<libc::epoll_event>) {
-    if table::hint(fd) != Kind::KernelTcp {
+    if table::hint(fd) == Kind::Unknown {
         return;
     }
     let (Some(slot), Ok(number)) = (slot(fd), u32::try_from(epfd)) else {
@@ -76,8 +77,14 @@ pub struct Registration {
 
 /// Whether [`take`] can do its work.
 pub fn movable(fd: c_int) -> Result<(), Bypass> {
-    match slot(fd).map_or(NONE, |slot| slot.epoll.load(Relaxed)) {
+    let Some(slot) = slot(fd) else { return Ok(()) };
+    match slot.epoll.load(Relaxed) {
+        NONE => Ok(()),
         MANY => Err(Bypass::Epoll),
+        // Whether the one shot was fired is not known here.
+        _ if slot.events.load(Relaxed) & libc::EPOLLONESHOT as u32 != 0 => Err(Bypass::Epoll),
+        // Closed, but perhaps alive under another number.
+        epoll if sys::fcntl(epoll as c_int - 1, libc::F_GETFD, 0).is_err() => Err(Bypass::Epoll),
         _ => Ok(()),
     }
 }

@@ -19,7 +19,7 @@
 //! | [`spawn`] | starting a process that the program cannot notice |
 //! | [`names`], [`options`], [`controls`] | getpeername, getsockname; socket options; ioctl and shutdown |
 //! | [`send`], [`receive`] | flags, addresses and errors that AF_UNIX treats unlike TCP |
-//! | [`sys`], [`log`] | system calls by instruction; one line on standard error |
+//! | [`sys`], [`memory`], [`log`] | system calls by instruction; the program's pointers; one line on standard error |
 //! | `hooks` | the extern shells |
 //!
 //! Rules: nothing here allocates, takes a lock or calls a libc function that may be hooked, before or after constructors; a hook on the data path makes
@@ -35,6 +35,7 @@ pub mod epoll;
 mod hooks;
 pub mod identify;
 pub mod log;
+pub mod memory;
 pub mod names;
 pub mod options;
 pub mod receive;

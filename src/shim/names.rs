@@ -1,6 +1,6 @@
 //! getpeername and getsockname: the first subflow's addresses, for ever, decoded from the shadow's name.
 
-use super::{identify, start, Verdict};
+use super::{identify, memory, start, Verdict};
 use crate::control::Phase;
 use core::ffi::{c_int, c_void};
 use core::net::SocketAddr;
@@ -17,35 +17,31 @@ pub enum End {
 /// The hooks' logic. TCP knows no peer while the handshake runs (programs test for its end so) and after the connection's end.
 ///
 /// # Safety
-/// As getpeername(): `len` is null or points to the size of `addr`, which is null or writable for that size.
+/// `addr` and `len` are what getpeername() would be given.
 pub unsafe fn name(fd: c_int, end: End, addr: *mut c_void, len: *mut libc::socklen_t) -> Verdict {
     let Some(shadow) = identify::shadow(fd) else {
         return Verdict::Pass;
     };
-    if addr.is_null() || len.is_null() {
-        return Verdict::Done(Err(libc::EFAULT));
-    }
     let connected = || start::sandboxed() || identify::phase(fd, &shadow) == Phase::Established;
     let address = match end {
         End::Local => shadow.local,
         End::Remote if connected() => shadow.remote,
         End::Remote => return Verdict::Done(Err(libc::ENOTCONN)),
     };
-    // SAFETY: the caller's promise; neither is null.
+    // SAFETY: the caller's promise.
     Verdict::Done(unsafe { write(address, addr, len) })
 }
 
 /// Writes a sockaddr as the kernel does: cut to the room there is, its full length told.
 unsafe fn write(address: SocketAddr, addr: *mut c_void, len: *mut libc::socklen_t) -> Result<i32, c_int> {
     let (bytes, full) = sockaddr(address);
+    let mut room = [0; 4];
     // SAFETY: the caller's promise.
     unsafe {
-        let room = len.read_unaligned();
-        if room > i32::MAX as u32 {
-            return Err(libc::EINVAL);
-        }
-        core::ptr::copy_nonoverlapping(bytes.as_ptr(), addr.cast(), full.min(room as usize));
-        len.write_unaligned(full as libc::socklen_t);
+        memory::copy_in(len.cast(), &mut room)?;
+        let room = usize::try_from(i32::from_ne_bytes(room)).map_err(|_| libc::EINVAL)?;
+        memory::copy_out(&bytes[..full.min(room)], addr.cast())?;
+        memory::copy_out(&(full as libc::socklen_t).to_ne_bytes(), len.cast())?;
     }
     Ok(0)
 }
@@ -84,10 +80,8 @@ mod tests {
             // SAFETY: the buffer has that size.
             assert_eq!(unsafe { write(address, buf.as_mut_ptr().cast(), &mut len) }, Ok(0));
             // SAFETY: the buffer has that size.
-            assert_eq!(
-                unsafe { read_address(buf.as_ptr().cast(), len as usize) },
-                Some(address)
-            );
+            let read = unsafe { read_address(buf.as_ptr().cast(), len as usize) };
+            assert_eq!(read, Some(address));
         }
     }
 
@@ -101,9 +95,7 @@ mod tests {
         assert_eq!((len, buf[3]), (16, 0xff));
         let mut negative = u32::MAX;
         // SAFETY: nothing is written.
-        assert_eq!(
-            unsafe { write(address, buf.as_mut_ptr().cast(), &mut negative) },
-            Err(libc::EINVAL)
-        );
+        let written = unsafe { write(address, buf.as_mut_ptr().cast(), &mut negative) };
+        assert_eq!(written, Err(libc::EINVAL));
     }
 }

@@ -6,7 +6,7 @@
 
 use super::eligible;
 use super::sys::{self, Errno};
-use super::{engine, identify, start, table, Verdict};
+use super::{engine, identify, memory, start, table, Verdict};
 use crate::control::shadow::ShadowName;
 use crate::control::VALUE_MAX;
 use core::ffi::{c_int, c_void};
@@ -27,13 +27,18 @@ enum Home {
     Error,
     /// SO_PEERCRED: a TCP socket has no peer process.
     NoCredentials,
+    /// TCP passes such a level on, to nobody.
+    NoSuchLevel,
     /// Not on TCP sockets, or not on ours.
     Refused(Errno),
 }
 
 fn home(level: c_int, name: c_int, shadow: &ShadowName) -> Home {
-    if level != libc::SOL_SOCKET {
-        return Home::Engine;
+    match level {
+        libc::SOL_SOCKET => {}
+        libc::IPPROTO_TCP | libc::IPPROTO_IP => return Home::Engine,
+        libc::IPPROTO_IPV6 if shadow.local.is_ipv6() => return Home::Engine,
+        _ => return Home::NoSuchLevel,
     }
     match name {
         libc::SO_DOMAIN if shadow.local.is_ipv4() => Home::Constant(libc::AF_INET),
@@ -43,40 +48,45 @@ fn home(level: c_int, name: c_int, shadow: &ShadowName) -> Home {
         libc::SO_PEERCRED => Home::NoCredentials,
         libc::SO_PEERSEC => Home::Refused(libc::ENOPROTOOPT),
         libc::SO_PEERGROUPS => Home::Refused(libc::ENODATA),
+        // SO_PASSPIDFD is the last.
+        libc::SO_PASSCRED | libc::SO_PASSSEC | 76 => Home::Refused(libc::EOPNOTSUPP),
         // Their values point into the program's memory, or name its descriptors.
         libc::SO_ATTACH_FILTER
         | libc::SO_ATTACH_BPF
         | libc::SO_ATTACH_REUSEPORT_CBPF
         | libc::SO_ATTACH_REUSEPORT_EBPF => Home::Refused(libc::EOPNOTSUPP),
-        libc::SO_TYPE
-        | libc::SO_ACCEPTCONN
-        | libc::SO_COOKIE
-        | libc::SO_MEMINFO
-        | libc::SO_PEEK_OFF
-        | libc::SO_ZEROCOPY
-        | libc::SO_RCVTIMEO
-        | libc::SO_SNDTIMEO
-        // The same with 64-bit times everywhere (SO_RCVTIMEO_NEW, SO_SNDTIMEO_NEW).
-        | 66
-        | 67 => Home::Kernel,
+        libc::SO_SNDBUF
+        | libc::SO_RCVBUF
+        | libc::SO_SNDBUFFORCE
+        | libc::SO_RCVBUFFORCE
+        | libc::SO_KEEPALIVE
+        | libc::SO_REUSEADDR
+        | libc::SO_REUSEPORT
+        | libc::SO_OOBINLINE
+        | libc::SO_DONTROUTE
+        | libc::SO_PRIORITY
+        | libc::SO_MARK
+        | libc::SO_MAX_PACING_RATE => Home::Engine,
         libc::SO_RCVLOWAT | libc::SO_LINGER => Home::Both,
-        _ => Home::Engine,
+        // Known to every socket, and without meaning for segments.
+        _ => Home::Kernel,
     }
 }
 
 /// The logic of getsockopt.
 ///
 /// # Safety
-/// As getsockopt(): `len` is null or points to the size of `value`, which is null or writable for that size.
+/// `value` and `len` are what getsockopt() would be given.
 pub unsafe fn get(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut libc::socklen_t) -> Verdict {
     let Some(shadow) = identify::shadow(fd) else {
         return Verdict::Pass;
     };
-    if value.is_null() || len.is_null() {
-        return Verdict::Pass;
-    }
+    let mut room = [0; 4];
     // SAFETY: the caller's promise.
-    let Ok(room) = usize::try_from(unsafe { len.read_unaligned() } as i32) else {
+    if let Err(errno) = unsafe { memory::copy_in(len.cast(), &mut room) } {
+        return Verdict::Done(Err(errno));
+    }
+    let Ok(room) = usize::try_from(i32::from_ne_bytes(room)) else {
         return Verdict::Done(Err(libc::EINVAL));
     };
     let mut bytes = [0; VALUE_MAX];
@@ -93,26 +103,35 @@ pub unsafe fn get(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len:
             Ok(12)
         }
         Home::Refused(errno) => Err(errno),
+        Home::NoSuchLevel => Err(libc::EOPNOTSUPP),
         Home::Engine if start::sandboxed() => return Verdict::Pass,
         Home::Engine => sys::cookie(fd).and_then(|cookie| {
             engine::get_option(shadow.engine, cookie, level, name, &mut bytes, room).unwrap_or(Err(libc::ENOPROTOOPT))
         }),
     };
-    Verdict::Done(length.map(|length| {
-        let n = length.min(room);
-        // SAFETY: the caller's promise; `n` is within both.
+    Verdict::Done(length.and_then(|length| {
+        let n = shown(level, &bytes[..length], room);
+        // SAFETY: the caller's promise.
         unsafe {
-            core::ptr::copy_nonoverlapping(bytes.as_ptr(), value.cast(), n);
-            len.write_unaligned(n as libc::socklen_t);
+            memory::copy_out(&bytes[..n], value.cast())?;
+            memory::copy_out(&(n as libc::socklen_t).to_ne_bytes(), len.cast())?;
         }
-        0
+        Ok(0)
     }))
+}
+
+/// How much of a value is shown in `room` bytes: `ip_getsockopt` makes one byte of a small number that has no room for four.
+fn shown(level: c_int, value: &[u8], room: usize) -> usize {
+    match (level, value) {
+        (libc::IPPROTO_IP, &[_, 0, 0, 0]) if cfg!(target_endian = "little") && (1..4).contains(&room) => 1,
+        _ => value.len().min(room),
+    }
 }
 
 /// The logic of setsockopt.
 ///
 /// # Safety
-/// As setsockopt(): `value` is null or readable for `len` bytes.
+/// `value` is what setsockopt() would be given.
 pub unsafe fn set(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: usize) -> Verdict {
     let Some(shadow) = identify::shadow(fd) else {
         if eligible::is_odd(level, name) {
@@ -120,12 +139,14 @@ pub unsafe fn set(fd: c_int, level: c_int, name: c_int, value: *const c_void, le
         }
         return Verdict::Pass;
     };
-    if value.is_null() || start::sandboxed() {
+    if start::sandboxed() {
         return Verdict::Pass;
     }
     match home(level, name, &shadow) {
         Home::Kernel => Verdict::Pass,
-        Home::Constant(_) | Home::Error | Home::NoCredentials => Verdict::Done(Err(libc::ENOPROTOOPT)),
+        Home::Constant(_) | Home::Error | Home::NoCredentials | Home::NoSuchLevel => {
+            Verdict::Done(Err(libc::ENOPROTOOPT))
+        }
         Home::Refused(errno) => Verdict::Done(Err(errno)),
         // SAFETY: the caller's promise.
         Home::Engine => Verdict::Done(unsafe { tell_engine(fd, &shadow, level, name, value, len) }.map(|()| 0)),
@@ -149,11 +170,12 @@ unsafe fn tell_engine(
     if len > VALUE_MAX {
         return Err(libc::EINVAL);
     }
+    let mut bytes = [0; VALUE_MAX];
     // SAFETY: the caller's promise.
-    let value = unsafe { core::slice::from_raw_parts(value.cast::<u8>(), len) };
+    unsafe { memory::copy_in(value.cast(), &mut bytes[..len]) }?;
     let cookie = sys::cookie(fd)?;
     // A connection without its engine is dead, and TCP takes options on dead connections.
-    engine::set_option(shadow.engine, cookie, level, name, value).unwrap_or(Ok(()))
+    engine::set_option(shadow.engine, cookie, level, name, &bytes[..len]).unwrap_or(Ok(()))
 }
 
 /// A kernel socket in place of a shadow whose engine does not give one: as new, of the same family.

@@ -94,13 +94,13 @@ fn queued(fd: c_int) -> usize {
 /// `addr` is readable for `room` bytes.
 pub unsafe fn is_shadow_name(addr: *const c_void, room: usize, len: usize) -> bool {
     const NAME_AT: usize = 3;
-    let len = len.min(room);
-    if addr.is_null() || len <= NAME_AT {
+    // Enough for the prefix: a buffer for an Internet address has no room for more.
+    let visible = room.min(16);
+    if addr.is_null() || len < ShadowName::LEN_MIN || visible <= NAME_AT {
         return false;
     }
     // SAFETY: the caller's promise.
-    let bytes = unsafe { core::slice::from_raw_parts(addr.cast::<u8>(), len) };
+    let bytes = unsafe { core::slice::from_raw_parts(addr.cast::<u8>(), visible) };
     let family = u16::from_ne_bytes([bytes[0], bytes[1]]);
-    // A buffer for an Internet address has no room for the whole name: the prefix has to do.
     family == libc::AF_UNIX as u16 && bytes[2] == 0 && ShadowName::may_begin(&bytes[NAME_AT..])
 }

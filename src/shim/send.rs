@@ -6,13 +6,13 @@
 //! | MSG_OOB | a byte beside the stream | MPTCP has no urgent data (RFC 8684 section 3.3.1): in the stream |
 //! | MSG_FASTOPEN | ignored | EISCONN |
 //! | write after a reset | EPIPE and SIGPIPE | first the error, without a signal, then those |
-//! | control messages | descriptors are passed | ignored |
 //! | ECONNRESET | for every failure | the connection's own error |
 //!
 //! A descriptor that the table calls a shadow is sent to with MSG_NOSIGNAL, and the signal raised here when it is due: right for every kind of
 //! socket, so a wrong hint does no harm.
 //!
-//! Not here: sendfile and splice, which get SIGPIPE where TCP first gives the error.
+//! Not here: sendfile and splice, which get SIGPIPE where TCP first gives the error; control messages (descriptors that a program sends where
+//! TCP ignores them reach the engine, whose kernel drops them).
 
 use super::table::{self, Kind};
 use super::{identify, start, sys};
@@ -78,9 +78,4 @@ pub fn reset(fd: c_int) -> c_int {
 /// Whether a write() should be made as a send(): only then can the signal be held back.
 pub fn write_as_send(fd: c_int) -> bool {
     table::hint(fd) == Kind::Shadow && !start::sandboxed()
-}
-
-/// Whether control messages must be kept from a shadow: asked only when the table says that it is one.
-pub fn drops_control(fd: c_int) -> bool {
-    write_as_send(fd) && identify::shadow(fd).is_some()
 }

@@ -3,7 +3,7 @@
 //! rustix has typed calls for most; here are those that it lacks or whose arguments the program supplied untyped. Pointers that come
 //! from the program are passed on unread: the kernel judges them (EFAULT), as it does without us.
 
-use core::ffi::{c_int, c_long, c_void};
+use core::ffi::{c_int, c_long};
 
 /// A system call's failure: the positive errno.
 pub type Errno = c_int;
@@ -203,11 +203,6 @@ pub fn close(fd: c_int) {
     let _ = numbers(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]);
 }
 
-/// shutdown().
-pub fn shutdown(fd: c_int, how: c_int) -> Result<(), Errno> {
-    numbers(libc::SYS_shutdown, [fd as usize, how as usize, 0, 0, 0, 0]).map(drop)
-}
-
 /// poll() on one descriptor without waiting: the events.
 pub fn poll_now(fd: c_int, events: i16) -> Result<i16, Errno> {
     let mut entry = libc::pollfd { fd, events, revents: 0 };
@@ -229,24 +224,6 @@ pub fn epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event: Option<libc::epoll_ev
         )?
     };
     Ok(())
-}
-
-/// Sends bytes of the program's; nothing here reads them.
-///
-/// # Safety
-/// As sendto without an address: `buf` is readable for `len` bytes, or the kernel says EFAULT.
-pub unsafe fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Result<usize, Errno> {
-    // SAFETY: the caller's promise; the kernel checks the range itself.
-    unsafe { call(libc::SYS_sendto, [fd as usize, buf as usize, len, flags as usize, 0, 0]) }
-}
-
-/// sendmsg().
-///
-/// # Safety
-/// As sendmsg.
-pub unsafe fn sendmsg(fd: c_int, msg: *const libc::msghdr, flags: c_int) -> Result<usize, Errno> {
-    // SAFETY: the caller's promise.
-    unsafe { call(libc::SYS_sendmsg, [fd as usize, msg as usize, flags as usize, 0, 0, 0]) }
 }
 
 /// Receives into a buffer of ours.

@@ -12,7 +12,7 @@ use super::rng::{HostEntropy, Rng};
 use super::scenario::{Change, Scenario};
 use super::trace::Trace;
 use super::wire::{Dir, Fate, Faults, Wire};
-use crate::mptcp::endpoint::{ConnId, Endpoint, Event, FourTuple, LocalPath};
+use crate::mptcp::endpoint::{CallError, ConnId, Endpoint, Event, FourTuple, LocalPath};
 use crate::time::{Duration, Instant};
 use crate::wire::Segment;
 use core::cmp::Reverse;
@@ -461,7 +461,8 @@ impl<'s> World<'s> {
         }
         let local = SocketAddr::new(local, h.take_port());
         match h.endpoint.open_subflow(self.now, conn, want, local) {
-            Ok(_) => Ok(()),
+            // The application may have aborted before it came to this event.
+            Ok(_) | Err(CallError::Gone) => Ok(()),
             Err(error) => Err(refused(host, 0, "open_subflow", error)),
         }
     }
@@ -601,7 +602,7 @@ fn bad_segment(host: usize, why: &str, trace: &Trace, packet: &Packet) -> Proble
     }
 }
 
-fn refused(host: usize, conn: usize, call: &str, error: crate::mptcp::endpoint::CallError) -> Problem {
+fn refused(host: usize, conn: usize, call: &str, error: CallError) -> Problem {
     Problem::Refused {
         at: AppName { host, conn },
         call: format!("{call} {error:?}"),

@@ -220,6 +220,8 @@ impl<T> Sender<T> {
     pub fn on_sent(&mut self, now: Instant, payload: u32, fin: bool, tag: T) {
         let len = payload + u32::from(fin);
         if self.queue.is_empty() {
+            let idle = now.since(self.last_progress);
+            self.cc.on_idle_restart(now, idle, self.rtt.rto());
             self.last_progress = now;
         }
         self.queue.push_back(Sent {
@@ -309,13 +311,14 @@ impl<T> Sender<T> {
         self.queue.iter().rposition(|s| !s.sacked)
     }
 
-    /// An acceptable acknowledgment (`snd_una <= ack <= snd_nxt`). `removed` sees the tags of what it covers.
+    /// An acceptable acknowledgment (`snd_una <= ack <= snd_nxt`). When it ends inside a segment, as a receiver's does that
+    /// cut it at its window, `trim` takes that many bytes off the front of the segment's tag.
     pub fn on_ack(
         &mut self,
         now: Instant,
         ack: SeqNum,
         sack: &[(SeqNum, SeqNum)],
-        mut removed: impl FnMut(u32, &T),
+        trim: impl FnOnce(&mut T, u32),
     ) -> AckOutcome {
         let mut out = AckOutcome::default();
         let prior_pipe = self.pipe;
@@ -338,9 +341,8 @@ impl<T> Sender<T> {
                 self.pipe -= s.len;
             }
             out.fin_acked |= s.fin;
-            removed(s.len - u32::from(s.fin), &s.tag);
         }
-        out.acked += self.head_acked(ack);
+        out.acked += self.trim_head(ack, trim);
         if ack.gt(self.snd_una) {
             self.snd_una = ack;
         }
@@ -387,11 +389,19 @@ impl<T> Sender<T> {
         }
     }
 
-    /// A cumulative ACK inside a segment: its head is delivered.
-    fn head_acked(&self, ack: SeqNum) -> u32 {
-        // Peers acknowledge whole segments except after re-segmentation on the way; the segment stays whole here.
-        match self.queue.front() {
-            Some(s) if s.seq.lt(ack) => ack.diff(s.seq.max(self.snd_una)).max(0) as u32,
+    /// A cumulative ACK inside the first segment: its front leaves.
+    fn trim_head(&mut self, ack: SeqNum, trim: impl FnOnce(&mut T, u32)) -> u32 {
+        match self.queue.front_mut() {
+            Some(s) if s.seq.lt(ack) => {
+                let n = ack.diff(s.seq).max(0) as u32;
+                trim(&mut s.tag, n);
+                s.seq = ack;
+                s.len -= n;
+                if s.in_flight() {
+                    self.pipe -= n;
+                }
+                n
+            }
             _ => 0,
         }
     }

@@ -8,7 +8,7 @@
 use super::client::*;
 use super::netns::Netns;
 use mptcp::control::{Bypass, Phase};
-use mptcp::engine::status::ConnectionStatus;
+use mptcp::engine::status::{ConnectionStatus, SubflowStatus};
 use rustix::net::{shutdown, sockopt, Shutdown};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -128,7 +128,7 @@ fn a_download_and_an_upload_over_two_subflows() {
     assert!(got == data);
 
     let status = &hosts.status(&engine)[0];
-    assert_eq!((status.protocol.as_str(), &status.fallback), ("mptcp", &None));
+    assert_eq!((status.protocol.as_str(), &status.why_plain), ("mptcp", &None));
     let mut interfaces: Vec<_> = status.subflows.iter().filter_map(|s| s.interface.clone()).collect();
     interfaces.sort();
     assert_eq!(interfaces, ["w1", "w2"]);
@@ -186,7 +186,7 @@ fn a_plain_server_is_spoken_to_in_plain_tcp_and_then_left_to_the_kernel() {
     assert_eq!(status.protocol, "tcp");
     assert!(
         status
-            .fallback
+            .why_plain
             .as_ref()
             .is_some_and(|why| why.contains("does not speak MPTCP")),
         "{status:?}"
@@ -242,6 +242,44 @@ fn a_wire_that_is_cut_does_not_stop_a_download() {
             "192.0.2.1".parse::<std::net::IpAddr>().unwrap()
         );
     }
+}
+
+#[test]
+fn a_mended_wire_is_used_again() {
+    let hosts = Hosts::new();
+    let engine = hosts.engine();
+    let (listener, address) = hosts.listener(IPPROTO_MPTCP);
+    let mut program = hosts.connect(&engine, address);
+    let mut peer = accept(&listener);
+    program.end.write_all(b"hello").unwrap();
+    peer.read_exact(&mut [0; 5]).unwrap();
+    let alive = || {
+        let alive = |s: &&SubflowStatus| s.state == "ESTABLISHED" && !s.stalled;
+        let status = hosts.status(&engine);
+        status[0].subflows.iter().filter(alive).count()
+    };
+    wait_until("the second subflow is there", || alive() == 2);
+    hosts.client.ip("link set w2 down");
+    wait_until("the second subflow is gone", || alive() == 1);
+    hosts.client.ip("link set w2 up");
+    hosts.client.ip("route add default via 198.51.100.2 dev w2 metric 200");
+    wait_until("the second subflow is back", || alive() == 2);
+    program.end.write_all(b"again").unwrap();
+    peer.read_exact(&mut [0; 5]).unwrap();
+}
+
+#[test]
+fn a_socket_of_the_other_family_sees_mapped_addresses() {
+    let hosts = Hosts::new();
+    let engine = hosts.engine();
+    let (listener, address) = hosts.listener(IPPROTO_MPTCP);
+    let mapped = format!("[::ffff:{SERVER}]:{}", address.port());
+    let program = hosts.connect(&engine, mapped.parse().unwrap());
+    let peer = accept(&listener);
+    let name = program.name();
+    assert_eq!(name.remote.to_string(), mapped);
+    assert_eq!(name.local.ip().to_canonical(), peer.peer_addr().unwrap().ip());
+    assert!(name.local.is_ipv6());
 }
 
 #[test]

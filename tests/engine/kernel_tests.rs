@@ -2,10 +2,10 @@
 
 use super::client::*;
 use mptcp::control::{channel, Bypass, Phase, Reply, Request, MESSAGE_MAX};
-use rustix::net::{shutdown, socket_with, sockopt, AddressFamily, Shutdown, SocketFlags, SocketType};
+use rustix::net::{shutdown, socket_with, sockopt, AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
@@ -252,19 +252,61 @@ fn options_are_the_kernels() {
 }
 
 #[test]
-fn abort_resets_both_sides() {
+fn abort_resets_the_peer_and_gives_a_fresh_socket_like_the_old_one() {
     let engine = Engine::start();
     let (listener, address) = listener();
-    let program = engine.connect(address);
+    let socket = tcp_socket(address);
+    sockopt::set_tcp_nodelay(&socket, true).unwrap();
+    let program = engine.connect_with(address, socket);
     let mut peer = accept(&listener);
     wait_until("it is established", || {
         engine.phase(program.cookie) == Phase::Established
     });
-    engine.call(&Request::Abort { cookie: program.cookie }, None, |reply, _| {
-        assert_eq!(reply, Reply::Done)
-    });
+    let abort = Request::Abort { cookie: program.cookie };
+    let disconnect = |reply: Reply<'_>, fd: Option<OwnedFd>| {
+        assert_eq!(reply, Reply::Done);
+        fd.expect("a socket comes with it")
+    };
+    let fresh = engine.call(&abort, None, disconnect);
     assert_eq!(peer.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert_eq!(engine.phase(program.cookie), Phase::Gone);
+    assert!(sockopt::tcp_nodelay(&fresh).unwrap());
+    rustix::net::connect(&fresh, &address).unwrap();
+    // Once more, for a program that tries again after a connection that failed.
+    engine.call(&abort, None, disconnect);
+}
+
+#[test]
+fn wait_is_answered_when_the_handshake_is_over() {
+    let engine = Engine::start();
+    // A listener whose backlog is full answers no SYN.
+    let full = tcp_socket("127.0.0.1:0".parse().unwrap());
+    rustix::net::bind(&full, &"127.0.0.1:0".parse::<SocketAddr>().unwrap()).unwrap();
+    rustix::net::listen(&full, 0).unwrap();
+    let full = TcpListener::from(full);
+    let address = full.local_addr().unwrap();
+    let _first = TcpStream::connect(address).unwrap();
+    let program = engine.connect(address);
+    let wait = Request::Wait { cookie: program.cookie };
+    let channel = channel::submit(engine.id, &wait, None).unwrap();
+    let gone = channel::submit(engine.id, &wait, None).unwrap();
+    drop(gone);
+    assert_eq!(engine.phase(program.cookie), Phase::Connecting);
+    // Longer than a silent client may hold its place.
+    thread::sleep(Duration::from_millis(2200));
+    let early = rustix::net::recv(&channel, &mut [0; 1], RecvFlags::DONTWAIT | RecvFlags::PEEK);
+    assert_eq!(early, Err(rustix::io::Errno::AGAIN));
+    drop(accept(&full));
+    rustix::net::sockopt::set_socket_timeout(&channel, sockopt::Timeout::Recv, Some(PATIENCE)).unwrap();
+    let mut buf = [0; MESSAGE_MAX];
+    match channel::answer(&channel, &mut buf).unwrap().0 {
+        Reply::Phase(report) => assert_eq!(report.phase, Phase::Established),
+        other => panic!("{other:?}"),
+    }
+    // Where nothing is awaited the answer comes at once.
+    engine.call(&wait, None, |reply, _| {
+        assert!(matches!(reply, Reply::Phase(_)), "{reply:?}")
+    });
 }
 
 #[test]
@@ -289,15 +331,43 @@ fn silent_and_senseless_clients_hold_nothing_up() {
 
 #[test]
 fn an_idle_engine_goes_and_a_busy_one_stays() {
-    let mut engine = Engine::start_idle(50);
+    let mut engine = Engine::start_idle(1000);
     let (listener, address) = listener();
     let program = engine.connect(address);
     let peer = accept(&listener);
-    thread::sleep(Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(1500));
     assert_eq!(engine.phase(program.cookie), Phase::Established);
     drop((program, peer));
     assert!(engine.child.wait().unwrap().success());
     assert_eq!(channel::open(engine.id).unwrap_err(), channel::CallError::NoEngine);
+}
+
+#[test]
+fn a_request_at_the_moment_of_leaving_is_served_or_refused_and_never_dropped() {
+    let mut left = 0;
+    for round in 0..20 {
+        let mut engine = Engine::spawn(Engine::new_id(), 20);
+        // Pauses around the 20 ms after which it goes.
+        let pause = Duration::from_millis(12 + 2 * round);
+        for _ in 0..20 {
+            let query = Request::Query { cookie: 0 };
+            match channel::call(engine.id, &query, None, &mut [0; MESSAGE_MAX]).map(|_| ()) {
+                Ok(()) => {}
+                // Not there yet, or gone.
+                Err(channel::CallError::NoEngine) => {
+                    if let Some(status) = engine.child.try_wait().unwrap() {
+                        assert!(status.success());
+                        left += 1;
+                        break;
+                    }
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+            thread::sleep(pause);
+        }
+        engine.kill();
+    }
+    assert!(left > 0, "no engine has left: nothing was tested");
 }
 
 #[test]

@@ -87,6 +87,7 @@ impl Rig {
         self.relay.on_ready(Readiness {
             read_closed: seen.contains(PollFlags::RDHUP),
             hung_up: seen.contains(PollFlags::HUP),
+            readable: seen.contains(PollFlags::IN),
             error: seen.contains(PollFlags::ERR),
             ..Readiness::default()
         });

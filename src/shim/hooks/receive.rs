@@ -2,6 +2,7 @@
 
 use super::{active, outcome, padded, plain, returned};
 use crate::shim::receive::{explain, is_shadow_name, receive, total_len};
+use crate::shim::table::{self, Kind};
 use core::ffi::{c_int, c_uint, c_void};
 use libc::{iovec, mmsghdr, msghdr, socklen_t, ssize_t, timespec};
 
@@ -30,13 +31,15 @@ blocking! {
     }
 
     unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t = libc::SYS_recvmsg, [fd, msg, flags] {
-        if !active() || msg.is_null() {
-            return recvmsg::real(fd, msg, flags);
-        }
-        let room = (*msg).msg_namelen;
         let n = recv_at(fd, total_len(msg, flags), flags, || recvmsg::real(fd, msg, flags));
-        if n >= 0 {
-            unname(msg, room);
+        if n >= 0 && active() {
+            unname(msg);
+            if flags & libc::MSG_TRUNC != 0 && table::hint(fd) == Kind::Shadow {
+                // The bytes were dropped without the kernel's seeing the message.
+                (*msg).msg_namelen = 0;
+                (*msg).msg_controllen = 0;
+                (*msg).msg_flags = flags & libc::MSG_CMSG_CLOEXEC;
+            }
         }
         n
     }
@@ -46,10 +49,7 @@ blocking! {
     ) -> c_int = libc::SYS_recvmmsg, [fd, msgs, n, flags, timeout] {
         let got = recvmmsg::real(fd, msgs, n, flags, timeout);
         for i in 0..usize::try_from(got).unwrap_or(0) {
-            let msg = &raw mut (*msgs.add(i)).msg_hdr;
-            // The kernel has told the name's whole length; only its first bytes are looked at.
-            let room = (*msg).msg_namelen.min(16);
-            unname(msg, room);
+            unname(&raw mut (*msgs.add(i)).msg_hdr);
         }
         got
     }
@@ -79,9 +79,11 @@ fn recv_at(fd: c_int, len: usize, flags: c_int, attempt: impl Fn() -> ssize_t) -
     }
 }
 
-/// TCP tells no sender.
-unsafe fn unname(msg: *mut msghdr, room: socklen_t) {
-    if is_shadow_name((*msg).msg_name, room as usize, (*msg).msg_namelen as usize) {
+/// TCP tells no sender. The kernel has used `msg`, so it is readable. Only the first bytes of a name are looked at, and only of one as
+/// long as a shadow's: a program that asks for names has room for the shortest address.
+unsafe fn unname(msg: *mut msghdr) {
+    let len = (*msg).msg_namelen as usize;
+    if is_shadow_name((*msg).msg_name, len, len) {
         (*msg).msg_namelen = 0;
     }
 }

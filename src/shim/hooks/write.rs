@@ -2,7 +2,7 @@
 
 use super::{active, outcome, padded, plain, returned};
 use crate::shim::receive::explain;
-use crate::shim::send::{drops_control, transmit, write_as_send, Outcome};
+use crate::shim::send::{transmit, write_as_send, Outcome};
 use crate::shim::table;
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr::{null, null_mut};
@@ -31,13 +31,12 @@ blocking! {
     }
 
     unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t = libc::SYS_sendmsg, [fd, msg, flags] {
-        if !active() || msg.is_null() {
+        if !active() {
             return sendmsg::real(fd, msg, flags);
         }
-        let dropped = (*msg).msg_controllen > 0 && drops_control(fd);
-        returned(transmit(fd, flags, |flags, addressed| outcome(match addressed && !dropped {
+        returned(transmit(fd, flags, |flags, addressed| outcome(match addressed {
             true => sendmsg::real(fd, msg, flags),
-            false => sendmsg::real(fd, &stripped(&*msg, addressed), flags),
+            false => sendmsg::real(fd, &unaddressed(&*msg), flags),
         })))
     }
 
@@ -47,7 +46,10 @@ blocking! {
         if !active() {
             return sendmmsg::real(fd, msgs, n, flags);
         }
-        returned(transmit(fd, flags, |flags, _| outcome(sendmmsg::real(fd, msgs, n, flags) as isize))) as c_int
+        returned(transmit(fd, flags, |flags, addressed| match addressed {
+            true => outcome(sendmmsg::real(fd, msgs, n, flags) as isize),
+            false => each_unaddressed(fd, msgs, n, flags),
+        })) as c_int
     }
 
     unsafe fn write(fd: c_int, buf: *const c_void, len: usize) -> ssize_t = libc::SYS_write, [fd, buf, len] {
@@ -81,16 +83,26 @@ fn as_send(fd: c_int, attempt: impl Fn(c_int) -> Outcome) -> Option<Outcome> {
     }
 }
 
-/// The message without control messages, and without its address unless `addressed`.
-fn stripped(msg: &msghdr, addressed: bool) -> msghdr {
-    let mut copy = *msg;
-    copy.msg_control = null_mut();
-    copy.msg_controllen = 0;
-    if !addressed {
-        copy.msg_name = null_mut();
-        copy.msg_namelen = 0;
+/// The message without its address.
+fn unaddressed(msg: &msghdr) -> msghdr {
+    msghdr {
+        msg_name: null_mut(),
+        msg_namelen: 0,
+        ..*msg
     }
-    copy
+}
+
+/// sendmmsg without addresses: what went before an error is the result.
+unsafe fn each_unaddressed(fd: c_int, msgs: *mut mmsghdr, n: c_uint, flags: c_int) -> Outcome {
+    for i in 0..n {
+        let entry = &mut *msgs.add(i as usize);
+        match outcome(sendmsg::real(fd, &unaddressed(&entry.msg_hdr), flags)) {
+            Ok(sent) => entry.msg_len = sent as c_uint,
+            Err(errno) if i == 0 => return Err(errno),
+            Err(_) => return Ok(i as isize),
+        }
+    }
+    Ok(n as isize)
 }
 
 fn gathered(iov: *const iovec, n: c_int) -> msghdr {

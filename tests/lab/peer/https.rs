@@ -121,7 +121,7 @@ fn configuration(port: u16) -> String {
         .map(|name| format!("{name}_temp_path {DIRECTORY}/{name};\n"))
         .concat();
     format!(
-        "daemon off; master_process off; pid {DIRECTORY}/nginx.pid;
+        "daemon off; master_process off; user root; pid {DIRECTORY}/nginx.pid;
 events {{ }}
 http {{
 {temporary}access_log off;
