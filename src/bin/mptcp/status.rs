@@ -169,7 +169,7 @@ fn describe_engine(text: &mut String, status: &Status) {
     };
     let _ = writeln!(
         text,
-        "engine {} (process {}, up {}): {link}; {} connects, {} left to the kernel, {} failed",
+        "engine {} (process {}, up {}): {link}; asked to connect {} times, {} left to the kernel, {} failed",
         printable(&engine.id),
         engine.pid,
         seconds(engine.uptime_s),
