@@ -193,10 +193,10 @@ fn status_shows_a_connection_and_its_subflows() {
 #[test]
 fn status_says_why_a_connection_is_plain_tcp() {
     let (lab, http) = two_wires();
-    lab.wire(0).middleboxes([Middlebox::StripSyn].into()).unwrap();
+    lab.wire(0).middleboxes([Middlebox::StripSyn]).unwrap();
     let _curl = slow_download(&lab, &http);
     let picture = status_with(&lab, |picture| {
-        picture["engines"][0]["connections"][0]["fallback"].is_string()
+        picture["engines"][0]["connections"][0]["why_plain"].is_string()
     });
     assert_eq!(picture["engines"][0]["connections"][0]["protocol"], "tcp");
     let people = text(&in_lab(&lab, &["status"]).stdout);

@@ -6,7 +6,7 @@ set -eu
 
 # program:package
 demo='cc:gcc curl:curl ip:iproute2 mptcpize:mptcpize'
-check="$demo diff:diffutils nft:nftables nginx:nginx openssl:openssl python3:python3 ss:iproute2"
+check="$demo diff:diffutils nft:nftables nginx:nginx openssl:openssl python3:python3 setpriv:util-linux ss:iproute2"
 
 case ${1-} in
 demo) list=$demo ;;

@@ -206,7 +206,7 @@ fn describe_engine(text: &mut String, status: &Status) {
 }
 
 fn describe_connection(text: &mut String, connection: &ConnectionStatus) {
-    let protocol = match (connection.protocol.as_str(), &connection.fallback) {
+    let protocol = match (connection.protocol.as_str(), &connection.why_plain) {
         ("mptcp", _) => "MPTCP".into(),
         (_, Some(why)) => format!("plain TCP ({})", printable(why)),
         ("kernel", None) => "the kernel's TCP".into(),
