@@ -236,6 +236,8 @@ impl Connection {
         }
         if let Some(join) = sf.join {
             let Some(MpJoin::Ack { hmac }) = seg.options.mptcp.join else {
+                // Nothing else can come of a join whose options a middlebox removed (RFC 8684 section 3.7).
+                sf.reset = Some(reset_reason(RST_MPTCP));
                 return;
             };
             let right = crypto::join_ack_hmac(self.remote_key, self.local_key, join.remote_nonce, join.local_nonce);
@@ -433,10 +435,14 @@ impl Connection {
 
     /// False when the segment must not be processed further.
     fn on_mptcp_options(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) -> bool {
+        let o = &seg.options.mptcp;
         if !self.multipath() {
+            // RFC 8684 section 3.7: MP_FAIL and the infinite mapping are the answer to our MP_FAIL.
+            if o.fail.is_some() || o.dss.and_then(|d| d.map).is_some_and(|m| m.len == 0) {
+                self.fail_deadline = None;
+            }
             return true;
         }
-        let o = &seg.options.mptcp;
         if let Some(key) = o.fastclose {
             // RFC 8684 section 3.5: a wrong key is ignored; on an ACK it is answered with RSTs.
             if key == self.local_key {
