@@ -17,7 +17,9 @@ define step
 @printf '\n== %s\n' '$(1)'; start=$$(date +%s); $(2) && printf '== %s: %s s\n' '$(1)' "$$(($$(date +%s) - start))"
 endef
 
-.PHONY: all library command demo check requirements bench install clean help
+.PHONY: all library command demo check requirements format clippy documentation test bench install clean help
+# Steps share cargo's lock and the machine: one after the other, also with make -j.
+.NOTPARALLEL:
 all: library command
 
 library:
@@ -31,16 +33,27 @@ demo: all
 	$(CARGO) build --example lab
 	@$(LAB) demo --library $(LIBRARY) --command $(COMMAND)
 
-check:
+# The parts in this order; `make -k check` goes on after one that fails.
+check: requirements format clippy documentation test
+	@printf '\nEverything passed.\n'
+
+requirements:
 	@tests/requirements.sh check
+
+format:
 	$(call step,formatting,$(CARGO) fmt --check)
+
+clippy:
 	$(call step,clippy,$(CARGO) clippy --all-targets -- -D warnings)
 	$(call step,clippy of the preloaded library,$(CARGO) clippy --all-targets --features preload -- -D warnings)
-	$(call step,documentation,RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items)
+
+documentation:
+	$(call step,documentation,RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps)
+
+test: requirements
 	$(call step,library for the tests,$(CARGO) $(CDYLIB))
 	$(call step,lab for the tests,$(CARGO) build --example lab)
 	$(call step,tests,MPTCP_LIB=$(CURDIR)/$(TEST_LIBRARY) $(CARGO) test)
-	@printf '\nEverything passed.\n'
 
 bench: all
 	@tests/requirements.sh demo
@@ -59,6 +72,7 @@ help:
 	@echo 'make            builds $(LIBRARY) and $(COMMAND)'
 	@echo 'make demo       downloads over two emulated wires at once, then with one wire cut (as root, a minute)'
 	@echo 'make check      formatting, clippy, documentation, and all tests (as root, some minutes)'
+	@echo 'make test       of these the tests; also: make format, make clippy, make documentation'
 	@echo 'make bench      rates over several pairs of wires, beside those of the kernel'"'"'s own MPTCP'
 	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): lib/libmptcp.so, bin/mptcp, include/mptcp.h'
 	@echo 'make clean      removes everything that was built'
