@@ -22,8 +22,6 @@ use std::thread;
 mod build;
 #[path = "descriptors/hosts.rs"]
 mod hosts;
-#[path = "lab/library.rs"]
-mod library;
 
 use hosts::{Hosts, PeerKind};
 

@@ -1,8 +1,13 @@
-//! What the test needs built: the scenarios, by the C compiler.
+//! What the test needs built: the scenarios, by the C compiler, and the library.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+#[path = "../lab/library.rs"]
+mod library;
+
+pub use library::library;
 
 /// A directory of this process's own, for the program and its outputs; kept for a look after a failure.
 pub fn scratch() -> &'static Path {

@@ -13,7 +13,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use crate::build;
-use crate::library::library;
 
 const PEER_ADDRESS: &str = "192.0.2.2";
 /// Scenarios end themselves after 40 s by alarm(2); one that blocks even that is killed after this.
@@ -84,7 +83,7 @@ impl Hosts {
         command.stdout(File::create(output).expect("an output file"));
         command.stderr(File::create(&errors).expect("an error file"));
         if under_library {
-            command.env("LD_PRELOAD", library());
+            command.env("LD_PRELOAD", build::library());
         }
         let status = wait(command.spawn().expect("the scenario starts"));
         let mut text = std::fs::read_to_string(output).unwrap_or_default();
