@@ -236,6 +236,8 @@ impl Connection {
         }
         if let Some(join) = sf.join {
             let Some(MpJoin::Ack { hmac }) = seg.options.mptcp.join else {
+                // Nothing else can come of a join whose options a middlebox removed (RFC 8684 section 3.7).
+                sf.reset = Some(reset_reason(RST_MPTCP));
                 return;
             };
             let right = crypto::join_ack_hmac(self.remote_key, self.local_key, join.remote_nonce, join.local_nonce);
@@ -433,10 +435,14 @@ impl Connection {
 
     /// False when the segment must not be processed further.
     fn on_mptcp_options(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) -> bool {
+        let o = &seg.options.mptcp;
         if !self.multipath() {
+            // RFC 8684 section 3.7: MP_FAIL and the infinite mapping are the answer to our MP_FAIL.
+            if o.fail.is_some() || o.dss.and_then(|d| d.map).is_some_and(|m| m.len == 0) {
+                self.fail_deadline = None;
+            }
             return true;
         }
-        let o = &seg.options.mptcp;
         if let Some(key) = o.fastclose {
             // RFC 8684 section 3.5: a wrong key is ignored; on an ACK it is answered with RSTs.
             if key == self.local_key {
@@ -445,6 +451,10 @@ impl Connection {
             }
         }
         self.confirm(ctx, index, o);
+        if matches!(o.join, Some(MpJoin::Ack { .. })) {
+            // RFC 8684 section 3.2: it comes again until the fourth ACK arrives.
+            self.subflows[index].rx.demand_ack();
+        }
         if let Some(dss) = &o.dss {
             self.on_dss(ctx, index, seg, dss);
         } else if !self.no_way_back && o.is_empty() {
@@ -711,6 +721,7 @@ impl Connection {
                     self.subflows[index].rx.advance(ctx.now, done as u32);
                     return self.take_in_order(ctx, index, seq + done as u32, &payload[done..], fin, options);
                 }
+                super::mapping::Mapped::Part(done) => taken = done,
                 super::mapping::Mapped::Gone => return false,
             }
         }

@@ -16,10 +16,14 @@ pub(super) enum Mapped {
     Done,
     /// The connection is plain TCP from here on: take what follows this many bytes as such.
     Plain(usize),
+    /// This many bytes; the rest has no mapping yet and is not acknowledged.
+    Part(usize),
     /// The subflow, or the connection, is being reset.
     Gone,
 }
 
+/// Times that a subflow's next byte may come without a mapping.
+const MAX_UNMAPPED: u8 = 20;
 /// RFC 8684 section 3.7: how long the answer to MP_FAIL may take (PROTOCOL S4).
 const FAIL_WAIT: Duration = Duration::from_secs(120);
 
@@ -208,6 +212,13 @@ impl Connection {
         {
             self.fall_back(ctx, Fallback::OptionsStripped, true);
             return Mapped::Plain(done);
+        }
+        // A middlebox that merges segments drops mappings: left unacknowledged, the bytes come again, with theirs.
+        let sf = &mut self.subflows[index];
+        sf.unmapped = if done > 0 { 0 } else { sf.unmapped + 1 };
+        if sf.unmapped <= MAX_UNMAPPED {
+            sf.rx.demand_ack();
+            return Mapped::Part(done);
         }
         self.reset_subflow(index, RST_MIDDLEBOX)
     }

@@ -12,6 +12,8 @@ mod recv_buffer;
 mod scheduler;
 mod send_buffer;
 mod subflow;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use endpoint::{ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};

@@ -7,7 +7,7 @@ use super::endpoint::ConnError;
 use super::input::{FLAG_CHECKSUM, FLAG_SHA256};
 use super::scheduler;
 use super::subflow::{SendMap, SendTag, State, Subflow, WINDOW_SCALE};
-use super::timers::CAPABLE_SYNS;
+use super::timers::{CAPABLE_SYNS, LINEAR_SYNS};
 use crate::link::Outgoing;
 use crate::time::{Duration, Instant};
 use crate::wire::mptcp_option::{MpCapableBody, WireDsn};
@@ -163,7 +163,10 @@ impl Connection {
         sf.handshake.sent = sf.handshake.sent.saturating_add(1);
         sf.handshake.sent_at = now;
         sf.handshake.timer = Some(now + sf.handshake.rto);
-        sf.handshake.rto = (sf.handshake.rto * 2).min(Duration::from_secs(60));
+        // Linux: the first repetitions are linear (tcp_syn_linear_timeouts), so that MPTCP is given up after 3 s.
+        if sf.handshake.sent > LINEAR_SYNS || answer {
+            sf.handshake.rto = (sf.handshake.rto * 2).min(Duration::from_secs(60));
+        }
         let mut options = TcpOptions {
             mss: Some(sf.announced_mss(self.options.mss_limit)),
             sack_permitted: sf.sack,
@@ -380,7 +383,8 @@ impl Connection {
                 options.mptcp.join = Some(MpJoin::Ack { hmac });
                 return;
             }
-            None if !sf.confirmed && self.role == Role::Client && fin.is_none() => {
+            None if !sf.confirmed && self.role == Role::Client && (fin.is_none() || !sf.keys_shown) => {
+                sf.keys_shown = true;
                 let body = MpCapableBody::Ack {
                     sender_key: key_pair.0,
                     receiver_key: key_pair.1,
@@ -651,7 +655,9 @@ impl Connection {
             },
         );
         sf.bytes_sent += u64::from(len);
-        if !capable {
+        if capable {
+            sf.keys_shown = true;
+        } else {
             sf.rx.on_ack_sent(acks);
         }
         Plan {
@@ -703,7 +709,9 @@ impl Connection {
     }
 
     fn plan_ack(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
-        if self.data_fin_due && self.fin_ready() {
+        let sf = &self.subflows[index];
+        let keys_first = self.role == Role::Client && sf.join.is_none() && !sf.confirmed && !sf.keys_shown;
+        if self.data_fin_due && self.fin_ready() && self.multipath() && !keys_first {
             self.data_fin_due = false;
             for sf in self.subflows.iter_mut().filter(|s| s.is_up() && s.confirmed_enough()) {
                 sf.rx.demand_ack();

@@ -144,6 +144,8 @@ pub(super) struct Subflow {
     pub join: Option<Join>,
     /// The first subflow: the peer has our key. A join of ours: the fourth ACK came. A join of the peer's: its HMAC was right.
     pub confirmed: bool,
+    /// As a client we sent our key in MP_CAPABLE: a DATA_FIN may follow, not precede it.
+    pub keys_shown: bool,
     /// A join that the peer opened takes one segment at a time until it acknowledged one (PROTOCOL J9).
     pub one_at_a_time: bool,
     pub local_id: u8,
@@ -165,6 +167,8 @@ pub(super) struct Subflow {
     /// Window of the last segment, for status.
     pub last_advertised: u32,
     pub maps: VecDeque<RecvMap>,
+    /// How often the next byte came without a mapping.
+    pub unmapped: u8,
     /// No answer: its data was given to the others.
     pub stalled: bool,
     pub reset: Option<Reset>,
@@ -214,6 +218,7 @@ impl Subflow {
             },
             join: None,
             confirmed: false,
+            keys_shown: false,
             one_at_a_time: false,
             local_id: 0,
             remote_id: 0,
@@ -230,6 +235,7 @@ impl Subflow {
             max_window: 0,
             last_advertised: 0,
             maps: VecDeque::new(),
+            unmapped: 0,
             stalled: false,
             reset: None,
             close_queued: false,

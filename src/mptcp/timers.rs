@@ -8,6 +8,8 @@ use crate::time::{Duration, Instant};
 
 /// SYNs that carry MP_CAPABLE before one goes without (PROTOCOL F1: Linux repeats it twice).
 pub(super) const CAPABLE_SYNS: u8 = 3;
+/// SYNs after which the time between them doubles.
+pub(super) const LINEAR_SYNS: u8 = 4;
 /// SYNs of a join; a dead path is tried again by path management, not by patience.
 const JOIN_SYNS: u8 = 2;
 const SYNACKS: u8 = 6;
@@ -120,7 +122,7 @@ impl Connection {
         let sf = &mut self.subflows[index];
         let limit = match (sf.state, sf.join) {
             (State::SynSent, Some(_)) => JOIN_SYNS,
-            (State::SynSent, None) => self.options.syn_retries.saturating_add(1),
+            (State::SynSent, None) => self.options.syn_retries.saturating_add(1 + LINEAR_SYNS),
             _ => SYNACKS,
         };
         if sf.handshake.sent < limit {
@@ -287,9 +289,9 @@ impl Connection {
         self.break_with(ctx, error, Some(reset));
     }
 
-    /// Something is sent and not acknowledged at data level.
+    /// Something is sent, or ended, and not acknowledged at data level.
     fn outstanding(&self) -> bool {
-        self.out.una != self.out.nxt || (self.multipath() && self.fin_ready() && !self.out.fin_acked)
+        self.out.una != self.out.nxt || (self.fin_ready() && !self.out.fin_acked)
     }
 
     /// Keeps the connection's own timers in step with its state; called after every change.

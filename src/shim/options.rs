@@ -106,7 +106,8 @@ pub unsafe fn get(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len:
         Home::NoSuchLevel => Err(libc::EOPNOTSUPP),
         Home::Engine if start::sandboxed() => return Verdict::Pass,
         Home::Engine => sys::cookie(fd).and_then(|cookie| {
-            engine::get_option(shadow.engine, cookie, level, name, &mut bytes, room).unwrap_or(Err(libc::ENOPROTOOPT))
+            engine::get_option(shadow.engine, cookie, level, name, &mut bytes, room.max(4))
+                .unwrap_or(Err(libc::ENOPROTOOPT))
         }),
     };
     Verdict::Done(length.and_then(|length| {

@@ -1,0 +1,242 @@
+//! MP_JOIN (PROTOCOL J1 to J10, P1, P2): who may join, what is answered to a wrong join, and when data may flow.
+
+use super::script::*;
+use crate::mptcp::endpoint::LocalPath;
+use crate::mptcp::{crypto, ConnOptions, Event};
+
+fn two_paths() -> [LocalPath; 2] {
+    [path("192.0.2.1"), path("198.51.100.1")]
+}
+
+fn join_syn(nonce: u32) -> Seg {
+    let token = crypto::token(SERVER_KEY);
+    syn().on(SECOND).mp(&format!("1e0c1001{token:08x}{nonce:08x}"))
+}
+
+fn wants(s: &mut Script) -> usize {
+    let events = s.events();
+    events.iter().filter(|e| matches!(e, Event::WantSubflow { .. })).count()
+}
+
+#[test]
+fn j2_wrong_hmac_in_the_syn_ack_is_reset() {
+    let mut s = Script::client_up();
+    s.set_paths(&two_paths());
+    s.open(SECOND, 1);
+    s.take_sent();
+    s.inject(syn_ack().on(SECOND).mp("1e1010000000000000000000551366b1"));
+    assert_eq!(s.expect_reset(SECOND), Some(1));
+    s.expect_nothing();
+    assert_eq!(s.state(FIRST), Some("ESTABLISHED"));
+}
+
+#[test]
+fn j2_syn_ack_without_mp_join_is_reset() {
+    let mut s = Script::client_up();
+    s.set_paths(&two_paths());
+    s.open(SECOND, 1);
+    s.take_sent();
+    s.inject(syn_ack().on(SECOND));
+    assert!(s.expect_reset(SECOND).is_some());
+}
+
+#[test]
+fn j3_wrong_hmac_in_the_third_ack_is_reset_with_reason_3() {
+    let mut s = Script::server_up();
+    s.inject(join_syn(5));
+    s.take_sent();
+    s.inject(ack(1, 1).on(SECOND).mp(&format!("1e181000{}", hex(&[0; 20]))));
+    assert_eq!(s.expect_reset(SECOND), Some(3));
+    assert!(s.state(SECOND).is_none());
+}
+
+#[test]
+fn j3_third_ack_without_mp_join_is_reset() {
+    // PROTOCOL F2: without the option a join is reset, it cannot become anything else.
+    let mut s = Script::server_up();
+    s.inject(join_syn(5));
+    s.take_sent();
+    s.inject(data(1, 1, "x").on(SECOND));
+    assert!(s.expect_reset(SECOND).is_some());
+}
+
+#[test]
+fn j4_no_data_before_the_fourth_ack_and_the_third_is_repeated() {
+    let mut s = Script::client_up();
+    s.set_paths(&two_paths());
+    let nonce = 5;
+    s.open(SECOND, nonce);
+    s.take_sent();
+    let hmac = crypto::join_synack_hmac(SERVER_KEY, CLIENT_KEY, 9, nonce);
+    s.inject(syn_ack().on(SECOND).mp(&format!("1e101000{hmac:016x}00000009")));
+    let third = format!(
+        "1e181000{}",
+        hex(&crypto::join_ack_hmac(CLIENT_KEY, SERVER_KEY, nonce, 9))
+    );
+    s.expect(ack(1, 1).on(SECOND).mp(&third));
+    for _ in 0..40 {
+        s.send([1; 1400]);
+    }
+    assert!(s.take_sent().iter().all(|seg| seg.flow == FIRST));
+    s.advance(1100);
+    s.expect_among(ack(1, 1).on(SECOND).mp(&third));
+    s.take_sent();
+    s.inject(ack(1, 1).on(SECOND).dack32(1));
+    assert!(s
+        .take_sent()
+        .iter()
+        .any(|seg| seg.flow == SECOND && !seg.payload.is_empty()));
+}
+
+#[test]
+fn j5_a_join_is_matched_by_token_whatever_the_port() {
+    let mut s = Script::server_up();
+    let token = crypto::token(SERVER_KEY);
+    s.inject(syn().on(CROSS_PORT).mp(&format!("1e0c1001{token:08x}00000005")));
+    let answer = s.take_sent().pop().expect("SYN/ACK");
+    assert!(answer.options.mptcp.join.is_some());
+}
+
+#[test]
+fn j6_unknown_token_is_reset_with_reason_1() {
+    let mut s = Script::server_up();
+    s.inject(syn().on(SECOND).mp("1e0c1001deadbeef00000005"));
+    assert_eq!(s.expect_reset(SECOND), Some(1));
+}
+
+#[test]
+fn j6_a_retransmitted_join_syn_is_answered_again_alike() {
+    let mut s = Script::server_up();
+    s.inject(join_syn(5));
+    let first = s.waiting();
+    s.take_sent();
+    s.inject(join_syn(5));
+    assert_eq!(s.waiting(), first);
+}
+
+#[test]
+fn j7_no_join_before_the_connection_is_established() {
+    let mut s = Script::server(SERVER_KEY, CLIENT_KEY, ConnOptions::default());
+    s.inject(syn().mp("1e040101"));
+    s.take_sent();
+    s.inject(join_syn(5));
+    assert!(s.expect_reset(SECOND).is_some());
+}
+
+#[test]
+fn j7_a_client_asks_for_joins_only_when_the_server_has_shown_its_keys() {
+    let mut s = Script::client(CLIENT_KEY, SERVER_KEY, ConnOptions::default());
+    s.inject(syn_ack().mp("1e0c0101c18f0d286dd989ca"));
+    s.set_paths(&two_paths());
+    assert_eq!(wants(&mut s), 0);
+    s.inject(ack(1, 1).dack32(1));
+    assert_eq!(wants(&mut s), 1);
+}
+
+#[test]
+fn j8_the_address_id_of_the_joiner_counts_not_its_address() {
+    let mut s = Script::server_up();
+    s.join_as_server(SECOND, 9);
+    // REMOVE_ADDR of that id, which no other subflow has.
+    s.inject(ack(1, 1).dack32(1).mp("1e044009"));
+    s.expect_among(fin(1, 1).on(SECOND).dack32(1));
+    assert_eq!(s.state(FIRST), Some("ESTABLISHED"));
+}
+
+#[test]
+fn j9_on_a_join_of_the_peer_one_segment_until_it_is_acknowledged() {
+    let mut s = Script::server_up();
+    s.join_as_server(SECOND, 1);
+    for _ in 0..60 {
+        s.send([1; 1400]);
+    }
+    let sent = s.take_sent();
+    assert_eq!(
+        sent.iter()
+            .filter(|seg| seg.flow == SECOND && !seg.payload.is_empty())
+            .count(),
+        1
+    );
+    s.inject(ack(1, 1401).on(SECOND).dack32(1));
+    s.take_sent().iter().find(|seg| seg.flow == SECOND).expect("more data");
+}
+
+#[test]
+fn j10_a_refused_join_is_not_tried_again_until_a_subflow_closes() {
+    let mut s = Script::client_up();
+    s.set_paths(&two_paths());
+    let nonce = 5;
+    s.open(SECOND, nonce);
+    s.take_sent();
+    let hmac = crypto::join_synack_hmac(SERVER_KEY, CLIENT_KEY, 9, nonce);
+    s.inject(syn_ack().on(SECOND).mp(&format!("1e101000{hmac:016x}00000009")));
+    s.take_sent();
+    // As Linux at its limit: a bare RST after the third ACK.
+    s.inject(
+        rst(1, 0)
+            .on(SECOND)
+            .flags(crate::wire::Flags::RST)
+            .no_stamps()
+            .mp("1e048003"),
+    );
+    assert!(s.state(SECOND).is_none());
+    s.advance(120_000);
+    assert_eq!(wants(&mut s), 0);
+}
+
+#[test]
+fn j_half_open_joins_are_bounded() {
+    let mut s = Script::server_up();
+    let token = crypto::token(SERVER_KEY);
+    for flow in [SECOND, CROSS, CROSS_PORT, THIRD] {
+        s.inject(syn().on(flow).mp(&format!("1e0c1001{token:08x}00000005")));
+        let sent = s.take_sent();
+        assert!(sent[0].options.mptcp.join.is_some(), "flow {flow}");
+    }
+    // They vanish when nobody completes them.
+    s.advance(200_000);
+    assert_eq!(s.info().unwrap().subflows.len(), 1);
+}
+
+#[test]
+fn p1_mp_prio_applies_to_the_subflow_it_came_on() {
+    let mut s = Script::server_up();
+    s.join_as_server(SECOND, 1);
+    s.inject(ack(1, 1).on(SECOND).dack32(1).mp("1e0351"));
+    let backup = |s: &Script| -> Vec<bool> { s.info().unwrap().subflows.iter().map(|f| f.backup).collect() };
+    assert_eq!(backup(&s), [false, true]);
+    s.inject(ack(1, 1).on(SECOND).dack32(1).mp("1e0350"));
+    assert_eq!(backup(&s), [false, false]);
+}
+
+#[test]
+fn p1_a_path_that_becomes_backup_is_told_by_mp_prio_behind_a_dss() {
+    let mut s = Script::client_up();
+    s.set_paths(&two_paths());
+    s.join_as_client(SECOND);
+    let backup = LocalPath {
+        backup: true,
+        ..path("198.51.100.1")
+    };
+    s.set_paths(&[path("192.0.2.1"), backup]);
+    s.expect(ack(1, 1).on(SECOND).dack32(1).mp("1e0351"));
+    s.expect_nothing();
+}
+
+#[test]
+fn p2_nothing_is_sent_on_a_backup_while_another_works() {
+    let mut s = Script::server_up();
+    s.join_as_server(SECOND, 1);
+    s.inject(ack(1, 1).on(SECOND).dack32(1).mp("1e0351"));
+    for _ in 0..60 {
+        s.send([1; 1400]);
+    }
+    assert!(s.take_sent().iter().all(|seg| seg.flow == FIRST));
+    // The first one is reset: the backup takes over, with what was lost.
+    s.inject(rst(1, 1));
+    let sent = s.take_sent();
+    assert!(
+        sent.iter().any(|seg| seg.flow == SECOND && !seg.payload.is_empty()),
+        "{sent:?}"
+    );
+}

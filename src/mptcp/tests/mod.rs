@@ -1,0 +1,16 @@
+//! Tests of the core segment by segment; `script` is their vocabulary.
+
+mod script;
+
+mod addresses;
+mod capable;
+mod checksum;
+mod close;
+mod dss;
+mod golden_client;
+mod golden_server;
+mod hostile;
+mod join;
+mod tcp_handshake;
+mod tcp_recovery;
+mod traps;
