@@ -1,0 +1,283 @@
+//! The engine's life: started once, unseen by the program, gone when idle, dead or silent in mid-transfer, and nobody else's.
+
+use crate::lab::{program, stream};
+use crate::site::{finish, wait_until, By, Site};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[test]
+fn two_first_programs_have_one_engine() {
+    let site = Site::new();
+    for round in 0..20 {
+        let programs = [0, 1].map(|_| site.start(By::Library, &["curl", "-sS", "-o", "/dev/null", &site.url("/1000")]));
+        for program in programs {
+            let ended = finish(program);
+            assert_eq!(ended.code, Some(0), "round {round}: {ended:?}");
+            assert!(ended.used_engine(), "round {round}: {ended:?}");
+        }
+        site.engine();
+        site.kill_engines();
+    }
+}
+
+#[test]
+fn an_engine_that_goes_is_followed_by_another_without_a_gap() {
+    let site = Site::new();
+    // Refused connections leave nothing behind, so the engine is idle at once.
+    let script = "for i in {1..60}; do (exec 3<>/dev/tcp/192.0.2.2/9) 2>&1 | grep -v '^mptcp' ; sleep 0.0$((RANDOM % 4)); done";
+    let ended = site.run(By::Library, &["MPTCP_IDLE_MS=15", "bash", "-c", script]);
+    let messages: Vec<&str> = ended.stdout.lines().filter(|line| line.contains("onnect")).collect();
+    assert!(messages.iter().all(|line| line.contains("Connection refused")), "{messages:?}");
+    assert!(messages.len() >= 60, "{messages:?}");
+    let starts = site.engine_log().matches(" serves as process ").count();
+    assert!(starts > 1, "engines went and came: {starts}");
+    wait_until("the last engine goes", || site.engines().is_empty());
+}
+
+#[test]
+fn the_engine_holds_nothing_of_the_program() {
+    let site = Site::new();
+    // wc ends when curl has closed the pipe, and nobody else has it.
+    let script = format!("cd \"$1\" && exec 5>\"$1/open\" && trap 'echo child' CHLD && curl -s {} | wc -c", site.url("/1000"));
+    let directory = Scratch::new("held");
+    let ended = site.run(By::Library, &["MPTCP_IDLE_MS=60000", "bash", "-c", &script, "x", &directory.0.to_string_lossy()]);
+    assert_eq!(ended.stdout.lines().find(|line| *line != "child"), Some("1000"), "{ended:?}");
+    let engine = site.engine();
+    assert_eq!(fs::read_link(format!("/proc/{engine}/cwd")).expect("it runs"), Path::new("/"));
+    for entry in fs::read_dir(format!("/proc/{engine}/fd")).expect("it runs").flatten() {
+        let target = fs::read_link(entry.path()).unwrap_or_default();
+        let target = target.to_string_lossy();
+        assert!(!target.starts_with("pipe:") && !target.contains("held"), "{target}");
+    }
+    let stat = fs::read_to_string(format!("/proc/{engine}/stat")).expect("it runs");
+    let session = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(3)).expect("a field of stat");
+    assert_ne!(session, unsafe_free_session().to_string(), "a session of its own");
+}
+
+fn unsafe_free_session() -> i32 {
+    rustix::process::getsid(None).expect("our own session").as_raw_nonzero().get()
+}
+
+/// Prints how often SIGCHLD came, what wait() says, and how many bytes came.
+const CHILDLESS: &str = r#"
+use Socket;
+my $signals = 0;
+$SIG{CHLD} = sub { $signals++ };
+socket(my $s, PF_INET, SOCK_STREAM, 0) or die "socket: $!\n";
+connect($s, sockaddr_in(80, inet_aton("192.0.2.2"))) or die "connect: $!\n";
+print "signals $signals wait ", wait(), " error ", $!+0, "\n";
+"#;
+
+#[test]
+fn starting_the_engine_is_no_child_of_the_program() {
+    let site = Site::new();
+    let [kernel, library] = By::BOTH.map(|by| site.run(by, &["perl", "-e", CHILDLESS]));
+    assert_eq!(kernel.stdout, "signals 0 wait -1 error 10\n", "{kernel:?}");
+    assert_eq!((library.code, &library.stdout), (kernel.code, &kernel.stdout), "{library:?}");
+    assert!(library.used_engine(), "{library:?}");
+}
+
+/// Reads by read(2) itself, number 0 on x86-64 and 63 on arm64, and says how it ended.
+const RAW_READ: &str = r#"
+use Socket;
+my $read = `uname -m` =~ /aarch64/ ? 63 : 0;
+socket(my $s, PF_INET, SOCK_STREAM, 0) or die "socket: $!\n";
+connect($s, sockaddr_in(80, inet_aton("192.0.2.2"))) or die "connect: $!\n";
+syswrite($s, "GET /100000000 HTTP/1.1\r\nHost: x\r\n\r\n");
+my $buffer = "\0" x 65536;
+my $result;
+while (($result = syscall($read, fileno($s), $buffer, 65536)) > 0) {}
+print "$result ", $!+0, "\n";
+"#;
+
+#[test]
+fn an_engine_killed_in_mid_transfer_is_a_reset() {
+    let site = Site::new();
+    for round in 0..2 {
+        let url = site.url("/100000000");
+        let before = site.carried(0);
+        let programs = [
+            site.start(By::Library, &["curl", "-sS", "-o", "/dev/null", &url]),
+            site.start(By::Library, &["perl", "-e", RAW_READ]),
+        ];
+        wait_until("data flows", || site.carried(0) > before + 1_000_000);
+        wait_until("both are served", || site.engine_log().matches(" established").count() >= 2 + 3 * round);
+        Site::signal(site.engine(), libc::SIGKILL);
+        let [curl, perl] = programs.map(finish);
+        assert_eq!(curl.code, Some(56), "{curl:?}");
+        assert!(curl.stderr.contains("reset"), "{curl:?}");
+        assert_eq!(perl.stdout, format!("-1 {}\n", libc::ECONNRESET), "{perl:?}");
+        assert!(site.download(&[], &site.url("/100000"), 100_000).used_engine());
+    }
+}
+
+#[test]
+fn a_stopped_engine_leaves_new_connections_to_the_kernel() {
+    let site = Site::new();
+    site.download(&[], &site.url("/1000"), 1000);
+    let engine = site.engine();
+    Site::signal(engine, libc::SIGSTOP);
+    // Killed by timeout(1) if it waits for the engine.
+    let ended = site.download(&[], &site.url("/100000"), 100_000);
+    Site::signal(engine, libc::SIGCONT);
+    assert!(ended.log.contains("left to the kernel: the engine failed to answer"), "{ended:?}");
+}
+
+#[test]
+fn a_killed_cgroup_takes_its_own_engine_only() {
+    let groups = [Cgroup::new("a"), Cgroup::new("b")];
+    let site = Site::new();
+    let inside = |group: &Cgroup, len: u64| {
+        let script = format!(
+            "echo $$ > {}/cgroup.procs && exec env LD_PRELOAD={} bash -c 'curl -sS {} | sha256sum'",
+            group.0.display(),
+            crate::build::library().display(),
+            site.url(&format!("/{len}"))
+        );
+        site.start(By::Library, &["LD_PRELOAD=", "bash", "-c", &script])
+    };
+    let first = inside(&groups[0], 100_000_000);
+    wait_until("the first engine serves", || site.carried(0) > 1_000_000);
+    let second = inside(&groups[1], 10_000_000);
+    wait_until("the second engine serves", || site.engines().len() == 2);
+    let killed = groups[0].kill();
+    assert!(killed >= 2, "engine and program: {killed}");
+    assert!(finish(first).stdout.trim() != stream::sha256(100_000_000));
+    let second = finish(second);
+    assert!(second.stdout.contains(&stream::sha256(10_000_000)), "{second:?}");
+}
+
+/// A cgroup, removed when dropped.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// In the first hierarchy that can have one: version 2, or pids of version 1.
+    fn new(name: &str) -> Cgroup {
+        let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"];
+        let name = format!("mptcp-rules-{}-{name}", std::process::id());
+        let mut made = places.iter().map(|place| Path::new(place).join(&name)).filter(|path| {
+            fs::create_dir(path).is_ok() && {
+                let whole = path.join("cgroup.procs").exists();
+                if !whole {
+                    let _ = fs::remove_dir(path);
+                }
+                whole
+            }
+        });
+        Cgroup(made.next().expect("root may make a cgroup"))
+    }
+
+    /// Kills everything in it; how many that were.
+    fn kill(&self) -> usize {
+        let procs = fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        let pids: Vec<i32> = procs.lines().filter_map(|line| line.parse().ok()).collect();
+        for &pid in &pids {
+            Site::signal(pid, libc::SIGKILL);
+        }
+        pids.len()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        for _ in 0..200 {
+            self.kill();
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+/// A directory of this test's, removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("mptcp-rules-{name}-{}", std::process::id()));
+        fs::create_dir(&path).expect("a directory");
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The abstract name that the engine listens on, in hex.
+fn engine_name(site: &Site) -> String {
+    let sockets = site.lab.client().output("cat", &["/proc/net/unix"]).expect("a list");
+    // Listening: flags 00010000.
+    let line = sockets.lines().find(|line| line.contains(" 00010000 ") && line.contains("@")).expect("the engine listens");
+    let name = line.split_once('@').expect("an abstract name").1;
+    name.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Asks an engine for its status, as PROTOCOL_VERSION 1 wants it, and prints how many bytes came.
+const ASK: &str = r#"
+use Socket;
+socket(my $s, PF_UNIX, 5, 0) or die;
+connect($s, pack("S a*", 1, "\0" . pack("H*", $ARGV[0]))) or (print("refused\n"), exit);
+send($s, "MPTC" . pack("vv", 1, 7), MSG_NOSIGNAL);
+recv($s, my $answer, 20000, 0);
+print length($answer // ""), "\n";
+"#;
+
+/// Takes a name and stays, taking no connection.
+const SQUAT: &str = r#"
+use Socket;
+$| = 1;
+socket(my $s, PF_UNIX, 5, 0) or die;
+bind($s, pack("S a*", 1, "\0" . pack("H*", $ARGV[0]))) or die "bind: $!\n";
+listen($s, 100) or die;
+print "taken\n";
+while (accept(my $c, $s)) { recv($c, my $request, 5000, 0); send($c, "MPTC" . pack("vvl<", 1, 131, 13), 0) }
+"#;
+
+const NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+
+#[test]
+fn another_user_gets_nothing_from_the_engine() {
+    let site = Site::new();
+    site.download(&["MPTCP_IDLE_MS=60000"], &site.url("/1000"), 1000);
+    let name = engine_name(&site);
+    let own = site.run(By::Kernel, &["perl", "-e", ASK, &name]);
+    assert!(own.stdout.trim().parse::<u32>().is_ok_and(|len| len > 2), "{own:?}");
+    let other = site.run(By::Kernel, &[&NOBODY[..], &["perl", "-e", ASK, &name]].concat());
+    assert!(["0", "refused"].contains(&other.stdout.trim()), "{other:?}");
+    // Still well.
+    assert!(site.download(&[], &site.url("/1000"), 1000).used_engine());
+}
+
+#[test]
+fn a_name_taken_by_another_user_is_not_believed() {
+    let site = Site::new();
+    site.download(&["MPTCP_IDLE_MS=60000"], &site.url("/1000"), 1000);
+    let name = engine_name(&site);
+    site.kill_engines();
+    let mut squatter = site.start(By::Kernel, &[&NOBODY[..], &["perl", "-e", SQUAT, &name]].concat());
+    let taken = || engine_name_is_taken(&site, &name);
+    wait_until("the name is taken", taken);
+    let ended = site.download(&[], &site.url("/100000"), 100_000);
+    let _ = squatter.kill();
+    let _ = squatter.wait();
+    assert!(!ended.used_engine(), "{ended:?}");
+    assert!(ended.log.contains("left to the kernel"), "{ended:?}");
+}
+
+fn engine_name_is_taken(site: &Site, name: &str) -> bool {
+    let sockets = site.lab.client().output("cat", &["/proc/net/unix"]).expect("a list");
+    sockets.contains(" 00010000 ") && sockets.contains('@') && engine_name(site) == name
+}
+
+#[test]
+fn a_connection_on_loopback_starts_no_engine() {
+    let site = Site::new();
+    let _ = program().expect("the lab's program");
+    let ended = site.run(By::Library, &["curl", "-sS", "http://127.0.0.1:9/"]);
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+    assert_eq!(site.engines(), [0; 0]);
+}
