@@ -53,7 +53,7 @@ documentation:
 test: requirements
 	$(call step,library for the tests,$(CARGO) $(CDYLIB))
 	$(call step,lab for the tests,$(CARGO) build --example lab)
-	$(call step,tests,MPTCP_LIB=$(CURDIR)/$(TEST_LIBRARY) $(CARGO) test)
+	$(call step,tests,MPTCP_LIB=$(CURDIR)/$(TEST_LIBRARY) $(CARGO) test --no-fail-fast)
 
 bench: all
 	@tests/requirements.sh demo
