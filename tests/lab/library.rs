@@ -38,6 +38,7 @@ fn build() -> PathBuf {
         ])
         .arg("--target-dir")
         .arg(target)
+        .args(["--", "-C", "link-arg=-Wl,-e,mptcp_entry"])
         .status()
         .expect("cargo runs");
     assert!(status.success(), "libmptcp.so does not build");
