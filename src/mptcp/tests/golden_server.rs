@@ -274,7 +274,13 @@ fn j_refused_join_of_linux_is_over_with_its_reset() {
     let hmac = crate::mptcp::crypto::join_synack_hmac(SERVER_KEY, CLIENT_KEY, 0xc10b_6cda, nonce);
     s.inject(syn_ack().on(SECOND).mp(&format!("1e101000{hmac:016x}c10b6cda")));
     s.take_sent();
-    s.inject(rst(1, 0).flags(crate::wire::Flags::RST).on(SECOND).no_stamps().mp("1e048003"));
+    s.inject(
+        rst(1, 0)
+            .flags(crate::wire::Flags::RST)
+            .on(SECOND)
+            .no_stamps()
+            .mp("1e048003"),
+    );
     // Linux's client resets too; a reset is not answered by us (RFC 9293 section 3.10.7.4).
     s.expect_nothing();
     assert!(s.state(SECOND).is_none());

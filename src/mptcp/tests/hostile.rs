@@ -19,7 +19,11 @@ enum Deed {
     /// The next piece of the stream, as it should be.
     Good(u16),
     /// A piece of the stream out of order, its mapping equal or longer.
-    Ahead { skip: u16, len: u16, map_len: u16 },
+    Ahead {
+        skip: u16,
+        len: u16,
+        map_len: u16,
+    },
     /// Any flags and numbers near the right ones, an MPTCP option of any subtype and content, the stream's payload.
     Wild {
         flags: u8,
@@ -81,7 +85,11 @@ struct Hostile {
 
 impl Hostile {
     fn new(server: bool) -> Hostile {
-        let s = if server { Script::server_up() } else { Script::client_up() };
+        let s = if server {
+            Script::server_up()
+        } else {
+            Script::client_up()
+        };
         let mut h = Hostile {
             conn: s.conn,
             s,
@@ -98,12 +106,20 @@ impl Hostile {
         match deed {
             Deed::Good(len) => {
                 let at = self.next;
-                s.inject(data(at, 1, stream(at, usize::from(*len))).dack(1).map(u64::from(at), at, *len));
+                s.inject(
+                    data(at, 1, stream(at, usize::from(*len)))
+                        .dack(1)
+                        .map(u64::from(at), at, *len),
+                );
                 self.next += u32::from(*len);
             }
             Deed::Ahead { skip, len, map_len } => {
                 let at = self.next + u32::from(*skip);
-                s.inject(data(at, 1, stream(at, usize::from(*len))).dack(1).map(u64::from(at), at, *map_len));
+                s.inject(
+                    data(at, 1, stream(at, usize::from(*len)))
+                        .dack(1)
+                        .map(u64::from(at), at, *map_len),
+                );
             }
             Deed::Wild {
                 flags,
@@ -213,7 +229,11 @@ fn thousands_of_tiny_segments_out_of_order_are_bounded_and_the_stream_recovers()
     }
     let got = s.recv().unwrap_or_default();
     assert_eq!(got, stream(1, got.len()));
-    assert!(got.len() >= 39_000 || s.info().is_none_or(|i| i.error.is_some()), "{}", got.len());
+    assert!(
+        got.len() >= 39_000 || s.info().is_none_or(|i| i.error.is_some()),
+        "{}",
+        got.len()
+    );
 }
 
 #[test]
@@ -225,7 +245,11 @@ fn contradicting_maps_ahead_do_not_corrupt() {
     s.inject(data(11, 1, "BBBB").dack32(1).map(5, 11, 4));
     s.inject(data(5, 1, "two ").dack32(1).map(5, 5, 4));
     let got = s.recv().unwrap_or_default();
-    assert!(b"one two AAAABBBB".starts_with(&got[..]), "{:?}", got.escape_ascii().to_string());
+    assert!(
+        b"one two AAAABBBB".starts_with(&got[..]),
+        "{:?}",
+        got.escape_ascii().to_string()
+    );
 }
 
 /// An endpoint alone, for what needs more flows than a script has.
@@ -276,7 +300,11 @@ fn a_flood_of_join_syns_leaves_the_connection_alone() {
     let token = crate::mptcp::crypto::token(SERVER_KEY);
     for round in 0..200 {
         for flow in [SECOND, CROSS, CROSS_PORT, THIRD] {
-            s.inject(syn().on(flow).mp(&format!("1e0c10{:02x}{token:08x}00000005", round % 250 + 1)));
+            s.inject(
+                syn()
+                    .on(flow)
+                    .mp(&format!("1e0c10{:02x}{token:08x}00000005", round % 250 + 1)),
+            );
         }
         s.inject(rst(1, 1).on(THIRD));
         s.take_sent();

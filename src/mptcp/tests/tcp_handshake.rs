@@ -32,7 +32,11 @@ fn syn_sent_ignores_a_wrong_ack() {
     s.inject(syn_ack().acking(2));
     assert_eq!(s.state(FIRST), Some("SYN-SENT"));
     s.inject(rst(0, 2));
-    assert_eq!(s.state(FIRST), Some("SYN-SENT"), "a reset counts only when it acknowledges the SYN");
+    assert_eq!(
+        s.state(FIRST),
+        Some("SYN-SENT"),
+        "a reset counts only when it acknowledges the SYN"
+    );
 }
 
 #[test]

@@ -36,7 +36,10 @@ fn in_flight(n: usize) -> Script {
 }
 
 fn numbers(s: &mut Script) -> Vec<u8> {
-    s.take_sent().iter().filter_map(|seg| seg.payload.first().copied()).collect()
+    s.take_sent()
+        .iter()
+        .filter_map(|seg| seg.payload.first().copied())
+        .collect()
 }
 
 #[test]
@@ -110,7 +113,14 @@ fn rfc2883_a_duplicate_is_told_once() {
 
 #[test]
 fn without_sack_permitted_no_blocks() {
-    let mut s = Script::client(1, 2, ConnOptions { multipath: false, ..ConnOptions::default() });
+    let mut s = Script::client(
+        1,
+        2,
+        ConnOptions {
+            multipath: false,
+            ..ConnOptions::default()
+        },
+    );
     s.inject(syn_ack().no_sack());
     s.take_sent();
     s.inject(data(101, 1, [1; 100]));
@@ -181,7 +191,11 @@ fn the_timeout_backs_off_and_ends_with_the_user_timeout() {
     s.send("lost");
     let first = s.take_sent()[0].at;
     s.advance(19_000);
-    let times: Vec<u64> = s.take_sent().iter().map(|seg| seg.at.since(first).as_millis() as u64).collect();
+    let times: Vec<u64> = s
+        .take_sent()
+        .iter()
+        .map(|seg| seg.at.since(first).as_millis() as u64)
+        .collect();
     assert!(times.len() >= 4 && times.len() <= 9, "{times:?}");
     for w in times.windows(3).skip(1) {
         assert!(w[2] - w[1] >= (w[1] - w[0]) * 3 / 2, "not doubled: {times:?}");
@@ -275,7 +289,15 @@ fn the_window_reopens_with_an_update_of_ours() {
 
 #[test]
 fn silly_windows_are_not_filled_while_data_is_in_flight() {
-    let mut s = Script::client(1, 2, ConnOptions { multipath: false, nodelay: true, ..ConnOptions::default() });
+    let mut s = Script::client(
+        1,
+        2,
+        ConnOptions {
+            multipath: false,
+            nodelay: true,
+            ..ConnOptions::default()
+        },
+    );
     s.inject(syn_ack().scale(None).win(3000));
     s.take_sent();
     s.send(vec![1; 10_000]);

@@ -111,7 +111,10 @@ fn data_of_a_silent_subflow_comes_again_on_the_other() {
     s.advance(5000);
     let again = s.take_sent();
     let there = again.iter().find(|seg| seg.flow == other && seg.payload == b"precious");
-    let map = there.and_then(|seg| seg.options.mptcp.dss).and_then(|d| d.map).expect("a mapping");
+    let map = there
+        .and_then(|seg| seg.options.mptcp.dss)
+        .and_then(|d| d.map)
+        .expect("a mapping");
     assert_eq!(map.dsn, WireDsn::Long(crypto::idsn(CLIENT_KEY) + 1));
     // Acknowledged there, it is over everywhere but for the subflow's own sequence space.
     s.inject(ack(1, 9).on(other).dack32(9));
@@ -164,7 +167,10 @@ fn an_echo_of_a_wrong_address_is_no_echo() {
     s.take_sent();
     s.inject(ack(1, 1).mp("1e083101c0000263"));
     s.advance(1100);
-    assert!(s.take_sent().iter().any(|seg| seg.options.mptcp.add_addr.is_some()), "announced again");
+    assert!(
+        s.take_sent().iter().any(|seg| seg.options.mptcp.add_addr.is_some()),
+        "announced again"
+    );
 }
 
 #[test]
