@@ -147,9 +147,9 @@ fn f1_syns_with_mp_capable_three_times_then_without() {
     s.expect_nothing();
     s.advance(1);
     s.expect(syn().mp("1e040101"));
-    s.advance(2000);
+    s.advance(1000);
     s.expect(syn().mp("1e040101"));
-    s.advance(4000);
+    s.advance(1000);
     s.expect(syn());
     s.inject(syn_ack());
     s.expect(ack(1, 1));
