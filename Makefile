@@ -1,3 +1,78 @@
-all:
-	cargo build --release --bin mptcp
-	cargo rustc --release --lib --crate-type cdylib --features preload
+# make          target/release/libmptcp.so and target/release/mptcp
+# make help     everything else
+
+CARGO   ?= cargo
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+LIBRARY := target/release/libmptcp.so
+COMMAND := target/release/mptcp
+LAB     := target/debug/examples/lab
+# The library that the tests preload: the debug build, with its assertions and overflow checks.
+TEST_LIBRARY := target/debug/libmptcp.so
+CDYLIB  := rustc --lib --crate-type cdylib --features preload
+
+# Each step of `make check` says what it is and, at its end, how long it took.
+define step
+@printf '\n== %s\n' '$(1)'; start=$$(date +%s); $(2) && printf '== %s: %s s\n' '$(1)' "$$(($$(date +%s) - start))"
+endef
+
+.PHONY: all library command demo check requirements format clippy documentation test bench install clean help
+# Steps share cargo's lock and the machine: one after the other, also with make -j.
+.NOTPARALLEL:
+all: library command
+
+library:
+	$(CARGO) $(CDYLIB) --release
+
+command:
+	$(CARGO) build --release --bin mptcp
+
+demo: all
+	@tests/requirements.sh demo
+	$(CARGO) build --example lab
+	@$(LAB) demo --library $(LIBRARY) --command $(COMMAND)
+
+# The parts in this order; `make -k check` goes on after one that fails.
+check: requirements format clippy documentation test
+	@printf '\nEverything passed.\n'
+
+requirements:
+	@tests/requirements.sh check
+
+format:
+	$(call step,formatting,$(CARGO) fmt --check)
+
+clippy:
+	$(call step,clippy,$(CARGO) clippy --all-targets -- -D warnings)
+	$(call step,clippy of the preloaded library,$(CARGO) clippy --all-targets --features preload -- -D warnings)
+
+documentation:
+	$(call step,documentation,RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps)
+
+test: requirements
+	$(call step,library for the tests,$(CARGO) $(CDYLIB))
+	$(call step,lab for the tests,$(CARGO) build --example lab)
+	$(call step,tests,MPTCP_LIB=$(CURDIR)/$(TEST_LIBRARY) $(CARGO) test)
+
+bench: all
+	@tests/requirements.sh demo
+	$(CARGO) build --example lab
+	@$(LAB) bench --library $(LIBRARY)
+
+install: all
+	install -D -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libmptcp.so
+	install -D -m 755 $(COMMAND) $(DESTDIR)$(PREFIX)/bin/mptcp
+	install -D -m 644 include/mptcp.h $(DESTDIR)$(PREFIX)/include/mptcp.h
+
+clean:
+	$(CARGO) clean
+
+help:
+	@echo 'make            builds $(LIBRARY) and $(COMMAND)'
+	@echo 'make demo       downloads over two emulated wires at once, then with one wire cut (as root, a minute)'
+	@echo 'make check      formatting, clippy, documentation, and all tests (as root, some minutes)'
+	@echo 'make test       of these the tests; also: make format, make clippy, make documentation'
+	@echo 'make bench      rates over several pairs of wires, beside those of the kernel'"'"'s own MPTCP'
+	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): lib/libmptcp.so, bin/mptcp, include/mptcp.h'
+	@echo 'make clean      removes everything that was built'

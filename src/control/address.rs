@@ -81,6 +81,11 @@ impl EngineId {
         name
     }
 
+    /// The engine that has this abstract name (without the leading NUL), if it is an engine's.
+    pub fn from_name(name: &[u8]) -> Option<EngineId> {
+        EngineId::parse(name.strip_prefix(NAME_PREFIX)?).ok()
+    }
+
     /// Twelve hexadecimal digits: the engine's second argument.
     pub fn text(self) -> [u8; ID_DIGITS] {
         let mut text = [0; ID_DIGITS];
@@ -156,6 +161,7 @@ mod tests {
         assert_eq!(EngineId::parse(&id.text()), Ok(id));
         assert_eq!(id.to_string().as_bytes(), id.text());
         assert!(id.name().ends_with(&id.text()));
+        assert_eq!(EngineId::from_name(&id.name()), Some(id));
         assert_eq!(EngineId::parse(b"12"), Err(ParseIdError));
         assert_eq!(EngineId::parse(b"00000000000G"), Err(ParseIdError));
     }

@@ -414,6 +414,11 @@ impl Endpoint {
             remote: SocketAddr::new(src, segment.header.src_port),
         };
         if let Some(&(id, subflow)) = self.tuples.get(&tuple) {
+            let conn = self.connections.get(&id);
+            if conn.is_some_and(|c| c.acks_another_syn(subflow, segment)) {
+                self.reset_old_connection(tuple, iface, segment);
+                return true;
+            }
             self.with(now, id, |conn, ctx| {
                 if let Some(index) = conn.subflow_index(subflow) {
                     conn.handle_segment(ctx, index, segment);
@@ -526,6 +531,24 @@ impl Endpoint {
             iface,
             header,
             options,
+        });
+    }
+
+    /// RFC 9293 sections 3.5.1 and 3.10.7.3: the peer holds an older connection of this 4-tuple; a reset frees it.
+    fn reset_old_connection(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) {
+        let header = Header {
+            src_port: tuple.local.port(),
+            dst_port: tuple.remote.port(),
+            seq: segment.header.ack,
+            ack: SeqNum(0),
+            flags: Flags::RST,
+            window: 0,
+        };
+        self.push_stray(Stray {
+            tuple,
+            iface,
+            header,
+            options: TcpOptions::default(),
         });
     }
 

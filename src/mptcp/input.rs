@@ -45,6 +45,15 @@ impl Connection {
         }
     }
 
+    /// In SYN-SENT: an acknowledgment of something that is not our SYN.
+    pub(super) fn acks_another_syn(&self, subflow: super::endpoint::SubflowId, seg: &Segment<'_>) -> bool {
+        let h = &seg.header;
+        let sf = self.subflow_index(subflow).map(|i| &self.subflows[i]);
+        h.flags.has(Flags::ACK)
+            && !h.flags.has(Flags::RST)
+            && sf.is_some_and(|s| s.state == State::SynSent && h.ack != s.iss + 1)
+    }
+
     // ---- handshakes -------------------------------------------------------------------------------------------
 
     /// RFC 9293 section 3.10.7.3.

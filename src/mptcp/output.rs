@@ -763,7 +763,12 @@ impl Connection {
         let seq = self.subflows[index].tx.snd_una() - 1;
         self.subflows[index].probe_now = false;
         let byte = core::mem::take(&mut self.subflows[index].probe_with_byte);
-        let options = self.established_options(ctx.now, index, None, 0);
+        let mut options = self.established_options(ctx.now, index, None, 0);
+        if let Some(dss) = options.mptcp.dss.as_mut().filter(|_| byte) {
+            // A map would claim the byte.
+            dss.map = None;
+            dss.data_fin = false;
+        }
         let header = self.established_header(index, seq, Flags(0));
         let sf = &self.subflows[index];
         Plan {

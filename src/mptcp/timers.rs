@@ -122,7 +122,8 @@ impl Connection {
         let sf = &mut self.subflows[index];
         let limit = match (sf.state, sf.join) {
             (State::SynSent, Some(_)) => JOIN_SYNS,
-            (State::SynSent, None) => self.options.syn_retries.saturating_add(1 + LINEAR_SYNS),
+            // Linux: the linear repetitions come on top.
+            (State::SynSent, None) => self.options.syn_retries.saturating_add(LINEAR_SYNS),
             _ => SYNACKS,
         };
         if sf.handshake.sent < limit {

@@ -1,8 +1,13 @@
-//! What the test needs built: the scenarios, by the C compiler, and the library, by cargo.
+//! What the test needs built: the scenarios, by the C compiler, and the library.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+#[path = "../lab/library.rs"]
+mod library;
+
+pub use library::library;
 
 /// A directory of this process's own, for the program and its outputs; kept for a look after a failure.
 pub fn scratch() -> &'static Path {
@@ -52,37 +57,4 @@ fn assert_fortified(program: &Path) {
         let found = bytes.windows(symbol.len()).any(|window| window == symbol.as_bytes());
         assert!(found, "the compiler made no call of {symbol}");
     }
-}
-
-/// `libmptcp.so`: what `MPTCP_LIB` names, or else built here as `make` builds it, without optimisation.
-pub fn library() -> &'static Path {
-    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        if let Some(path) = std::env::var_os("MPTCP_LIB") {
-            let path = std::fs::canonicalize(&path);
-            return path.unwrap_or_else(|error| panic!("MPTCP_LIB names no library: {error}"));
-        }
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .parent()
-            .expect("target/tmp lies in target");
-        let status = Command::new(env!("CARGO"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args([
-                "rustc",
-                "--quiet",
-                "--lib",
-                "--crate-type",
-                "cdylib",
-                "--features",
-                "preload",
-                "--target-dir",
-            ])
-            .arg(target)
-            .status()
-            .expect("cargo runs");
-        assert!(status.success(), "libmptcp.so does not build");
-        let library = target.join("debug/libmptcp.so");
-        assert!(library.exists(), "cargo left no {}", library.display());
-        library
-    })
 }

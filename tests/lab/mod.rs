@@ -17,11 +17,13 @@
 pub mod channel;
 pub mod clock;
 pub mod host;
+pub mod library;
 pub mod namespace;
 pub mod spec;
 pub mod stream;
 
 pub use host::{Host, Peer, Report, Transport};
+pub use library::library;
 pub use spec::*;
 
 use channel::Channel;

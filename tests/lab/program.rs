@@ -3,7 +3,9 @@
 #[path = "mod.rs"]
 mod lab;
 
+mod bench;
 mod capture;
+mod demo;
 mod emulator;
 mod holder;
 mod line;
@@ -12,6 +14,7 @@ mod packet_socket;
 mod peer;
 mod run;
 mod topology;
+mod transfer;
 
 use std::io;
 use std::process::ExitCode;
@@ -24,6 +27,8 @@ const USAGE: &str = "usage: lab hold                                          (s
        lab put         [--transport tcp|mptcp] [--congestion NAME] [--bytes N] ADDRESS:PORT /PATH
        lab https-server [--transport tcp|mptcp] [--port N] --bytes N       (nginx, HTTP/2; path /N)
        lab run [OPTIONS] -- PROGRAM…                     (a lab around a program; lab run --help)
+       lab demo --library FILE --command FILE            (what make demo shows)
+       lab bench --library FILE                          (what make bench measures)
        lab reader                                        (standard input)
        lab stream N                                      (N bytes of the stream to standard output)";
 
@@ -40,8 +45,11 @@ fn main() -> ExitCode {
 fn dispatch() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let subcommand = arguments.next().unwrap_or_default();
-    if subcommand == "run" {
-        return run::run(arguments);
+    match subcommand.as_str() {
+        "run" => return run::run(arguments),
+        "demo" => return demo::run(arguments),
+        "bench" => return bench::run(arguments),
+        _ => {}
     }
     let options = || peer::Options::parse(arguments);
     match subcommand.as_str() {

@@ -5,7 +5,7 @@ pub mod bytes;
 pub mod client;
 pub mod http;
 pub mod https;
-mod meter;
+pub mod meter;
 mod socket;
 
 use crate::lab::Transport;

@@ -1,3 +1,0 @@
-//! The `mptcp` command.
-
-fn main() {}
