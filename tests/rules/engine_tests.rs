@@ -170,7 +170,7 @@ fn a_killed_cgroup_takes_its_own_engine_only() {
         let script = format!(
             "echo $$ > {}/cgroup.procs && exec env LD_PRELOAD={} bash -c 'curl -sS {} | sha256sum'",
             group.0.display(),
-            crate::build::library().display(),
+            crate::lab::library().display(),
             site.url(&format!("/{len}"))
         );
         site.start(By::Library, &["LD_PRELOAD=", "bash", "-c", &script])
