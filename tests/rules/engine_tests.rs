@@ -1,6 +1,6 @@
 //! The engine's life: started once, unseen by the program, gone when idle, dead or silent in mid-transfer, and nobody else's.
 
-use crate::lab::{program, stream};
+use crate::lab::stream;
 use crate::site::{finish, wait_until, By, Site};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,10 +78,10 @@ fn the_engine_holds_nothing_of_the_program() {
         .rsplit_once(") ")
         .and_then(|(_, rest)| rest.split(' ').nth(3))
         .expect("a field of stat");
-    assert_ne!(session, unsafe_free_session().to_string(), "a session of its own");
+    assert_ne!(session, own_session().to_string(), "a session of its own");
 }
 
-fn unsafe_free_session() -> i32 {
+fn own_session() -> i32 {
     rustix::process::getsid(None)
         .expect("our own session")
         .as_raw_nonzero()
@@ -170,7 +170,7 @@ fn a_killed_cgroup_takes_its_own_engine_only() {
         let script = format!(
             "echo $$ > {}/cgroup.procs && exec env LD_PRELOAD={} bash -c 'curl -sS {} | sha256sum'",
             group.0.display(),
-            crate::build::library().display(),
+            crate::lab::library().display(),
             site.url(&format!("/{len}"))
         );
         site.start(By::Library, &["LD_PRELOAD=", "bash", "-c", &script])
@@ -318,7 +318,6 @@ fn engine_name_is_taken(site: &Site, name: &str) -> bool {
 #[test]
 fn a_connection_on_loopback_starts_no_engine() {
     let site = Site::new();
-    let _ = program().expect("the lab's program");
     let ended = site.run(By::Library, &["curl", "-sS", "http://127.0.0.1:9/"]);
     assert_eq!(ended.code, Some(7), "{ended:?}");
     assert_eq!(site.engines(), [0; 0]);

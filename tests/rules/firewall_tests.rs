@@ -40,17 +40,12 @@ fn what_is_rejected_fails_with_the_kernels_error() {
         site.nft(OUTPUT, &[rule]);
         let [kernel, library] = By::BOTH.map(|by| site.run(by, &["bash", "-c", "exec 3<>/dev/tcp/192.0.2.2/80"]));
         assert_eq!(
-            (kernel.code, strip(&kernel.stderr)),
-            (library.code, strip(&library.stderr)),
+            (kernel.code, &kernel.stderr),
+            (library.code, &library.stderr),
             "{rule}: {library:?}"
         );
         assert_ne!(kernel.code, Some(0), "{rule}");
     }
-}
-
-/// bash's messages without its line numbers, which do not differ, and without a trailing end of line.
-fn strip(text: &str) -> &str {
-    text.trim()
 }
 
 #[test]

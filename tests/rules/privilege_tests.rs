@@ -114,7 +114,7 @@ fn a_library_that_cannot_be_executed_starts_by_the_dynamic_linker_and_a_removed_
     for (removed, name) in [(false, "plain"), (true, "removed")] {
         let site = Site::new();
         let copy = std::env::temp_dir().join(format!("mptcp-rules-{name}-{}.so", std::process::id()));
-        fs::copy(crate::build::library(), &copy).expect("a copy of the library");
+        fs::copy(crate::lab::library(), &copy).expect("a copy of the library");
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).expect("its mode");
         let path = copy.to_string_lossy();

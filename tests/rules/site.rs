@@ -1,7 +1,6 @@
 //! A lab with a kernel MPTCP web server, and the ways to run programs in it: with the library and without.
 
-use crate::build;
-use crate::lab::{clock, server_address, stream, Lab, LabSpec, Peer, Transport, Wire};
+use crate::lab::{clock, library, server_address, stream, Lab, LabSpec, Peer, Transport, Wire};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -87,7 +86,7 @@ impl Site {
         let mut command = self.lab.client().command("timeout");
         command.args(["-k", "1", PROGRAM_TIME_MAX, "env"]);
         if by == By::Library {
-            command.arg(format!("LD_PRELOAD={}", build::library().display()));
+            command.arg(format!("LD_PRELOAD={}", library().display()));
             command.arg(format!("MPTCP_LOG_FILE={}", self.log.display()));
             command.arg("MPTCP_LOG=info");
         }
