@@ -287,11 +287,12 @@ impl Connection {
                 data_fin: false,
             });
             options.mptcp.fail = Some(dsn);
-        } else if let Some(map) = self.infinite(
-            self.out.nxt,
-            self.subflows[index].ssn_out(self.subflows[index].tx.snd_nxt()),
-        ) {
-            self.map_option(&mut options, map, false);
+        } else if self.infinite_acks > 0 && !self.subflows[index].rx.has_sack() {
+            let sf = &self.subflows[index];
+            if let Some(map) = self.infinite(self.out.nxt, sf.ssn_out(sf.tx.snd_nxt())) {
+                self.infinite_acks -= 1;
+                self.map_option(&mut options, map, false);
+            }
         }
         // A segment that is sent again is as long as it was, but DATA_ACKs may have become wider since.
         if options_len(&options) > space {
