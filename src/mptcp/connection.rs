@@ -115,8 +115,8 @@ pub(super) struct Connection {
     pub addresses: Addresses,
     /// A DSS of the peer came: it is an MPTCP peer beyond doubt.
     pub dss_seen: bool,
-    /// Segments without any MPTCP option came on the established connection.
-    pub bare_seen: bool,
+    /// Segments without any MPTCP option that came in a row.
+    pub bare_run: u8,
     /// There was a second subflow, or a data-level retransmission: no way back to TCP (PROTOCOL F5).
     pub no_way_back: bool,
     /// After falling back: tell it by infinite mappings until what was sent from this number on is acknowledged.
@@ -190,7 +190,7 @@ impl Connection {
             },
             addresses: Addresses::new(path),
             dss_seen: false,
-            bare_seen: false,
+            bare_run: 0,
             no_way_back: false,
             infinite_map: None,
             infinite_acks: 0,

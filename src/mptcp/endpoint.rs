@@ -886,6 +886,8 @@ impl Endpoint {
             sf.local_id = local_id;
             sf.remote_id = remote_id;
             sf.local_backup = path.backup;
+            // The peer may count the join before we do: no infinite mapping from here on (PROTOCOL F5, Linux likewise).
+            c.no_way_back = true;
             c.subflows.push(sf);
             id
         });

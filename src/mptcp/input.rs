@@ -465,9 +465,13 @@ impl Connection {
             self.subflows[index].rx.demand_ack();
         }
         if let Some(dss) = &o.dss {
+            self.bare_run = 0;
             self.on_dss(ctx, index, seg, dss);
+        } else if o.capable.is_some() {
+            // The peer still shows its keys: it has seen no DSS of ours.
+            self.bare_run = self.bare_run.saturating_add(1);
         } else if !self.no_way_back && o.is_empty() {
-            self.bare_seen = true;
+            self.bare_run = self.bare_run.saturating_add(1);
             self.suspect_stripping(ctx, index, seg);
             if self.error.is_some() || self.plain() {
                 return self.error.is_none();
