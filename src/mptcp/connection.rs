@@ -405,7 +405,8 @@ impl Connection {
 
     /// A subflow ended while the connection lives.
     pub fn subflow_lost(&mut self, ctx: &mut Ctx<'_>, index: usize, error: ConnError) {
-        let was_up = self.subflows[index].is_up() || self.subflows[index].join.is_none();
+        let sf = &self.subflows[index];
+        let was_up = sf.join.is_none() || (sf.state.synchronized() && sf.confirmed);
         self.release(ctx, index, None);
         let none_left = !self.subflows.iter().any(|s| s.is_up());
         if !was_up || !none_left || self.error.is_some() {
@@ -489,6 +490,7 @@ impl Connection {
         self.addresses.stop();
         for sf in self.subflows.iter_mut() {
             sf.confirmed = true;
+            sf.prio_now = false;
             // A mapping held back for its checksum: its bytes were acknowledged, so they count.
             for held in sf.maps.drain(..).filter_map(|m| Some((m.dsn, m.checked?.held))) {
                 self.inc.buf.insert(held.0, &held.1);

@@ -343,7 +343,7 @@ impl Endpoint {
         let iss = self.isn(now, tuple);
         let mut sf = Subflow::new(now, SubflowId(0), tuple, iface, path.mtu, iss, State::SynReceived);
         sf.learn_syn(now, segment, conn.options.mss_limit);
-        sf.ts_offset = self.entropy.next_u64() as u32;
+        sf.ts_offset = self.ts_offset(tuple);
         conn.next_subflow = 1;
         conn.out.edge = conn.out.una + u64::from(segment.header.window);
         conn.subflows.push(sf);
@@ -378,7 +378,7 @@ impl Endpoint {
         }
         let iss = self.isn(now, tuple);
         let local_nonce = self.entropy.next_u64() as u32;
-        let ts_offset = self.entropy.next_u64() as u32;
+        let ts_offset = self.ts_offset(tuple);
         let subflow = self.with(now, id, |conn, _| {
             let subflow = SubflowId(conn.next_subflow);
             conn.next_subflow += 1;
@@ -430,15 +430,29 @@ impl Endpoint {
 
     /// RFC 6528: a clock of 4 microseconds plus a keyed hash of the tuple.
     fn isn(&self, now: Instant, tuple: FourTuple) -> SeqNum {
+        let mut h = self.hash_addresses(tuple);
+        h.write_u16(tuple.local.port());
+        h.write_u16(tuple.remote.port());
+        SeqNum((h.finish() as u32).wrapping_add((now.as_micros() / 4) as u32))
+    }
+
+    /// RFC 7323 section 5.4: one timestamp clock for each pair of addresses, so that a port used again is not older than the
+    /// peer's TIME_WAIT remembers (RFC 6191).
+    fn ts_offset(&self, tuple: FourTuple) -> u32 {
+        let mut h = self.hash_addresses(tuple);
+        h.write_u8(0);
+        h.finish() as u32
+    }
+
+    fn hash_addresses(&self, tuple: FourTuple) -> SipHasher13 {
         let mut h = SipHasher13::new_with_keys(self.isn_key.0, self.isn_key.1);
         for a in [tuple.local, tuple.remote] {
             match a.ip() {
                 IpAddr::V4(v4) => h.write(&v4.octets()),
                 IpAddr::V6(v6) => h.write(&v6.octets()),
             }
-            h.write_u16(a.port());
         }
-        SeqNum((h.finish() as u32).wrapping_add((now.as_micros() / 4) as u32))
+        h
     }
 
     /// An ICMP error about one of our segments arrived.
@@ -578,7 +592,7 @@ impl Endpoint {
         let iss = self.isn(now, tuple);
         let mut conn = Connection::new(now, id, Role::Client, tuple, path, options, key);
         let mut sf = Subflow::new(now, SubflowId(0), tuple, path.iface, path.mtu, iss, State::SynSent);
-        sf.ts_offset = self.entropy.next_u64() as u32;
+        sf.ts_offset = self.ts_offset(tuple);
         sf.local_backup = path.backup;
         conn.next_subflow = 1;
         conn.subflows.push(sf);
@@ -622,7 +636,7 @@ impl Endpoint {
         }
         let iss = self.isn(now, tuple);
         let local_nonce = self.entropy.next_u64() as u32;
-        let ts_offset = self.entropy.next_u64() as u32;
+        let ts_offset = self.ts_offset(tuple);
         let id = self.with(now, conn, |c, _| {
             let id = SubflowId(c.next_subflow);
             c.next_subflow += 1;

@@ -36,6 +36,9 @@ pub(super) fn reset_reason(reason: u8) -> Reset {
 impl Connection {
     /// A segment arrived on subflow `index`.
     pub(super) fn handle_segment(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
+        if self.subflows[index].reset.is_some() {
+            return;
+        }
         match self.subflows[index].state {
             State::SynSent => self.on_syn_sent(ctx, index, seg),
             State::SynReceived => self.on_syn_received(ctx, index, seg),
@@ -79,6 +82,12 @@ impl Connection {
         }
         if h.seq.gt(nxt + window) {
             sf.challenge(ctx.now);
+            return;
+        }
+        // RFC 9293 section 3.10.7.4, first check: what lies wholly below the window says nothing, but is answered; keepalives
+        // and window probes are such segments.
+        if (h.seq + len).lt(sf.rx.last_acked()) {
+            sf.rx.note_duplicate(h.seq, seg.payload.len() as u32);
             return;
         }
         if !h.flags.has(Flags::ACK) {
@@ -441,7 +450,11 @@ impl Connection {
                 }
                 while let Some((stored, skip)) = self.subflows[index].rx.pop_ready() {
                     let at = stored.seq + skip as u32;
+                    let end = stored.seq + stored.payload.len() as u32 + u32::from(stored.fin);
                     if !self.take_in_order(ctx, index, at, &stored.payload[skip..], stored.fin, &stored.tag.mptcp) {
+                        if let Some(sf) = self.subflows.get_mut(index) {
+                            sf.rx.withdraw(stored.seq, end);
+                        }
                         return;
                     }
                 }
@@ -580,6 +593,7 @@ impl Connection {
         sf.mtu = mtu;
         let options = if sf.timestamps { 12 } else { 0 };
         sf.tx.set_mss(sf.segment_room(limit).saturating_sub(options));
-        sf.tx.mark_oversized(ctx.now);
+        let fits = self.payload_that_fits(index, true);
+        self.subflows[index].tx.mark_oversized(ctx.now, fits);
     }
 }

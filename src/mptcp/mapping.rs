@@ -215,7 +215,7 @@ impl Connection {
         }
         // A middlebox that merges segments drops mappings: left unacknowledged, the bytes come again, with theirs.
         let sf = &mut self.subflows[index];
-        sf.unmapped = if done > 0 { 0 } else { sf.unmapped + 1 };
+        sf.unmapped = if done > 0 { 0 } else { sf.unmapped.saturating_add(1) };
         if sf.unmapped <= MAX_UNMAPPED {
             sf.rx.demand_ack();
             return Mapped::Part(done);

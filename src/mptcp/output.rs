@@ -154,15 +154,11 @@ impl Connection {
 
     /// The path's MSS fell below a segment's size: send it in parts; each repeats the whole mapping.
     fn split_for_mss(&mut self, index: usize, segment: usize) {
+        let limit = self.options.mss_limit;
+        let fits = self.payload_that_fits(index, true);
         let sf = &mut self.subflows[index];
-        let room = sf
-            .segment_room(self.options.mss_limit)
-            .saturating_sub(OPTIONS_MAX as u32)
-            .max(1);
-        let too_long = sf
-            .tx
-            .segment(segment)
-            .is_some_and(|s| s.len - u32::from(s.fin) > room + OPTIONS_MAX as u32);
+        let room = sf.segment_room(limit).saturating_sub(OPTIONS_MAX as u32).max(1);
+        let too_long = sf.tx.segment(segment).is_some_and(|s| s.len - u32::from(s.fin) > fits);
         if !too_long {
             return;
         }
@@ -178,6 +174,20 @@ impl Connection {
                 detached,
             }
         });
+    }
+
+    /// Payload of a segment that can leave whole: beside timestamps and, under MPTCP, the smallest options that a mapping
+    /// needs (`narrow`: without DATA_ACK) or the ones that MP_CAPABLE needs.
+    pub(super) fn payload_that_fits(&self, index: usize, narrow: bool) -> u32 {
+        let sf = &self.subflows[index];
+        let timestamps = if sf.timestamps { 12 } else { 0 };
+        let mapping = match (self.multipath(), sf.confirmed || !narrow) {
+            (false, _) => 0,
+            (true, true) => 20,
+            (true, false) => 24,
+        };
+        let room = sf.segment_room(self.options.mss_limit);
+        room.saturating_sub(timestamps + mapping).max(1)
     }
 
     /// MP_CAPABLE instead of DSS: only on what starts at ISN+1, until the server is known to have both keys (PROTOCOL C7).
@@ -226,7 +236,7 @@ impl Connection {
         let probe = SendMap {
             dsn: Dsn(0),
             ssn: 0,
-            len: 0,
+            len: 1,
             checksum: self.checksum.then_some(0),
         };
         let mut options = TcpOptions::default();
@@ -366,10 +376,12 @@ impl Connection {
         if !sf.state.synchronized() {
             return None;
         }
+        let multipath = self.multipath();
         if sf.probe_now {
             return Some(self.plan_probe(ctx, index));
         }
-        let announce = sf.fail_now.is_some() || (sf.prio_now && sf.confirmed) || self.wants_to_announce(index);
+        let announce =
+            sf.fail_now.is_some() || (multipath && sf.prio_now && sf.confirmed) || self.wants_to_announce(index);
         if !self.subflows[index].rx.ack_due() && !announce {
             return None;
         }

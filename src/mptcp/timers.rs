@@ -19,6 +19,8 @@ const REVIVE: Duration = Duration::from_secs(3);
 const MAX_RTOS: u32 = 8;
 /// RFC 1122 section 4.2.3.5: R2 for an established connection.
 const GIVE_UP: Duration = Duration::from_secs(15 * 60);
+/// The same for a window probe of a connection that its program has closed.
+const ORPHAN_PROBES: Duration = Duration::from_secs(120);
 const DATA_RTO_MIN: Duration = Duration::from_millis(200);
 const DATA_RTO_MAX: Duration = Duration::from_secs(60);
 
@@ -278,7 +280,7 @@ impl Connection {
             self.on_data_timer(ctx);
         }
         if due(self.persist) {
-            self.on_persist(now);
+            self.on_persist(ctx);
         }
     }
 
@@ -376,7 +378,26 @@ impl Connection {
     }
 
     /// RFC 9293 section 3.8.6.1: the window is closed; ask whether it opened.
-    fn on_persist(&mut self, now: Instant) {
+    fn on_persist(&mut self, ctx: &mut Ctx<'_>) {
+        let now = ctx.now;
+        // RFC 1122 section 4.2.2.17: for as long as the probes are answered, and no longer.
+        let heard = self
+            .subflows
+            .iter()
+            .map(|s| s.rx.last_arrival)
+            .max()
+            .unwrap_or(self.out.progress_at);
+        let patience = self.options.user_timeout.unwrap_or(GIVE_UP);
+        if now.since(heard)
+            >= if self.detached {
+                patience.min(ORPHAN_PROBES)
+            } else {
+                patience
+            }
+        {
+            self.abort_with(ctx, ConnError::TimedOut);
+            return;
+        }
         self.persist_backoff += 1;
         let wait = (self.data_rto() * (1 << self.persist_backoff.min(8))).min(DATA_RTO_MAX);
         self.persist = Some(now + wait);

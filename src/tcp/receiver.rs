@@ -53,6 +53,8 @@ pub struct Receiver<T> {
     /// Blocks ahead of rcv_nxt, most recently changed first.
     blocks: Vec<(SeqNum, SeqNum)>,
     dsack: Option<(SeqNum, SeqNum)>,
+    /// rcv_nxt of the last acknowledgment that was sent.
+    last_acked: SeqNum,
     ack_now: bool,
     ack_at: Option<Instant>,
     unacked_bytes: u32,
@@ -71,6 +73,7 @@ impl<T> Receiver<T> {
             stored_bytes: 0,
             blocks: Vec::new(),
             dsack: None,
+            last_acked: rcv_nxt,
             ack_now: false,
             ack_at: None,
             unacked_bytes: 0,
@@ -83,6 +86,19 @@ impl<T> Receiver<T> {
     /// Next expected sequence number.
     pub fn rcv_nxt(&self) -> SeqNum {
         self.rcv_nxt
+    }
+
+    /// What the last acknowledgment acknowledged.
+    pub fn last_acked(&self) -> SeqNum {
+        self.last_acked
+    }
+
+    /// A stored segment was not taken after all: SACK blocks do not claim it any more.
+    pub fn withdraw(&mut self, from: SeqNum, to: SeqNum) {
+        for b in self.blocks.iter_mut().filter(|b| b.0.lt(to) && b.1.gt(from)) {
+            b.0 = to;
+        }
+        self.blocks.retain(|b| b.0.lt(b.1));
     }
 
     /// Payload bytes kept out of order.
@@ -230,6 +246,7 @@ impl<T> Receiver<T> {
             self.ack_now = false;
             self.dsack = None;
         }
+        self.last_acked = self.rcv_nxt;
         self.ack_at = None;
         self.unacked_bytes = 0;
     }

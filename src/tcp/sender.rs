@@ -16,6 +16,9 @@ const WORST_DELAYED_ACK: Duration = Duration::from_millis(200);
 /// RFC 5681, RFC 6675: duplicate acknowledgments that mean a loss.
 const DUP_THRESH: usize = 3;
 
+/// Sequence space that may lie between the oldest unacknowledged byte and the next one to send.
+const MAX_OUTSTANDING: u32 = 16 << 20;
+
 /// One transmitted and not cumulatively acknowledged segment.
 #[derive(Debug)]
 pub struct Sent<T> {
@@ -208,6 +211,10 @@ impl<T> Sender<T> {
 
     /// A segment may be sent now: RFC 9293's and RFC 5681's test, with at least one segment outstanding allowed.
     pub fn may_send(&mut self) -> bool {
+        // A peer that acknowledges selectively, but never cumulatively, does not make the queue grow for ever.
+        if self.snd_nxt.diff(self.snd_una) as u32 >= MAX_OUTSTANDING {
+            return false;
+        }
         let room = self.cwnd_room();
         let may = room >= self.mss || self.pipe == 0;
         if !may {
@@ -653,9 +660,10 @@ impl<T> Sender<T> {
     }
 
     /// The path takes smaller segments now: what was sent larger is lost (RFC 8201 section 4), and not by congestion.
-    pub fn mark_oversized(&mut self, now: Instant) {
-        let mss = self.mss;
-        for s in self.queue.iter_mut().filter(|s| s.len > mss && !s.sacked && !s.lost) {
+    /// `fits` is the payload that can leave in one segment.
+    pub fn mark_oversized(&mut self, now: Instant, fits: u32) {
+        let too_long = |s: &&mut Sent<T>| s.len - u32::from(s.fin) > fits && s.in_flight();
+        for s in self.queue.iter_mut().filter(too_long) {
             s.lost = true;
             self.pipe -= s.len;
             self.lost_segments += 1;

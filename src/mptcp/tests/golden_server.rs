@@ -20,7 +20,7 @@ fn a_handshake_echo_join_and_orderly_close() {
     // Linux's DATA_ACK lags behind its acknowledgment here.
     s.inject(ack(11, 11).mp("1e0c20037a416d8686b5ec7e"));
 
-    s.random(&[0x5513_66b1, 0]);
+    s.random(&[0x5513_66b1]);
     s.inject(syn().on(SECOND).mp("1e0c1001e6c9e5e2d644d3e2"));
     s.expect(syn_ack().on(SECOND).mp("1e1010005003209bdbf4b093551366b1"));
     s.inject(
@@ -96,7 +96,7 @@ fn c_address_is_announced() {
     s.expect(ack(1, 1).mp("1e103001c63364022f9c55f3d5cd734c"));
     s.inject(ack(1, 1).mp("1e083101c6336402"));
     s.take_sent();
-    s.random(&[0xe2fb_eabe, 0]);
+    s.random(&[0xe2fb_eabe]);
     s.inject(syn().on(CROSS).mp("1e0c1001f9767573f04f21f9"));
     let answer = s.take_sent().pop().expect("SYN/ACK");
     let Some(crate::wire::MpJoin::SynAck { hmac, nonce, .. }) = answer.options.mptcp.join else {
@@ -159,7 +159,7 @@ fn pb_join_with_backup() {
     let (client, server) = (CLIENT_KEY, SERVER_KEY);
     let mut s = Script::server_up();
     let token = crate::mptcp::crypto::token(server);
-    s.random(&[0x5610_c8a8, 0]);
+    s.random(&[0x5610_c8a8]);
     s.inject(syn().on(SECOND).mp(&format!("1e0c1101{token:08x}53f7300c")));
     let hmac = crate::mptcp::crypto::join_synack_hmac(server, client, 0x5610_c8a8, 0x53f7_300c);
     s.expect(syn_ack().on(SECOND).mp(&format!("1e101000{hmac:016x}5610c8a8")));

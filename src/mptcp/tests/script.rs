@@ -125,7 +125,7 @@ impl Script {
     /// A client whose SYN is sent but not yet looked at.
     pub fn client(local_key: u64, peer_key: u64, options: ConnOptions) -> Script {
         let mut s = Script::new(true, local_key, peer_key);
-        s.random(&[local_key, 0]);
+        s.random(&[local_key]);
         let tuple = s.tuple(FIRST);
         let local = path("192.0.2.1");
         s.conn = s.ep.connect(s.now, tuple, local, options).expect("connect");
@@ -136,7 +136,7 @@ impl Script {
     /// A listener on port 8000 whose first connection will have this key.
     pub fn server(local_key: u64, peer_key: u64, options: ConnOptions) -> Script {
         let mut s = Script::new(false, local_key, peer_key);
-        s.random(&[local_key, 0]);
+        s.random(&[local_key]);
         s.ep.listen(addr("0.0.0.0:8000"), options).expect("listen");
         s
     }
@@ -493,7 +493,7 @@ impl Script {
         let Some(Event::WantSubflow { want, .. }) = self.events.remove(at) else {
             unreachable!("just found")
         };
-        self.random(&[u64::from(nonce), 0]);
+        self.random(&[u64::from(nonce)]);
         let id = self.ep.open_subflow(self.now, self.conn, want, tuple.local);
         self.drain();
         id.expect("open_subflow")
@@ -524,7 +524,7 @@ impl Script {
     #[track_caller]
     pub fn join_as_server(&mut self, flow: usize, id: u8) {
         let (nonce, local_nonce) = (0xd644_d3e2, 0x5513_66b1);
-        self.random(&[u64::from(local_nonce), 0]);
+        self.random(&[u64::from(local_nonce)]);
         let token = crypto::token(self.local_key);
         self.inject(syn().on(flow).mp(&format!("1e0c10{id:02x}{token:08x}{nonce:08x}")));
         let sent = self.sent.pop_front().expect("the SYN/ACK of a join");
