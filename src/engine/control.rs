@@ -92,13 +92,16 @@ impl Control {
         patience.into_iter().chain(self.retry).min()
     }
 
-    /// Accepts who waits; the keys of clients that may have spoken already.
-    pub fn accept(&mut self, now: Instant, event_loop: &EventLoop) -> Vec<Key> {
+    /// Accepts one who waits: the key of a client that may have spoken already, and is to be served before the next, so that
+    /// only those who say nothing add up. None when nobody waits.
+    pub fn accept(&mut self, now: Instant, event_loop: &EventLoop) -> Option<Key> {
         self.retry = None;
-        let mut came = Vec::new();
         while let Some(listener) = &self.listener {
             match accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(fd) => came.extend(self.admit(now, fd, event_loop)),
+                Ok(fd) => match self.admit(now, fd, event_loop) {
+                    Some(key) => return Some(key),
+                    None => continue,
+                },
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     self.retry = Some(now + RETRY);
@@ -107,7 +110,7 @@ impl Control {
                 Err(_) => break,
             }
         }
-        came
+        None
     }
 
     /// True when descriptors had run out and it is time to try again.

@@ -14,6 +14,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
+/// How often what the link reports is acted upon before the loop turns to others.
+const TRANSMIT_ROUNDS: usize = 8;
 /// Calls of the link's `recv` before others get their turn.
 const RECV_BUDGET: usize = 4;
 
@@ -239,10 +241,20 @@ impl Core {
     /// Sends what the core wants to send.
     pub fn transmit(&mut self, now: Instant) {
         let Core { link, endpoint, .. } = self;
-        while let Some(segment) = endpoint.poll_transmit(now) {
-            link.send(&segment);
+        // What the link says about a segment (too big, no route) may give the core something to send at once.
+        for _ in 0..TRANSMIT_ROUNDS {
+            while let Some(segment) = endpoint.poll_transmit(now) {
+                link.send(&segment);
+            }
+            let mut heard = false;
+            link.flush(&mut |incoming| {
+                heard = true;
+                hear(endpoint, now, incoming);
+            });
+            if !heard {
+                break;
+            }
         }
-        link.flush(&mut |incoming| hear(endpoint, now, incoming));
     }
 
     /// The core's next event.

@@ -175,7 +175,7 @@ impl Engine {
     }
 
     fn accept(&mut self, now: Instant) {
-        for key in self.control.accept(now, &self.event_loop) {
+        while let Some(key) = self.control.accept(now, &self.event_loop) {
             self.serve(now, key);
         }
     }

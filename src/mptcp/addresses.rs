@@ -17,6 +17,8 @@ use std::collections::VecDeque;
 const MAX_SUBFLOWS: usize = 8;
 /// Addresses of the peer that are remembered.
 const MAX_REMOTES: usize = 16;
+/// New addresses that a peer may announce in a connection's life.
+const MAX_ANNOUNCED: u8 = 32;
 /// Echoes and announcements that wait.
 const MAX_SIGNALS: usize = 16;
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -79,6 +81,8 @@ pub(super) struct Addresses {
     stopped: bool,
     /// The peer prohibits further subflows until one closes.
     prohibited: bool,
+    /// New addresses that the peer announced so far: it does not choose whom we knock at without end.
+    heard: u8,
     echoes: VecDeque<AddAddr>,
     announces: VecDeque<Announce>,
     removed: Vec<u8>,
@@ -99,6 +103,7 @@ impl Addresses {
             fully_established: false,
             stopped: false,
             prohibited: false,
+            heard: 0,
             echoes: VecDeque::new(),
             announces: VecDeque::new(),
             removed: Vec::new(),
@@ -116,9 +121,14 @@ impl Addresses {
     }
 
     fn fresh_id(&mut self) -> u8 {
-        let id = self.next_id;
-        self.next_id = if self.next_id == 255 { 1 } else { self.next_id + 1 };
-        id
+        loop {
+            let id = self.next_id;
+            self.next_id = if self.next_id == 255 { 1 } else { self.next_id + 1 };
+            // There are far fewer local addresses than ids.
+            if !self.locals.iter().any(|l| l.id == id) {
+                return id;
+            }
+        }
     }
 
     /// A join attempt ended without success; `reason` is the peer's MP_TCPRST.
@@ -143,7 +153,7 @@ impl Addresses {
         }
     }
 
-    pub fn on_join_up(&mut self, _want: u32) {
+    pub fn on_join_up(&mut self) {
         self.dirty = true;
     }
 
@@ -476,7 +486,7 @@ impl Connection {
         a.tries += 1;
     }
 
-    pub(super) fn on_add_addr(&mut self, ctx: &mut Ctx<'_>, index: usize, add: &AddAddr) {
+    pub(super) fn on_add_addr(&mut self, ctx: &mut Ctx<'_>, add: &AddAddr) {
         let Some(hmac) = add.hmac else {
             // An echo: the announcement arrived.
             if self
@@ -494,7 +504,6 @@ impl Connection {
         if hmac != crypto::add_addr_hmac(self.remote_key, self.local_key, add.id, add.addr, add.port) {
             return;
         }
-        let _ = index;
         if self.addresses.echoes.len() < MAX_SIGNALS && !self.addresses.echoes.iter().any(|e| e.id == add.id) {
             self.addresses.echoes.push_back(AddAddr { hmac: None, ..*add });
         }
@@ -504,9 +513,12 @@ impl Connection {
         }
         let addr = SocketAddr::new(add.addr, add.port.unwrap_or(self.first.remote.port()));
         let a = &mut self.addresses;
+        if a.heard >= MAX_ANNOUNCED && !a.remotes.iter().any(|r| r.id == add.id && r.addr == addr) {
+            return;
+        }
         let full = a.remotes.len() >= MAX_REMOTES;
         match a.remotes.iter_mut().find(|r| r.id == add.id) {
-            Some(r) if r.addr == addr => {}
+            Some(r) if r.addr == addr => return,
             Some(r) => {
                 *r = Remote {
                     id: add.id,
@@ -525,6 +537,7 @@ impl Connection {
             }
             None => return,
         }
+        a.heard = a.heard.saturating_add(1);
         a.dirty = true;
         self.evaluate_paths(ctx);
     }

@@ -37,7 +37,6 @@ pub(super) struct Released {
     pub conn: ConnId,
     pub subflow: SubflowId,
     pub tuple: FourTuple,
-    pub iface: u32,
     /// It ends in TIME_WAIT: what a late segment is answered with.
     pub time_wait: Option<TimeWait>,
 }
@@ -48,6 +47,16 @@ pub(super) struct TimeWait {
     pub snd_nxt: SeqNum,
     pub rcv_nxt: SeqNum,
     pub timestamps: Option<(u32, u32)>,
+    pub manner: Manner,
+}
+
+/// How a segment leaves, besides its addresses.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    pub iface: u32,
+    pub tos: u8,
+    pub ttl: u8,
+    pub mark: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,6 +143,10 @@ pub(super) struct Connection {
     pub data_backoff: u32,
     pub persist: Option<Instant>,
     pub persist_backoff: u32,
+    /// When the window was found closed.
+    pub persist_since: Instant,
+    /// It stands in the endpoint's queue of those that may have something to send.
+    pub queued: bool,
     /// End of waiting: for the peer's close, or for a subflow to come back.
     pub give_up: Option<Instant>,
     /// Answer to MP_FAIL is awaited until then (PROTOCOL S4).
@@ -203,6 +216,8 @@ impl Connection {
             data_backoff: 0,
             persist: None,
             persist_backoff: 0,
+            persist_since: now,
+            queued: false,
             give_up: None,
             fail_deadline: None,
             data_fin_due: false,
@@ -252,6 +267,16 @@ impl Connection {
     /// A server's connection that was not accepted yet: no event named it.
     pub fn unheard(&self) -> bool {
         self.role == Role::Server && !self.established
+    }
+
+    /// How segments of a subflow on `iface` leave.
+    pub fn manner(&self, iface: u32) -> Manner {
+        Manner {
+            iface,
+            tos: self.options.tos,
+            ttl: self.options.ttl,
+            mark: self.options.mark,
+        }
     }
 
     pub fn send_space(&self) -> usize {
@@ -394,7 +419,6 @@ impl Connection {
             conn: self.id,
             subflow: sf.id,
             tuple: sf.tuple,
-            iface: sf.iface,
             time_wait,
         });
         self.addresses.on_subflow_gone(ctx.now, &sf);

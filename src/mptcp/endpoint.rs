@@ -4,7 +4,7 @@
 //! After any input, drain `poll_transmit` and `poll_event` until None, then sleep until `poll_timeout`.
 
 pub use super::api::*;
-use super::connection::{Connection, Ctx, Proto, Released, Role, TimeWait};
+use super::connection::{Connection, Ctx, Manner, Proto, Released, Role, TimeWait};
 use super::crypto;
 use super::input::capable_ok;
 use super::subflow::{Join, State, Subflow};
@@ -49,7 +49,7 @@ pub struct Endpoint {
 /// A segment without payload that no connection sends.
 struct Stray {
     tuple: FourTuple,
-    iface: u32,
+    manner: Manner,
     header: Header,
     options: TcpOptions,
 }
@@ -91,7 +91,9 @@ impl Endpoint {
         };
         let result = f(conn, &mut ctx);
         conn.arm_timers(now);
-        self.ready.push_back(id);
+        if !core::mem::replace(&mut conn.queued, true) {
+            self.ready.push_back(id);
+        }
         self.settle(now, id);
         Some(result)
     }
@@ -220,7 +222,6 @@ impl Endpoint {
                 conn: ConnId(0),
                 subflow: SubflowId(0),
                 tuple,
-                iface: 0,
                 time_wait: None,
             };
             self.stray_ack(now, &r, tw);
@@ -247,7 +248,7 @@ impl Endpoint {
         };
         self.push_stray(Stray {
             tuple: r.tuple,
-            iface: r.iface,
+            manner: tw.manner,
             header,
             options,
         });
@@ -279,7 +280,10 @@ impl Endpoint {
         };
         self.push_stray(Stray {
             tuple,
-            iface,
+            manner: Manner {
+                iface,
+                ..Manner::default()
+            },
             header,
             options,
         });
@@ -297,7 +301,10 @@ impl Endpoint {
         };
         self.push_stray(Stray {
             tuple,
-            iface,
+            manner: Manner {
+                iface,
+                ..Manner::default()
+            },
             header,
             options: TcpOptions::default(),
         });
@@ -389,7 +396,6 @@ impl Endpoint {
                 local_nonce,
                 remote_nonce: nonce,
                 initiator: false,
-                want: 0,
             });
             sf.remote_id = address_id;
             sf.remote_backup = backup;
@@ -402,7 +408,8 @@ impl Endpoint {
         true
     }
 
-    fn insert(&mut self, now: Instant, conn: Connection, tuple: FourTuple) {
+    fn insert(&mut self, now: Instant, mut conn: Connection, tuple: FourTuple) {
+        conn.queued = true;
         let id = conn.id;
         self.tuples.insert(tuple, (id, SubflowId(0)));
         self.tokens.insert(conn.local_token, id);
@@ -511,13 +518,13 @@ impl Endpoint {
             return Some(Outgoing {
                 src: s.tuple.local.ip(),
                 dst: s.tuple.remote.ip(),
-                iface: s.iface,
+                iface: s.manner.iface,
                 header: s.header,
                 options: s.options,
                 payload: [&[], &[]],
-                tos: 0,
-                ttl: 0,
-                mark: 0,
+                tos: s.manner.tos,
+                ttl: s.manner.ttl,
+                mark: s.manner.mark,
             });
         }
         while let Some(&id) = self.ready.front() {
@@ -534,13 +541,14 @@ impl Endpoint {
             conn.arm_timers(now);
             match plan {
                 None => {
+                    conn.queued = false;
                     self.ready.pop_front();
                     self.settle(now, id);
                 }
                 Some(plan) => {
                     if !self.released.is_empty() {
                         // A reset takes its subflow along; it has no payload, so the connection may go too.
-                        let out = plan.bare();
+                        let out = plan.bare(conn.manner(0));
                         self.settle(now, id);
                         self.push_stray(out.into());
                         return self.poll_transmit(now);
@@ -646,7 +654,6 @@ impl Endpoint {
                 local_nonce,
                 remote_nonce: 0,
                 initiator: true,
-                want,
             });
             sf.local_id = local_id;
             sf.remote_id = remote_id;
@@ -734,7 +741,7 @@ impl From<super::output::Bare> for Stray {
     fn from(b: super::output::Bare) -> Self {
         Stray {
             tuple: b.tuple,
-            iface: b.iface,
+            manner: b.manner,
             header: b.header,
             options: b.options,
         }

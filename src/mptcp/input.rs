@@ -1,6 +1,6 @@
 //! Segments that arrive on a subflow (RFC 9293 section 3.10.7, RFC 5961, RFC 7323), and the MPTCP options in them.
 
-use super::connection::{Connection, Ctx, TimeWait};
+use super::connection::{Connection, Ctx, Proto, TimeWait};
 use super::crypto;
 use super::endpoint::{ConnError, Event, Fallback};
 use super::subflow::{Reset, SendTag, State};
@@ -87,7 +87,11 @@ impl Connection {
         // RFC 9293 section 3.10.7.4, first check: what lies wholly below the window says nothing, but is answered; keepalives
         // and window probes are such segments.
         if (h.seq + len).lt(sf.rx.last_acked()) {
-            sf.rx.note_duplicate(h.seq, seg.payload.len() as u32);
+            if len == 0 {
+                sf.challenge(ctx.now);
+            } else {
+                sf.rx.note_duplicate(h.seq, seg.payload.len() as u32);
+            }
             return;
         }
         if !h.flags.has(Flags::ACK) {
@@ -103,7 +107,7 @@ impl Connection {
         sf.silence_at = None;
         sf.keepalive_probes = 0;
         sf.keepalive_sent = None;
-        self.update_timestamps(ctx, index, seg, len);
+        self.update_timestamps(ctx, index, seg);
         if !self.on_mptcp_options(ctx, index, seg) {
             return;
         }
@@ -141,13 +145,13 @@ impl Connection {
         true
     }
 
-    fn update_timestamps(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>, _len: u32) {
+    fn update_timestamps(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
         let sf = &mut self.subflows[index];
         let (true, Some(ts)) = (sf.timestamps, seg.options.timestamps) else {
             return;
         };
         // RFC 7323 section 4.3 (2): only from the segment that covers the left edge.
-        if seg.header.seq.le(sf.rx.rcv_nxt()) && (ts.val.wrapping_sub(sf.ts_recent) as i32) >= 0 {
+        if seg.header.seq.le(sf.rx.last_acked()) && (ts.val.wrapping_sub(sf.ts_recent) as i32) >= 0 {
             sf.ts_recent = ts.val;
             sf.ts_recent_at = ctx.now;
         }
@@ -229,7 +233,7 @@ impl Connection {
             self.subflows[index].remote_backup = backup;
         }
         if let Some(add) = &o.add_addr {
-            self.on_add_addr(ctx, index, add);
+            self.on_add_addr(ctx, add);
         }
         if let Some(remove) = &o.remove_addr {
             self.on_remove_addr(ctx, remove.ids());
@@ -260,8 +264,8 @@ impl Connection {
                 sf.confirmed = true;
                 sf.join_ack_timer = None;
                 self.no_way_back = true;
-                let (id, tuple, want) = (sf.id, sf.tuple, j.want);
-                self.addresses.on_join_up(want);
+                let (id, tuple) = (sf.id, sf.tuple);
+                self.addresses.on_join_up();
                 ctx.events.push_back(Event::SubflowUp {
                     conn: self.id,
                     subflow: id,
@@ -422,6 +426,7 @@ impl Connection {
             snd_nxt: sf.tx.snd_nxt(),
             rcv_nxt: sf.rx.rcv_nxt(),
             timestamps,
+            manner: self.manner(sf.iface),
         };
         self.release(ctx, index, Some(tw));
     }
@@ -593,7 +598,7 @@ impl Connection {
         sf.mtu = mtu;
         let options = if sf.timestamps { 12 } else { 0 };
         sf.tx.set_mss(sf.segment_room(limit).saturating_sub(options));
-        let fits = self.payload_that_fits(index, true);
+        let fits = self.payload_that_fits(index, !matches!(self.proto, Proto::Plain(Fallback::NotAsked)));
         self.subflows[index].tx.mark_oversized(ctx.now, fits);
     }
 }

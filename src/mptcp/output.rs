@@ -1,7 +1,7 @@
 //! Segments to send: control first, then what was lost, then new data on the subflow that the scheduler picks, then
 //! acknowledgments.
 
-use super::connection::{Connection, Ctx, Role};
+use super::connection::{Connection, Ctx, Manner, Role};
 use super::crypto;
 use super::scheduler;
 use super::subflow::{SendMap, SendTag, State, Subflow};
@@ -22,16 +22,20 @@ pub(super) struct Plan {
 /// A segment without payload that outlives its subflow: a reset.
 pub(super) struct Bare {
     pub tuple: super::endpoint::FourTuple,
-    pub iface: u32,
+    pub manner: Manner,
     pub header: Header,
     pub options: TcpOptions,
 }
 
 impl Plan {
-    pub(super) fn bare(self) -> Bare {
+    /// `manner`: how its connection's segments leave.
+    pub(super) fn bare(self, manner: Manner) -> Bare {
         Bare {
             tuple: self.tuple,
-            iface: self.iface,
+            manner: Manner {
+                iface: self.iface,
+                ..manner
+            },
             header: self.header,
             options: self.options,
         }
@@ -155,7 +159,11 @@ impl Connection {
     /// The path's MSS fell below a segment's size: send it in parts; each repeats the whole mapping.
     fn split_for_mss(&mut self, index: usize, segment: usize) {
         let limit = self.options.mss_limit;
-        let fits = self.payload_that_fits(index, true);
+        let mapped = self.subflows[index]
+            .tx
+            .segment(segment)
+            .is_some_and(|s| s.tag.map.is_some());
+        let fits = self.payload_that_fits(index, mapped);
         let sf = &mut self.subflows[index];
         let room = sf.segment_room(limit).saturating_sub(OPTIONS_MAX as u32).max(1);
         let too_long = sf.tx.segment(segment).is_some_and(|s| s.len - u32::from(s.fin) > fits);
@@ -176,12 +184,12 @@ impl Connection {
         });
     }
 
-    /// Payload of a segment that can leave whole: beside timestamps and, under MPTCP, the smallest options that a mapping
-    /// needs (`narrow`: without DATA_ACK) or the ones that MP_CAPABLE needs.
-    pub(super) fn payload_that_fits(&self, index: usize, narrow: bool) -> u32 {
+    /// Payload of a segment that can leave whole: beside timestamps and, when it is mapped, the smallest options that say so
+    /// (a DSS without DATA_ACK; MP_CAPABLE while the peer is not known to have our key).
+    pub(super) fn payload_that_fits(&self, index: usize, mapped: bool) -> u32 {
         let sf = &self.subflows[index];
         let timestamps = if sf.timestamps { 12 } else { 0 };
-        let mapping = match (self.multipath(), sf.confirmed || !narrow) {
+        let mapping = match (mapped, sf.confirmed) {
             (false, _) => 0,
             (true, true) => 20,
             (true, false) => 24,

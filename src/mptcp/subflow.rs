@@ -106,8 +106,6 @@ pub(super) struct Join {
     pub remote_nonce: u32,
     /// We sent the SYN.
     pub initiator: bool,
-    /// The request of ours that led to it.
-    pub want: u32,
 }
 
 /// The handshake's own retransmission.
@@ -391,12 +389,16 @@ impl Subflow {
             return false;
         }
         let checked = checked.map(|sum| Checked { sum, held: Vec::new() });
-        self.maps.push_back(RecvMap {
-            ssn: map.ssn,
-            dsn,
-            len,
-            checked,
-        });
+        let at = self.maps.partition_point(|m| (m.ssn.wrapping_sub(map.ssn) as i32) < 0);
+        self.maps.insert(
+            at,
+            RecvMap {
+                ssn: map.ssn,
+                dsn,
+                len,
+                checked,
+            },
+        );
         true
     }
 }

@@ -174,7 +174,13 @@ impl Connection {
     /// A retransmission timeout. False when the subflow is gone.
     fn on_rto(&mut self, ctx: &mut Ctx<'_>, index: usize) -> bool {
         let others = self.multipath() && self.others_alive(index);
+        let patience = self.options.user_timeout.unwrap_or(GIVE_UP);
         let sf = &mut self.subflows[index];
+        if !others && ctx.now.since(sf.tx.last_progress) >= patience {
+            // RFC 1122 section 4.2.3.5: R2, also for a peer that acknowledges data but never the subflow.
+            self.subflow_lost(ctx, index, ConnError::TimedOut);
+            return false;
+        }
         if others {
             let fresh = !sf.stalled;
             sf.stalled = true;
@@ -312,6 +318,7 @@ impl Connection {
         if !blocked {
             self.persist = None;
         } else if self.persist.is_none() {
+            self.persist_since = now;
             self.persist = Some(now + self.data_rto().min(DATA_RTO_MAX));
         }
         if self.subflows.iter().any(|s| s.is_up()) {
@@ -387,14 +394,12 @@ impl Connection {
             .map(|s| s.rx.last_arrival)
             .max()
             .unwrap_or(self.out.progress_at);
-        let patience = self.options.user_timeout.unwrap_or(GIVE_UP);
-        if now.since(heard)
-            >= if self.detached {
-                patience.min(ORPHAN_PROBES)
-            } else {
-                patience
-            }
-        {
+        let silent = now.since(heard.max(self.persist_since));
+        let too_long = self
+            .options
+            .user_timeout
+            .is_some_and(|t| now.since(self.persist_since) >= t);
+        if too_long || silent >= if self.detached { ORPHAN_PROBES } else { GIVE_UP } {
             self.abort_with(ctx, ConnError::TimedOut);
             return;
         }

@@ -127,6 +127,9 @@ struct Rack {
     fack: Option<SeqNum>,
     reordering_seen: bool,
     reo_wnd_mult: u32,
+    /// A D-SACK widened the window in this round; recoveries that the wider window outlives.
+    dsack_round: Option<SeqNum>,
+    persist: u8,
 }
 
 impl<T> Sender<T> {
@@ -369,7 +372,7 @@ impl<T> Sender<T> {
             self.rack.update(now, sent, end, retransmitted, min_rtt);
         }
         if dsack {
-            self.rack.reo_wnd_mult = (self.rack.reo_wnd_mult + 1).min(16);
+            self.rack.widen(ack, self.snd_nxt);
         }
         if out.delivered > 0 || out.acked > 0 || dsack {
             self.tlp_end_on_ack(ack, dsack);
@@ -539,7 +542,7 @@ impl<T> Sender<T> {
             Mode::Recovery(point) => {
                 if ack.ge(point) {
                     self.mode = Mode::Open;
-                    self.rack.reo_wnd_mult = self.rack.reo_wnd_mult.max(1);
+                    self.rack.on_recovered();
                     self.cc.set_cwnd(self.cc.ssthresh());
                     if self.lost_segments > 0 {
                         self.enter_recovery(now, prior_pipe);
@@ -680,6 +683,22 @@ impl<T> Sender<T> {
 }
 
 impl Rack {
+    /// RFC 8985 section 6.2 step 4: a D-SACK widens the reordering window, once a round trip.
+    fn widen(&mut self, ack: SeqNum, snd_nxt: SeqNum) {
+        if self.dsack_round.is_none_or(|end| ack.ge(end)) {
+            self.dsack_round = Some(snd_nxt);
+            self.reo_wnd_mult = (self.reo_wnd_mult + 1).min(16);
+            self.persist = 16;
+        }
+    }
+
+    /// The same: after 16 recoveries without D-SACK the window is narrow again.
+    fn on_recovered(&mut self) {
+        self.persist = self.persist.saturating_sub(1);
+        if self.persist == 0 {
+            self.reo_wnd_mult = 1;
+        }
+    }
     /// RFC 8985 section 6.2 step 3: a segment below the highest delivered one arrived without being sent again.
     fn note_order(&mut self, end: SeqNum, retransmitted: bool) {
         match self.fack {
