@@ -1,7 +1,7 @@
 //! Path management: address ids, joins to open, ADD_ADDR and REMOVE_ADDR to say and to hear (RFC 8684 sections 3.2 and 3.4).
 //!
 //! A client opens one subflow from each local path, and one to each announced address that has none; a server announces its
-//! paths. What fails is tried again ever more slowly; what was prohibited waits until another subflow closes (PROTOCOL J10).
+//! paths. What fails is tried again ever more slowly; what was prohibited waits until another subflow closes (note J10).
 
 use super::connection::{Connection, Ctx, Role};
 use super::crypto;
@@ -111,7 +111,7 @@ impl Addresses {
         }
     }
 
-    /// MPTCP is over for this connection: no join, no announcement any more (PROTOCOL F4).
+    /// MPTCP is over for this connection: no join, no announcement any more (note F4).
     pub fn stop(&mut self) {
         self.stopped = true;
         self.wants.clear();
@@ -211,7 +211,7 @@ impl Addresses {
         !self.echoes.is_empty() || !self.removed.is_empty() || self.announces.front().is_some_and(|a| a.send_now)
     }
 
-    /// The next ADD_ADDR to send: an echo, or an announcement of ours (one at a time: PROTOCOL A3).
+    /// The next ADD_ADDR to send: an echo, or an announcement of ours (one at a time: note A3).
     pub fn next_add_addr(&mut self, (local_key, remote_key): (u64, u64)) -> Option<AddAddr> {
         if let Some(echo) = self.echoes.pop_front() {
             return Some(echo);
@@ -563,7 +563,7 @@ impl Connection {
     }
 }
 
-/// Addresses that no peer may send us to: unspecified, loopback, multicast, broadcast (PROTOCOL A5).
+/// Addresses that no peer may send us to: unspecified, loopback, multicast, broadcast (note A5).
 fn usable_remote(addr: IpAddr) -> bool {
     let broadcast = matches!(addr, IpAddr::V4(v4) if v4.is_broadcast());
     !(addr.is_unspecified() || addr.is_loopback() || addr.is_multicast() || broadcast)

@@ -48,6 +48,8 @@ pub(super) struct TimeWait {
     pub rcv_nxt: SeqNum,
     pub timestamps: Option<(u32, u32)>,
     pub manner: Manner,
+    /// It never got further than our SYN, and an answer may be on its way: that is reset, and the tuple free again.
+    pub opening: bool,
 }
 
 /// How a segment leaves, besides its addresses.
@@ -82,7 +84,7 @@ pub(super) struct Outgo {
     pub una: Dsn,
     /// Next number to send for the first time (the DATA_FIN not counted).
     pub nxt: Dsn,
-    /// Right edge of the peer's window; never moves back (PROTOCOL D9).
+    /// Right edge of the peer's window; never moves back (note D9).
     pub edge: Dsn,
     pub fin_queued: bool,
     pub fin_acked: bool,
@@ -101,7 +103,7 @@ pub(super) struct Income {
     pub buf: RecvBuffer,
     /// Number of the peer's DATA_FIN, once known.
     pub fin: Option<Dsn>,
-    /// The peer maps with 64 bits: so our DATA_ACKs have 64 (PROTOCOL D3).
+    /// The peer maps with 64 bits: so our DATA_ACKs have 64 (note D3).
     pub long: bool,
 }
 
@@ -126,7 +128,7 @@ pub(super) struct Connection {
     pub dss_seen: bool,
     /// Segments without any MPTCP option that came in a row.
     pub bare_run: u8,
-    /// There was a second subflow, or a data-level retransmission: no way back to TCP (PROTOCOL F5).
+    /// There was a second subflow, or a data-level retransmission: no way back to TCP (note F5).
     pub no_way_back: bool,
     /// After falling back: tell it by infinite mappings until what was sent from this number on is acknowledged.
     pub infinite_map: Option<Dsn>,
@@ -149,7 +151,7 @@ pub(super) struct Connection {
     pub queued: bool,
     /// End of waiting: for the peer's close, or for a subflow to come back.
     pub give_up: Option<Instant>,
-    /// Answer to MP_FAIL is awaited until then (PROTOCOL S4).
+    /// Answer to MP_FAIL is awaited until then (note S4).
     pub fail_deadline: Option<Instant>,
     pub data_fin_due: bool,
 }
@@ -403,7 +405,18 @@ impl Connection {
             let silent = sf.state == State::SynSent || sf.state == State::Closed;
             match reset {
                 Some(r) if !silent => sf.reset = Some(r),
-                _ => self.release(ctx, i, None),
+                _ => {
+                    let given_up = sf.state == State::SynSent && sf.handshake.sent > 0;
+                    let (snd_nxt, iface) = (sf.iss + 1, sf.iface);
+                    let linger = given_up.then(|| TimeWait {
+                        snd_nxt,
+                        rcv_nxt: SeqNum(0),
+                        timestamps: None,
+                        manner: self.manner(iface),
+                        opening: true,
+                    });
+                    self.release(ctx, i, linger);
+                }
             }
         }
         self.data_timer = None;
@@ -439,7 +452,7 @@ impl Connection {
         if self.finished() {
             return;
         }
-        // PROTOCOL X5: the last one was reset: the program learns it at once.
+        // note X5: the last one was reset: the program learns it at once.
         self.break_with(ctx, error, None);
     }
 

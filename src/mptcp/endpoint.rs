@@ -19,6 +19,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// RFC 9293 section 3.4.2: 2 MSL. Linux: 60 s.
 const TIME_WAIT: Duration = Duration::from_secs(60);
+/// How long the answer to a SYN whose connection was given up is waited for.
+const OPENING_WAIT: Duration = Duration::from_secs(3);
 /// Half-open connections that a listener holds at the most.
 const MAX_HALF_OPEN: usize = 1024;
 /// Half-open joins of one connection.
@@ -36,6 +38,8 @@ pub struct Endpoint {
     half_open: usize,
     time_wait: HashMap<FourTuple, (TimeWait, Instant)>,
     time_wait_queue: VecDeque<(Instant, Released)>,
+    /// The same for tuples that were given up before the peer answered.
+    opening_queue: VecDeque<(Instant, Released)>,
     timers: BTreeSet<(Instant, ConnId)>,
     armed: HashMap<ConnId, Instant>,
     /// Connections that may have something to send.
@@ -72,6 +76,7 @@ impl Endpoint {
             half_open: 0,
             time_wait: HashMap::new(),
             time_wait_queue: VecDeque::new(),
+            opening_queue: VecDeque::new(),
             timers: BTreeSet::new(),
             armed: HashMap::new(),
             ready: VecDeque::new(),
@@ -103,6 +108,10 @@ impl Endpoint {
         while let Some(r) = self.released.pop() {
             self.tuples.remove(&r.tuple);
             match r.time_wait {
+                Some(tw) if tw.opening => {
+                    self.time_wait.insert(r.tuple, (tw, now + OPENING_WAIT));
+                    self.opening_queue.push_back((now + OPENING_WAIT, r));
+                }
                 Some(tw) => {
                     self.time_wait.insert(r.tuple, (tw, now + TIME_WAIT));
                     self.stray_ack(now, &r, tw);
@@ -199,6 +208,13 @@ impl Endpoint {
             return false;
         };
         let h = &segment.header;
+        if tw.opening {
+            if h.flags.has(Flags::ACK) && h.ack == tw.snd_nxt && !h.flags.has(Flags::RST) {
+                self.reset_old_connection(tuple, tw.manner.iface, segment);
+                self.free_opening(tuple);
+            }
+            return true;
+        }
         if h.flags.has(Flags::RST) {
             return true;
         }
@@ -229,7 +245,21 @@ impl Endpoint {
         true
     }
 
-    /// An acknowledgment from TIME_WAIT: no MPTCP option (vectors A).
+    /// The peer's half of a connection that was given up is reset: the tuple may be used again.
+    fn free_opening(&mut self, tuple: FourTuple) {
+        self.time_wait.remove(&tuple);
+        if let Some(at) = self.opening_queue.iter().position(|(_, r)| r.tuple == tuple) {
+            if let Some((_, r)) = self.opening_queue.remove(at) {
+                self.events.push_back(Event::SubflowGone {
+                    conn: r.conn,
+                    subflow: r.subflow,
+                    tuple,
+                });
+            }
+        }
+    }
+
+    /// An acknowledgment from TIME_WAIT: no MPTCP option (golden run A).
     fn stray_ack(&mut self, now: Instant, r: &Released, tw: TimeWait) {
         let options = TcpOptions {
             timestamps: tw.timestamps.map(|(offset, ecr)| Timestamps {
@@ -289,7 +319,8 @@ impl Endpoint {
         });
     }
 
-    /// RFC 9293 sections 3.5.1 and 3.10.7.3: the peer holds an older connection of this 4-tuple; a reset frees it.
+    /// RFC 9293 sections 3.5.1 and 3.10.7.3: the peer holds another connection of this 4-tuple, an
+    /// older one or one that was given up here; a reset frees it.
     fn reset_old_connection(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) {
         let header = Header {
             src_port: tuple.local.port(),
@@ -358,7 +389,7 @@ impl Endpoint {
         true
     }
 
-    /// MP_JOIN (RFC 8684 section 3.2): an unknown token is answered with RST (PROTOCOL J6).
+    /// MP_JOIN (RFC 8684 section 3.2): an unknown token is answered with RST (note J6).
     fn on_join_syn(&mut self, now: Instant, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
         let Some(MpJoin::Syn {
             backup,
@@ -493,6 +524,12 @@ impl Endpoint {
                 tuple: r.tuple,
             });
         }
+        while self.opening_queue.front().is_some_and(|(at, _)| *at <= now) {
+            let Some(tuple) = self.opening_queue.front().map(|(_, r)| r.tuple) else {
+                break;
+            };
+            self.free_opening(tuple);
+        }
         while let Some(&(at, id)) = self.timers.first() {
             if at > now {
                 break;
@@ -579,7 +616,8 @@ impl Endpoint {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
         let wait = self.time_wait_queue.front().map(|(at, _)| *at);
-        [timer, wait].into_iter().flatten().min()
+        let opening = self.opening_queue.front().map(|(at, _)| *at);
+        [timer, wait, opening].into_iter().flatten().min()
     }
 
     // ---- the application --------------------------------------------------------------------------------------
@@ -658,7 +696,7 @@ impl Endpoint {
             sf.local_id = local_id;
             sf.remote_id = remote_id;
             sf.local_backup = path.backup;
-            // The peer may count the join before we do: no infinite mapping from here on (PROTOCOL F5, Linux likewise).
+            // The peer may count the join before we do: no infinite mapping from here on (note F5, Linux likewise).
             c.no_way_back = true;
             c.subflows.push(sf);
             id

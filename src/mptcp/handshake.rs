@@ -56,7 +56,7 @@ impl Connection {
         }
     }
 
-    /// RFC 9293 section 3.5, figure 8; with MP_CAPABLE it is plain TCP (PROTOCOL O5).
+    /// RFC 9293 section 3.5, figure 8; with MP_CAPABLE it is plain TCP (note O5).
     pub(super) fn on_simultaneous_open(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
         let sf = &mut self.subflows[index];
         if sf.join.is_some() {
@@ -142,7 +142,7 @@ impl Connection {
         });
     }
 
-    /// SYN/ACK of a join of ours (RFC 8684 section 3.2, PROTOCOL J2).
+    /// SYN/ACK of a join of ours (RFC 8684 section 3.2, note J2).
     pub(super) fn on_join_answered(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) {
         let (local_key, remote_key) = (self.local_key, self.remote_key);
         let sf = &mut self.subflows[index];

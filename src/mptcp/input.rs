@@ -18,7 +18,7 @@ pub(super) const RST_MPTCP: u8 = 1;
 pub(super) const RST_PROHIBITED: u8 = 3;
 pub(super) const RST_MIDDLEBOX: u8 = 6;
 
-/// Is this MP_CAPABLE one that we can answer or accept? (PROTOCOL C4, C5.)
+/// Is this MP_CAPABLE one that we can answer or accept? (note C4, C5.)
 pub(super) fn capable_ok(c: &MpCapable) -> bool {
     c.version == 1 && c.flags & 0x1f == FLAG_SHA256 && c.flags & FLAG_EXTENSIBILITY == 0
 }
@@ -166,7 +166,7 @@ impl Connection {
             return;
         }
         let key_right = seg.options.mptcp.fastclose == Some(self.local_key) && multipath;
-        // A RST of a request socket has the sequence number after the SYN (vectors, J).
+        // A RST of a request socket has the sequence number after the SYN (golden run J).
         if seg.header.seq != nxt && !key_right {
             sf.challenge(ctx.now);
             return;
@@ -300,7 +300,7 @@ impl Connection {
         }
     }
 
-    /// RFC 8684 section 3.3.2; an acknowledgment of what was never sent is ignored (PROTOCOL D5).
+    /// RFC 8684 section 3.3.2; an acknowledgment of what was never sent is ignored (note D5).
     fn on_data_ack(&mut self, ctx: &mut Ctx<'_>, ack: crate::wire::Dsn, window: u32) {
         let end = self.out.nxt + u64::from(self.out.fin_queued && self.fin_ready());
         if ack.gt(end) {
@@ -427,6 +427,7 @@ impl Connection {
             rcv_nxt: sf.rx.rcv_nxt(),
             timestamps,
             manner: self.manner(sf.iface),
+            opening: false,
         };
         self.release(ctx, index, Some(tw));
     }

@@ -24,7 +24,7 @@ pub(super) enum Mapped {
 
 /// Times that a subflow's next byte may come without a mapping.
 const MAX_UNMAPPED: u8 = 20;
-/// RFC 8684 section 3.7: how long the answer to MP_FAIL may take (PROTOCOL S4).
+/// RFC 8684 section 3.7: how long the answer to MP_FAIL may take (note S4).
 const FAIL_WAIT: Duration = Duration::from_secs(120);
 
 impl Connection {
@@ -71,7 +71,7 @@ impl Connection {
     fn learn_map(&mut self, ctx: &mut Ctx<'_>, index: usize, options: &MptcpOptions) -> Option<Mapped> {
         let (map, data_fin) = match (&options.dss, &options.capable) {
             (Some(dss), _) => (dss.map?, dss.data_fin),
-            // MP_CAPABLE with data is a mapping too (PROTOCOL C8).
+            // MP_CAPABLE with data is a mapping too (note C8).
             (None, Some(c)) => match c.body {
                 MpCapableBody::AckData { data_len, checksum, .. } => {
                     let dsn = WireDsn::Long(crypto::idsn(self.remote_key) + 1);
@@ -167,7 +167,7 @@ impl Connection {
             self.note_end_reached(ctx);
             return Mapped::Done;
         };
-        // Under checksum a mapping is delivered whole, when it proved right (PROTOCOL S6 describes Linux, which does the same).
+        // Under checksum a mapping is delivered whole, when it proved right (note S6 describes Linux, which does the same).
         if into != checked.held.len() as u32 {
             return Mapped::Done;
         }
@@ -202,7 +202,7 @@ impl Connection {
         Mapped::Gone
     }
 
-    /// Bytes without a mapping: fall back where that is still allowed, else reset (PROTOCOL D6, F3).
+    /// Bytes without a mapping: fall back where that is still allowed, else reset (note D6, F3).
     fn on_unmapped(&mut self, ctx: &mut Ctx<'_>, index: usize, done: usize) -> Mapped {
         if !self.no_way_back
             && self.subflows.len() == 1
@@ -240,7 +240,7 @@ impl Connection {
         Mapped::Plain(0)
     }
 
-    /// A checksum where none was agreed, or none where one was (PROTOCOL S1).
+    /// A checksum where none was agreed, or none where one was (note S1).
     fn on_checksum_mismatch(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Mapped {
         if !self.no_way_back && self.subflows.len() == 1 && self.inc.buf.received() == 0 {
             self.fall_back(ctx, Fallback::OptionsStripped, true);

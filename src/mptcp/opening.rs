@@ -134,7 +134,7 @@ impl Connection {
                 }
             });
         } else if self.proto == Proto::Negotiating {
-            // RFC 8684 section 3.1: after some unanswered SYNs, one without the option (PROTOCOL F1).
+            // RFC 8684 section 3.1: after some unanswered SYNs, one without the option (note F1).
             if answer {
                 let body = MpCapableBody::SynAck { key: self.local_key };
                 o.capable = Some(MpCapable {

@@ -119,7 +119,7 @@ impl Connection {
         }
     }
 
-    /// In the third ACK the A flag repeats what was agreed so far, C is the server's alone (vectors F, K).
+    /// In the third ACK the A flag repeats what was agreed so far, C is the server's alone (golden runs F, K).
     pub(super) fn own_flags(&self) -> u8 {
         FLAG_SHA256 | if self.checksum { FLAG_CHECKSUM } else { 0 }
     }
@@ -161,7 +161,7 @@ impl Connection {
         }
         if fin.is_none() && options.mptcp.prio.is_none() && options.mptcp.fail.is_none() {
             if let Some(add) = self.addresses.next_add_addr(key_pair) {
-                // On a pure acknowledgment, alone (vectors C).
+                // On a pure acknowledgment, alone (golden run C).
                 options.mptcp.add_addr = Some(add);
                 return;
             }
@@ -180,7 +180,7 @@ impl Connection {
         options.mptcp.dss = Some(dss);
     }
 
-    /// A DATA_FIN that still waits for its acknowledgment rides on every pure ACK (PROTOCOL X7).
+    /// A DATA_FIN that still waits for its acknowledgment rides on every pure ACK (note X7).
     pub(super) fn data_fin_option(&self) -> Option<DssMap> {
         if !self.multipath() || !self.fin_ready() || self.out.fin_acked {
             return None;

@@ -198,7 +198,7 @@ impl Connection {
         room.saturating_sub(timestamps + mapping).max(1)
     }
 
-    /// MP_CAPABLE instead of DSS: only on what starts at ISN+1, until the server is known to have both keys (PROTOCOL C7).
+    /// MP_CAPABLE instead of DSS: only on what starts at ISN+1, until the server is known to have both keys (note C7).
     fn as_capable(&self, index: usize, seq: SeqNum) -> bool {
         let sf = &self.subflows[index];
         self.role == Role::Client && sf.join.is_none() && !sf.confirmed && seq == sf.iss + 1

@@ -52,7 +52,7 @@ impl State {
     }
 }
 
-/// The mapping a data segment was first sent with; it is repeated bit for bit (PROTOCOL D6).
+/// The mapping a data segment was first sent with; it is repeated bit for bit (note D6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct SendMap {
     pub dsn: Dsn,
@@ -144,7 +144,7 @@ pub(super) struct Subflow {
     pub confirmed: bool,
     /// As a client we sent our key in MP_CAPABLE: a DATA_FIN may follow, not precede it.
     pub keys_shown: bool,
-    /// A join that the peer opened takes one segment at a time until it acknowledged one (PROTOCOL J9).
+    /// A join that the peer opened takes one segment at a time until it acknowledged one (note J9).
     pub one_at_a_time: bool,
     pub local_id: u8,
     pub remote_id: u8,
@@ -340,7 +340,7 @@ impl Subflow {
         seq.0.wrapping_sub(self.irs.0)
     }
 
-    /// Either side asked for backup use only (PROTOCOL P2).
+    /// Either side asked for backup use only (note P2).
     pub fn backup(&self) -> bool {
         self.local_backup || self.remote_backup
     }
@@ -367,7 +367,7 @@ impl Subflow {
         }
     }
 
-    /// Adds a mapping that the peer announced; false when it contradicts one that covers the same bytes (PROTOCOL D6)
+    /// Adds a mapping that the peer announced; false when it contradicts one that covers the same bytes (note D6)
     /// or there are too many.
     pub fn add_map(&mut self, map: &DssMap, dsn: Dsn, data_fin: bool, checked: Option<Checksum>) -> bool {
         let len = u32::from(map.len) - u32::from(data_fin && map.len > 0);

@@ -6,7 +6,7 @@ use super::subflow::{State, Subflow};
 use crate::tcp::sender::Fired;
 use crate::time::{Duration, Instant};
 
-/// SYNs that carry MP_CAPABLE before one goes without (PROTOCOL F1: Linux repeats it twice).
+/// SYNs that carry MP_CAPABLE before one goes without (note F1: Linux repeats it twice).
 pub(super) const CAPABLE_SYNS: u8 = 3;
 /// SYNs after which the time between them doubles.
 pub(super) const LINEAR_SYNS: u8 = 4;
@@ -278,7 +278,7 @@ impl Connection {
             return;
         }
         if due(self.fail_deadline) {
-            // PROTOCOL S4: MP_FAIL was not answered.
+            // note S4: MP_FAIL was not answered.
             self.abort_with(ctx, ConnError::Aborted);
             return;
         }
@@ -342,7 +342,7 @@ impl Connection {
         (base * (1 << self.data_backoff.min(8))).min(DATA_RTO_MAX)
     }
 
-    /// The DATA_ACK did not move (PROTOCOL D5): the DATA_FIN again, or the first missing data on any subflow.
+    /// The DATA_ACK did not move (note D5): the DATA_FIN again, or the first missing data on any subflow.
     fn on_data_timer(&mut self, ctx: &mut Ctx<'_>) {
         self.data_timer = None;
         let limit = self.options.user_timeout.unwrap_or(GIVE_UP);

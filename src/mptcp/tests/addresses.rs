@@ -1,4 +1,4 @@
-//! ADD_ADDR and REMOVE_ADDR (PROTOCOL A1 to A8).
+//! ADD_ADDR and REMOVE_ADDR (note A1 to A8).
 
 use super::script::*;
 use crate::mptcp::{crypto, Event};

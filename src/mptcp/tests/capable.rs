@@ -1,4 +1,4 @@
-//! MP_CAPABLE (PROTOCOL C1 to C9, F1, F2, F4, O5): what we accept, and what makes us speak plain TCP.
+//! MP_CAPABLE (note C1 to C9, F1, F2, F4, O5): what we accept, and what makes us speak plain TCP.
 
 use super::script::*;
 use crate::mptcp::endpoint::Fallback;

@@ -1,4 +1,4 @@
-//! DSS checksums and what follows from a wrong one (PROTOCOL S1 to S6, F3, F5), infinite mappings and MP_FAIL.
+//! DSS checksums and what follows from a wrong one (note S1 to S6, F3, F5), infinite mappings and MP_FAIL.
 
 use super::script::*;
 use crate::mptcp::endpoint::Fallback;

@@ -1,4 +1,4 @@
-//! The end of a connection and of its subflows (PROTOCOL X1 to X7).
+//! The end of a connection and of its subflows (note X1 to X7).
 
 use super::script::*;
 use crate::mptcp::endpoint::{CallError, ConnError};

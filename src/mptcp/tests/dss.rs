@@ -1,4 +1,4 @@
-//! DSS (PROTOCOL D1 to D11, O1, O4): mappings, DATA_ACKs and what a peer can get wrong in them.
+//! DSS (note D1 to D11, O1, O4): mappings, DATA_ACKs and what a peer can get wrong in them.
 
 use super::script::*;
 use crate::mptcp::ConnOptions;

@@ -94,7 +94,7 @@ fn c_announced_address_is_echoed_and_joined() {
     s.expect(ack(1, 1).mp("1e083101c6336402"));
     s.take_sent();
     s.send("helloworld");
-    // An ordinary DSS: the announcement proved that the server has our key (PROTOCOL C8).
+    // An ordinary DSS: the announcement proved that the server has our key (note C8).
     s.expect(data(1, 1, "helloworld").mp("1e16200ddf50476c99971b533009e6f500000001000a"));
     s.inject(ack(1, 11).mp("1e0c200399971b533009e6ff"));
     s.set_paths(&[path("192.0.2.1"), path("198.51.100.1")]);

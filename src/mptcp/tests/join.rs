@@ -1,4 +1,4 @@
-//! MP_JOIN (PROTOCOL J1 to J10, P1, P2): who may join, what is answered to a wrong join, and when data may flow.
+//! MP_JOIN (note J1 to J10, P1, P2): who may join, what is answered to a wrong join, and when data may flow.
 
 use super::script::*;
 use crate::mptcp::endpoint::LocalPath;
@@ -52,7 +52,7 @@ fn j3_wrong_hmac_in_the_third_ack_is_reset_with_reason_3() {
 
 #[test]
 fn j3_third_ack_without_mp_join_is_reset() {
-    // PROTOCOL F2: without the option a join is reset, it cannot become anything else.
+    // note F2: without the option a join is reset, it cannot become anything else.
     let mut s = Script::server_up();
     s.inject(join_syn(5));
     s.take_sent();

@@ -1,4 +1,4 @@
-//! What a Linux peer does that has surprised others (PROTOCOL section 5), and losses at awkward moments.
+//! What a Linux peer does that has surprised others (notes on peers in ARCHITECTURE.md), and losses at awkward moments.
 
 use super::script::*;
 use crate::mptcp::endpoint::Fallback;
