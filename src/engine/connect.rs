@@ -23,6 +23,7 @@ use crate::mptcp::endpoint::FourTuple;
 use crate::time::Instant;
 use rustix::io::Errno;
 use rustix::net::{bind, getsockname, ipproto, sockopt, AddressFamily, SocketType, UCred};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -169,7 +170,7 @@ impl Engine {
             )
             .map_err(|error| {
                 log::info!("no port towards {remote}: {error}");
-                Bypass::NoResources
+                guard_refusal(&error)
             })?;
         let local = map_like(tuple.local, wish.remote);
         let named = self.name_shadow(&relay, local, wish.remote).is_ok();
@@ -338,6 +339,16 @@ impl Engine {
             }
         }
         Err(Errno::ADDRINUSE)
+    }
+}
+
+/// Why there is no guard for a port.
+fn guard_refusal(error: &io::Error) -> Bypass {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => Bypass::NoPrivilege,
+        Some(libc::EADDRINUSE | libc::EADDRNOTAVAIL) => Bypass::NoPort,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => Bypass::NoResources,
+        _ => Bypass::EngineFault,
     }
 }
 

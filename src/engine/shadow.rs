@@ -33,7 +33,7 @@ use rustix::net::{
     Shutdown, SocketAddrUnix, SocketFlags, SocketType,
 };
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::event_loop::Readiness;
 
@@ -130,11 +130,9 @@ impl Shadow {
 
     /// The connection is established: drains the padding but for one byte, so that the program's end becomes writable.
     pub fn open(&mut self) {
-        let mut scratch = [0; PADDING_CHUNK];
         while self.padding > 1 {
-            let n = scratch.len().min(self.padding - 1);
-            match recv(&self.end, &mut scratch[..n], RecvFlags::DONTWAIT) {
-                Ok((n, _)) if n > 0 => self.padding -= n,
+            match discard(self.end.as_fd(), self.padding - 1) {
+                Ok(n) if n > 0 => self.padding -= n,
                 Err(Errno::INTR) => {}
                 // The padding is there until we read it.
                 _ => break,
@@ -271,9 +269,32 @@ fn fill(program: BorrowedFd<'_>) -> io::Result<usize> {
     }
 }
 
+/// Reads up to `count` bytes (of what [`fill`] wrote) to nowhere, with one system call: every further one would be
+/// another moment at which an edge-triggered program may see the socket become writable.
+fn discard(socket: BorrowedFd<'_>, count: usize) -> Result<usize, Errno> {
+    const VECTORS: usize = 64;
+    let mut scratch = [0u8; PADDING_CHUNK];
+    let mut left = count;
+    let vectors: [libc::iovec; VECTORS] = std::array::from_fn(|_| {
+        let iov_len = left.min(PADDING_CHUNK);
+        left -= iov_len;
+        libc::iovec {
+            iov_base: scratch.as_mut_ptr().cast(),
+            iov_len,
+        }
+    });
+    // SAFETY: all-zero bytes are a msghdr: null pointers and zero lengths.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = vectors.as_ptr().cast_mut();
+    message.msg_iovlen = VECTORS as _;
+    // SAFETY: every vector is within `scratch`; that they are the same bytes does not matter to the kernel, and nobody
+    // reads them.
+    let read = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, libc::MSG_DONTWAIT) };
+    usize::try_from(read).map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
+}
+
 /// Bytes of the send buffer in use, as the kernel accounts them (SIOCOUTQ).
 fn out_queue(socket: BorrowedFd<'_>) -> io::Result<usize> {
-    use std::os::fd::AsRawFd;
     let mut bytes: libc::c_int = 0;
     // SAFETY: TIOCOUTQ (the same number as SIOCOUTQ) writes one int.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) } < 0 {

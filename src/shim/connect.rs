@@ -175,15 +175,19 @@ fn failed(fd: c_int, remote: SocketAddr, pending: Pending, errno: Errno) -> Verd
     info!("connect {remote}: {}", rustix::io::Errno::from_raw_os_error(errno));
     let mask = sys::block_signals();
     if let Some(kernel) = pending.kernel.or_else(|| engine::abort(pending.engine, pending.cookie)) {
-        restore(fd, kernel);
+        // An error that an ICMP message told leaves ECONNRESET behind, once the attempt is undone.
+        let was_open = matches!(errno, libc::EHOSTUNREACH | libc::ENETUNREACH);
+        restore(fd, kernel, remote, was_open);
     }
     sys::restore_signals(mask);
     Verdict::Done(Err(errno))
 }
 
-/// Puts a kernel socket in the shadow's place, unconnected: the engine may have tried to connect it.
-fn restore(fd: c_int, kernel: OwnedFd) {
+/// Puts a kernel socket in the shadow's place, unconnected: the engine may have tried to connect it. `was_open` says
+/// that there was a connection, or an attempt, to break off.
+fn restore(fd: c_int, kernel: OwnedFd, remote: SocketAddr, was_open: bool) {
     let _ = rustix::net::connect_unspec(&kernel);
+    leave_traces(&kernel, remote, was_open);
     let restored = sys::fcntl(fd, libc::F_GETFL, 0).and_then(|flags| {
         let cookie = sys::cookie(kernel.as_raw_fd())?;
         replace::put(fd, kernel, flags, Kind::KernelTcp, cookie)
@@ -193,6 +197,30 @@ fn restore(fd: c_int, kernel: OwnedFd) {
             "descriptor {fd} stays unusable: {}",
             rustix::io::Errno::from_raw_os_error(errno)
         );
+    }
+}
+
+/// Gives an unconnected socket what a broken-off connection leaves in one: ECONNRESET in SO_ERROR (net/ipv4/tcp.c
+/// `tcp_disconnect`), and a port that getsockname() shows. A connect() of TCP Fast Open that waits for data is such an attempt,
+/// and sends nothing. Where the system does not allow that, the socket is simply as new.
+fn leave_traces(kernel: &OwnedFd, remote: SocketAddr, was_open: bool) {
+    const TCP_FASTOPEN_NO_COOKIE: c_int = 34;
+    const FAST_OPEN: [c_int; 2] = [TCP_FASTOPEN_NO_COOKIE, libc::TCP_FASTOPEN_CONNECT];
+    let fd = kernel.as_raw_fd();
+    let set = |value: c_int| {
+        FAST_OPEN
+            .iter()
+            .try_for_each(|name| sys::setsockopt_bytes(fd, libc::IPPROTO_TCP, *name, &value.to_ne_bytes()))
+    };
+    // The caller sets the status flags anew.
+    if sys::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK).is_ok() && set(1).is_ok() {
+        let _ = rustix::net::connect(kernel, &remote);
+        let _ = rustix::net::connect_unspec(kernel);
+    }
+    // Also what could not be set at all.
+    let _ = set(0);
+    if !was_open {
+        let _ = sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_ERROR);
     }
 }
 
@@ -242,12 +270,18 @@ unsafe fn again(fd: c_int, shadow: &ShadowName, addr: *const c_void, len: usize)
 /// Ends the connection at once and puts an unconnected kernel socket in its place.
 pub fn disconnect(fd: c_int, shadow: &ShadowName) {
     let mask = sys::block_signals();
+    let was_open = match identify::phase(fd, shadow) {
+        Phase::Connecting | Phase::Established => true,
+        // What broke keeps its error until somebody asks for it.
+        Phase::Failed { .. } => sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_ERROR).is_ok_and(|errno| errno != 0),
+        Phase::Gone => false,
+    };
     let kernel = sys::cookie(fd)
         .ok()
         .and_then(|cookie| engine::abort(shadow.engine, cookie))
         .or_else(|| options::fresh_socket(fd, shadow));
     match kernel {
-        Some(kernel) => restore(fd, kernel),
+        Some(kernel) => restore(fd, kernel, shadow.remote, was_open),
         None => warning!("descriptor {fd} stays connected: no socket to put in its place"),
     }
     sys::restore_signals(mask);
