@@ -11,6 +11,8 @@ LAB     := target/debug/examples/lab
 # The library that the tests preload: the debug build, with its assertions and overflow checks.
 TEST_LIBRARY := target/debug/libmptcp.so
 CDYLIB  := rustc --lib --crate-type cdylib --features preload
+# The library is a program too: an ELF entry point beside the exported hooks.
+ENTRY   := -- -C link-arg=-Wl,-e,mptcp_entry
 
 # Each step of `make check` says what it is and, at its end, how long it took.
 define step
@@ -23,7 +25,7 @@ endef
 all: library command
 
 library:
-	$(CARGO) $(CDYLIB) --release
+	$(CARGO) $(CDYLIB) --release $(ENTRY)
 
 command:
 	$(CARGO) build --release --bin mptcp
@@ -51,9 +53,9 @@ documentation:
 	$(call step,documentation,RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps)
 
 test: requirements
-	$(call step,library for the tests,$(CARGO) $(CDYLIB))
+	$(call step,library for the tests,$(CARGO) $(CDYLIB) $(ENTRY))
 	$(call step,lab for the tests,$(CARGO) build --example lab)
-	$(call step,tests,MPTCP_LIB=$(CURDIR)/$(TEST_LIBRARY) $(CARGO) test)
+	$(call step,tests,MPTCP_LIB=$(CURDIR)/$(TEST_LIBRARY) $(CARGO) test --no-fail-fast)
 
 bench: all
 	@tests/requirements.sh demo

@@ -58,8 +58,8 @@ pub struct Want<'a> {
     pub remote: SocketAddr,
     /// The program's `MPTCP_PATHS`.
     pub config: &'a PathConfig,
-    /// SO_MARK.
-    pub mark: u32,
+    /// What the connection asked about its first destination.
+    pub first: Query,
 }
 
 impl Core {
@@ -158,12 +158,12 @@ impl Core {
             path,
             remote,
             config,
-            mark,
+            first,
         } = wish;
-        if !self.routes.permits(path.0, path.1, remote.ip(), mark, config)? {
+        if !self.routes.permits(&first, path.0, path.1, remote.ip(), config)? {
             return Err(io::Error::other("the routing does not allow it"));
         }
-        let tuple = self.guard(path.0, WantedPort::Any, remote, path.1, mark)?;
+        let tuple = self.guard(path.0, WantedPort::Any, remote, path.1, first.mark)?;
         self.endpoint
             .open_subflow(now, conn, want, tuple.local)
             .map_err(|error| {

@@ -144,7 +144,7 @@ impl Engine {
         let Some(core) = &mut self.core else { return };
         match connection {
             Some(connection) => {
-                let (config, mark) = (&connection.path_config, connection.options.mark());
+                let (config, first) = (&connection.path_config, connection.query());
                 core.open_subflow(
                     now,
                     Want {
@@ -153,7 +153,7 @@ impl Engine {
                         path,
                         remote,
                         config,
-                        mark,
+                        first,
                     },
                 );
             }

@@ -14,6 +14,7 @@ use super::ports::{PortSet, Ports};
 use super::sys;
 use core::cell::RefCell;
 use core::net::{IpAddr, SocketAddr};
+use rustix::net::AddressFamily;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -118,9 +119,9 @@ impl Drop for Listener {
     fn drop(&mut self) {
         if self.borrowed {
             // Others may still hold this description (the caller hands the connection back to the kernel): make it the
-            // bound socket again that it was. A failure leaves it deaf, which is all that can be done.
+            // bound socket again that it was.
             let _ = rustix::net::connect_unspec(&self.fd);
-            let _ = filter::detach(&self.fd);
+            undeafen(&self.fd);
         }
     }
 }
@@ -297,11 +298,37 @@ enum PortChoice {
 /// A TCP socket that is deaf from the beginning.
 fn new_socket(domain: libc::c_int) -> io::Result<OwnedFd> {
     let fd = sys::socket(domain, libc::SOCK_STREAM, libc::IPPROTO_TCP)?;
-    Filter::drop_all().attach(&fd)?;
+    deafen(&fd)?;
     if domain == libc::AF_INET6 {
         sys::set_int(&fd, libc::SOL_IPV6, libc::IPV6_V6ONLY, 1)?;
     }
     Ok(fd)
+}
+
+/// Makes a TCP socket swallow all segments silently: by a filter, or where that takes CAP_NET_ADMIN (Linux 6.18.44
+/// refuses filters on TCP sockets with EPERM) by demanding a TTL (RFC 5082) that only neighbours which mean it can have.
+fn deafen(fd: impl AsFd) -> io::Result<()> {
+    match Filter::drop_all().attach(&fd) {
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) => demand_ttl(&fd, TTL_MAX),
+        result => result,
+    }
+}
+
+/// Undoes [`deafen`]. Only one of the two was set; a failure leaves the socket deaf, which is all that can be done.
+fn undeafen(fd: impl AsFd) {
+    let _ = filter::detach(&fd);
+    let _ = demand_ttl(&fd, 0);
+}
+
+const TTL_MAX: libc::c_int = 255;
+
+/// IP_MINTTL and IPV6_MINHOPCOUNT: segments with less are dropped without an answer (tcp_v4_rcv, tcp_v6_rcv).
+fn demand_ttl(fd: impl AsFd, ttl: libc::c_int) -> io::Result<()> {
+    if rustix::net::sockopt::socket_domain(&fd)? == AddressFamily::INET6 {
+        // An IPv6 socket that is not V6ONLY hears IPv4 too.
+        sys::set_int(&fd, libc::SOL_IPV6, libc::IPV6_MINHOPCOUNT, ttl)?;
+    }
+    sys::set_int(&fd, libc::SOL_IP, libc::IP_MINTTL, ttl)
 }
 
 fn enter_repair(fd: &OwnedFd) -> io::Result<()> {
@@ -323,9 +350,9 @@ fn listen_on_new(request: &GuardRequest<'_>, port: u16) -> Result<Listener, Refu
 /// third one may. The filter comes first, so it never answers anybody.
 fn listen_on_held(held: BorrowedFd<'_>) -> Result<Listener, Refusal> {
     let fd = held.as_fd().try_clone_to_owned()?;
-    Filter::drop_all().attach(&fd)?;
+    deafen(&fd)?;
     if let Err(e) = rustix::net::listen(&fd, 0) {
-        filter::detach(&fd)?;
+        undeafen(&fd);
         return Err(Refusal::from_bind(e.into()));
     }
     Ok(Listener {

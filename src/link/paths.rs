@@ -249,6 +249,15 @@ pub fn decide(situation: &Situation<'_>) -> Verdict {
 }
 
 impl Verdict {
+    /// The plain routes of both destinations leave by the same interface, under the same rules.
+    pub fn is_routed_like(&self, other: &Verdict) -> bool {
+        let way = |verdict: &Verdict| match *verdict {
+            Verdict::Kernel(_) => None,
+            Verdict::Paths { plain_oif, single, .. } => Some((plain_oif, single)),
+        };
+        way(self).is_some() && way(self) == way(other)
+    }
+
     /// A subflow from `addr` bound to `iface` (not 0) is allowed.
     pub fn allows(&self, addr: IpAddr, iface: u32) -> bool {
         match self {

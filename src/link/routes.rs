@@ -113,22 +113,27 @@ impl Routes {
         }))
     }
 
-    /// A subflow from `local`, bound to `iface` (0: not bound), may go to `remote`, an address that the peer announced:
-    /// the routing may treat it otherwise than the first one.
+    /// A subflow of the connection that asked `first`, from `local` and bound to `iface` (0: not bound), may go to
+    /// `remote`, an address that the peer announced: the routing may treat it otherwise than the first one. Not bound
+    /// it must leave by the interface that the first destination is reached by, under the same rules: an announced
+    /// address may be on a network beside the tunnel, or not covered by the IPsec policy.
     pub fn permits(
         &mut self,
+        first: &Query,
         local: IpAddr,
         iface: u32,
         remote: IpAddr,
-        mark: u32,
         config: &PathConfig,
     ) -> io::Result<bool> {
-        let src = (iface == 0).then_some(local);
-        let verdict = self.verdict(&Query { dst: remote, src, mark }, config)?;
-        Ok(match iface {
-            0 => matches!(verdict, Verdict::Paths { .. }),
-            _ => verdict.allows(local, iface),
-        })
+        let query = Query {
+            src: (iface == 0).then_some(local),
+            ..*first
+        };
+        let verdict = self.verdict(&Query { dst: remote, ..query }, config)?;
+        if iface != 0 {
+            return Ok(verdict.allows(local, iface));
+        }
+        Ok(verdict.is_routed_like(&self.verdict(&query, config)?))
     }
 
     fn monitor_has_news(&self) -> bool {

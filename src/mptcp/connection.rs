@@ -18,7 +18,9 @@ use std::collections::VecDeque;
 /// A closed connection whose peer never closes is given up after this (Linux: tcp_fin_timeout).
 pub(super) const ORPHAN: Duration = Duration::from_secs(60);
 /// How long a subflow's FIN may wait for its answer when both data streams are complete.
-const LINGERING_FIN: Duration = Duration::from_secs(10);
+const LINGERING_FIN: Duration = Duration::from_secs(60);
+/// How many bare acknowledgments carry the infinite mapping: it takes the room of SACK blocks.
+const INFINITE_ACKS: u8 = 3;
 /// Bytes that the peer acknowledged but a subflow still has to repeat stay in the send buffer up to this, then they move to the segment.
 const SLACK: u64 = 256 << 10;
 
@@ -113,12 +115,14 @@ pub(super) struct Connection {
     pub addresses: Addresses,
     /// A DSS of the peer came: it is an MPTCP peer beyond doubt.
     pub dss_seen: bool,
-    /// Segments without any MPTCP option came on the established connection.
-    pub bare_seen: bool,
+    /// Segments without any MPTCP option that came in a row.
+    pub bare_run: u8,
     /// There was a second subflow, or a data-level retransmission: no way back to TCP (PROTOCOL F5).
     pub no_way_back: bool,
     /// After falling back: tell it by infinite mappings until what was sent from this number on is acknowledged.
     pub infinite_map: Option<Dsn>,
+    /// Bare acknowledgments that still say it, for a side that sends no data.
+    pub infinite_acks: u8,
     pub established: bool,
     pub error: Option<ConnError>,
     pub soft_error: Option<i32>,
@@ -186,9 +190,10 @@ impl Connection {
             },
             addresses: Addresses::new(path),
             dss_seen: false,
-            bare_seen: false,
+            bare_run: 0,
             no_way_back: false,
             infinite_map: None,
+            infinite_acks: 0,
             established: false,
             error: None,
             soft_error: None,
@@ -478,6 +483,7 @@ impl Connection {
         }
         self.proto = Proto::Plain(why);
         self.infinite_map = tell.then_some(self.out.nxt);
+        self.infinite_acks = if tell { INFINITE_ACKS } else { 0 };
         self.fail_deadline = None;
         self.out.reinject.clear();
         self.addresses.stop();

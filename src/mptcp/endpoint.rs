@@ -3,6 +3,7 @@
 //! The boundary is sans-IO. Input: `handle_*` and the application's calls. Output: `poll_transmit`, `poll_event`, `poll_timeout`.
 //! After any input, drain `poll_transmit` and `poll_event` until None, then sleep until `poll_timeout`.
 
+pub use super::api::*;
 use super::connection::{Connection, Ctx, Proto, Released, Role, TimeWait};
 use super::crypto;
 use super::input::capable_ok;
@@ -22,264 +23,6 @@ const TIME_WAIT: Duration = Duration::from_secs(60);
 const MAX_HALF_OPEN: usize = 1024;
 /// Half-open joins of one connection.
 const MAX_HALF_OPEN_JOINS: usize = 4;
-
-/// Names one connection of an endpoint; never reused while the endpoint lives.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ConnId(pub u64);
-
-/// Names one subflow of a connection, in order of creation: 0 is the first.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct SubflowId(pub u32);
-
-/// Local and remote address of a subflow, as this host sees them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct FourTuple {
-    /// Ours.
-    pub local: SocketAddr,
-    /// The peer's.
-    pub remote: SocketAddr,
-}
-
-/// A source of unpredictable numbers: the kernel's generator in the engine, a seed in the simulator.
-pub trait Entropy {
-    /// 64 random bits.
-    fn next_u64(&mut self) -> u64;
-}
-
-/// What a connection is asked to be. `Default` is what a plain connect() gets.
-#[derive(Clone, Debug)]
-pub struct ConnOptions {
-    /// Try MPTCP; false speaks plain TCP.
-    pub multipath: bool,
-    /// Ask for DSS checksums.
-    pub checksum: bool,
-    /// TCP_NODELAY.
-    pub nodelay: bool,
-    /// Keepalive: idle time, interval, count.
-    pub keepalive: Option<Keepalive>,
-    /// TCP_USER_TIMEOUT; None is the RFC 9293 R2 default.
-    pub user_timeout: Option<Duration>,
-    /// TCP_SYNCNT: SYN retransmissions before the connection attempt fails.
-    pub syn_retries: u8,
-    /// Upper bound of the MSS we announce and use (TCP_MAXSEG); 0 is none.
-    pub mss_limit: u16,
-    /// Bytes that may wait in the send buffer.
-    pub send_buffer: usize,
-    /// Bytes that may wait in the receive buffer (its upper bound; it grows to it).
-    pub recv_buffer: usize,
-    /// IP TOS / traffic class of every segment.
-    pub tos: u8,
-    /// TTL / hop limit, 0 the system's.
-    pub ttl: u8,
-    /// SO_MARK.
-    pub mark: u32,
-}
-
-/// TCP keepalive (RFC 9293 section 3.8.4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Keepalive {
-    /// Idle time before the first probe.
-    pub idle: Duration,
-    /// Time between probes.
-    pub interval: Duration,
-    /// Unanswered probes until the connection is dead.
-    pub count: u8,
-}
-
-impl Default for ConnOptions {
-    fn default() -> Self {
-        ConnOptions {
-            multipath: true,
-            checksum: false,
-            nodelay: false,
-            keepalive: None,
-            user_timeout: None,
-            syn_retries: 6,
-            mss_limit: 0,
-            send_buffer: 4 << 20,
-            recv_buffer: 6 << 20,
-            tos: 0,
-            ttl: 0,
-            mark: 0,
-        }
-    }
-}
-
-/// A local address that a connection may open subflows from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LocalPath {
-    /// Source address.
-    pub addr: IpAddr,
-    /// Interface to bind to; 0 follows the kernel's routing.
-    pub iface: u32,
-    /// MTU of the interface or route, bytes.
-    pub mtu: u32,
-    /// Ask the peer to use it only when nothing else works (RFC 8684 section 3.2, B flag).
-    pub backup: bool,
-}
-
-/// Why a connection ended or never began.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ConnError {
-    /// The peer answered the SYN with RST: ECONNREFUSED.
-    Refused,
-    /// No answer in the time allowed: ETIMEDOUT.
-    TimedOut,
-    /// The peer reset the connection, or its MP_FASTCLOSE, or the last subflow was reset: ECONNRESET.
-    Reset,
-    /// ICMP said so: the errno.
-    Unreachable(i32),
-    /// We gave it up ourselves (protocol error of the peer, memory): ECONNABORTED seen locally as ECONNRESET.
-    Aborted,
-}
-
-/// Why a connection speaks plain TCP although MPTCP was asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fallback {
-    /// multipath was false.
-    NotAsked,
-    /// The SYN/ACK had no MP_CAPABLE: the peer or a middlebox on the SYN's way does not speak it.
-    PeerNotCapable,
-    /// SYNs with MP_CAPABLE were not answered, one without was.
-    SynDropped,
-    /// The peer's version is not ours.
-    Version,
-    /// The first data or ACKs came without MPTCP options: a middlebox removed them.
-    OptionsStripped,
-    /// A DSS checksum failed: a middlebox changes payload.
-    ChecksumFailed,
-    /// The peer sent an infinite mapping or MP_FAIL.
-    PeerFellBack,
-    /// Both ends opened at once (SYN crossing SYN).
-    SimultaneousOpen,
-}
-
-/// What happened, for the caller of the core.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// The connection is established (client), or accepted by a listener (server: `Accepted` came first).
-    Connected(ConnId),
-    /// A listener got a connection, which is established.
-    Accepted { conn: ConnId, tuple: FourTuple },
-    /// Bytes, or the end of the stream, can be read.
-    Readable(ConnId),
-    /// The send buffer has room again after `send` took less than offered.
-    Writable(ConnId),
-    /// Everything written so far, the DATA_FIN included, has been acknowledged at data level.
-    Flushed(ConnId),
-    /// Broken, or the attempt failed. Reads and writes fail with it; the id stays valid until `Closed`.
-    Failed(ConnId, ConnError),
-    /// MPTCP was given up: plain TCP from here on.
-    FellBack(ConnId, Fallback),
-    /// The core wants a subflow from this local address: take a port (and guard), then `open_subflow` or `subflow_refused`.
-    WantSubflow {
-        conn: ConnId,
-        want: u32,
-        local: IpAddr,
-        iface: u32,
-        remote: SocketAddr,
-    },
-    /// A subflow was established.
-    SubflowUp {
-        conn: ConnId,
-        subflow: SubflowId,
-        tuple: FourTuple,
-    },
-    /// A subflow is over and its 4-tuple is free, TIME_WAIT included: its guard can go. With TIME_WAIT it comes after the
-    /// connection's `Closed`, whose id it still bears.
-    SubflowGone {
-        conn: ConnId,
-        subflow: SubflowId,
-        tuple: FourTuple,
-    },
-    /// Nothing of the connection is left, the id is invalid now.
-    Closed(ConnId),
-}
-
-/// A picture of one connection for `mptcp status` and socket options.
-#[derive(Clone, Debug)]
-pub struct ConnInfo {
-    /// First subflow's addresses, for ever.
-    pub first: FourTuple,
-    /// Established, in either protocol.
-    pub established: bool,
-    /// None while MPTCP is spoken (or still negotiated).
-    pub fallback: Option<Fallback>,
-    /// Local token (RFC 6897 TCP_MULTIPATH_CONNID), 0 before it is known.
-    pub token: u32,
-    /// Error that ended it.
-    pub error: Option<ConnError>,
-    /// Data-level bytes acknowledged by the peer.
-    pub bytes_acked: u64,
-    /// Data-level bytes received in order.
-    pub bytes_received: u64,
-    /// Bytes waiting in the send buffer (unacknowledged and unsent).
-    pub send_queue: usize,
-    /// Of these, never sent.
-    pub unsent: usize,
-    /// Bytes waiting to be read.
-    pub recv_queue: usize,
-    /// Live subflows.
-    pub subflows: Vec<SubflowInfo>,
-}
-
-/// A picture of one subflow.
-#[derive(Clone, Debug)]
-pub struct SubflowInfo {
-    /// Its id.
-    pub id: SubflowId,
-    /// Its addresses.
-    pub tuple: FourTuple,
-    /// Interface index, 0 for the routing's choice.
-    pub iface: u32,
-    /// TCP state name as in RFC 9293 ("ESTABLISHED", …).
-    pub state: &'static str,
-    /// Either side marked it backup.
-    pub backup: bool,
-    /// It does not answer at present.
-    pub stalled: bool,
-    /// Smoothed RTT, microseconds; 0 before a sample.
-    pub srtt_us: u32,
-    /// RTT variance, microseconds.
-    pub rttvar_us: u32,
-    /// Retransmission timeout, microseconds.
-    pub rto_us: u32,
-    /// Congestion window, bytes.
-    pub cwnd: u32,
-    /// Slow start threshold, bytes; u32::MAX initially.
-    pub ssthresh: u32,
-    /// Sending MSS, bytes of payload.
-    pub mss: u32,
-    /// Path MTU, bytes.
-    pub mtu: u32,
-    /// Timestamps (RFC 7323) are used.
-    pub timestamps: bool,
-    /// SACK (RFC 2018) is used.
-    pub sack: bool,
-    /// Window shifts (RFC 7323), the peer's and ours; both 0 without the option.
-    pub window_shifts: (u8, u8),
-    /// Payload bytes sent, retransmissions included.
-    pub bytes_sent: u64,
-    /// Payload bytes received, in order.
-    pub bytes_received: u64,
-    /// Segments retransmitted.
-    pub retransmits: u32,
-}
-
-/// A caller's mistake, or a connection that can no longer do what is asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CallError {
-    /// No such connection (any more).
-    Gone,
-    /// Not established yet.
-    NotConnected,
-    /// This direction was closed.
-    Shutdown,
-    /// The connection broke.
-    Broken(ConnError),
-    /// The 4-tuple is in use.
-    InUse,
-}
 
 /// All connections of one host.
 pub struct Endpoint {
@@ -422,6 +165,11 @@ impl Endpoint {
             remote: SocketAddr::new(src, segment.header.src_port),
         };
         if let Some(&(id, subflow)) = self.tuples.get(&tuple) {
+            let conn = self.connections.get(&id);
+            if conn.is_some_and(|c| c.acks_another_syn(subflow, segment)) {
+                self.reset_old_connection(tuple, iface, segment);
+                return true;
+            }
             self.with(now, id, |conn, ctx| {
                 if let Some(index) = conn.subflow_index(subflow) {
                     conn.handle_segment(ctx, index, segment);
@@ -534,6 +282,24 @@ impl Endpoint {
             iface,
             header,
             options,
+        });
+    }
+
+    /// RFC 9293 sections 3.5.1 and 3.10.7.3: the peer holds an older connection of this 4-tuple; a reset frees it.
+    fn reset_old_connection(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) {
+        let header = Header {
+            src_port: tuple.local.port(),
+            dst_port: tuple.remote.port(),
+            seq: segment.header.ack,
+            ack: SeqNum(0),
+            flags: Flags::RST,
+            window: 0,
+        };
+        self.push_stray(Stray {
+            tuple,
+            iface,
+            header,
+            options: TcpOptions::default(),
         });
     }
 
@@ -871,6 +637,8 @@ impl Endpoint {
             sf.local_id = local_id;
             sf.remote_id = remote_id;
             sf.local_backup = path.backup;
+            // The peer may count the join before we do: no infinite mapping from here on (PROTOCOL F5, Linux likewise).
+            c.no_way_back = true;
             c.subflows.push(sf);
             id
         });

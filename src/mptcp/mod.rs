@@ -2,11 +2,15 @@
 #![deny(unsafe_code)]
 
 mod addresses;
+pub mod api;
 mod connection;
 pub mod crypto;
 pub mod endpoint;
+mod handshake;
 mod input;
 mod mapping;
+mod opening;
+mod options;
 mod output;
 mod recv_buffer;
 mod scheduler;

@@ -1,26 +1,22 @@
 //! Segments to send: control first, then what was lost, then new data on the subflow that the scheduler picks, then
 //! acknowledgments.
 
-use super::connection::{Connection, Ctx, Proto, Role};
+use super::connection::{Connection, Ctx, Role};
 use super::crypto;
-use super::endpoint::ConnError;
-use super::input::{FLAG_CHECKSUM, FLAG_SHA256};
 use super::scheduler;
-use super::subflow::{SendMap, SendTag, State, Subflow, WINDOW_SCALE};
-use super::timers::{CAPABLE_SYNS, LINEAR_SYNS};
+use super::subflow::{SendMap, SendTag, State, Subflow};
 use crate::link::Outgoing;
-use crate::time::{Duration, Instant};
-use crate::wire::mptcp_option::{MpCapableBody, WireDsn};
+use crate::time::Instant;
 use crate::wire::options::{options_len, OPTIONS_MAX};
-use crate::wire::{Dsn, Dss, DssMap, Flags, Header, MpCapable, MpJoin, SeqNum, TcpOptions};
+use crate::wire::{Dsn, Flags, Header, SeqNum, TcpOptions};
 
 /// A segment decided on; its payload is looked up when it is handed out.
 pub(super) struct Plan {
-    tuple: super::endpoint::FourTuple,
-    iface: u32,
-    header: Header,
-    options: TcpOptions,
-    payload: Payload,
+    pub tuple: super::endpoint::FourTuple,
+    pub iface: u32,
+    pub header: Header,
+    pub options: TcpOptions,
+    pub payload: Payload,
 }
 
 /// A segment without payload that outlives its subflow: a reset.
@@ -42,7 +38,8 @@ impl Plan {
     }
 }
 
-enum Payload {
+/// Where a segment's payload is.
+pub(super) enum Payload {
     None,
     /// One byte that the peer has already, whatever it was.
     Known,
@@ -104,362 +101,10 @@ impl Connection {
         }
     }
 
-    // ---- handshake and reset ----------------------------------------------------------------------------------
-
-    fn plan_control(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
-        let sf = &self.subflows[index];
-        if sf.reset.is_some() {
-            return self.plan_reset(ctx, index);
-        }
-        if sf.handshake.send_now && matches!(sf.state, State::SynSent | State::SynReceived) {
-            return self.plan_syn(ctx, index);
-        }
-        None
-    }
-
-    fn plan_reset(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
-        let sf = &self.subflows[index];
-        let reset = sf.reset.unwrap_or_default();
-        let mut options = TcpOptions::default();
-        if sf.timestamps && sf.state.synchronized() {
-            options.timestamps = Some(sf.timestamps_now(ctx.now));
-        }
-        if self.multipath() {
-            options.mptcp.fastclose = reset.fastclose.then_some(self.remote_key);
-            options.mptcp.tcprst = reset.reason;
-            // MP_FAIL and MP_FASTCLOSE do not fit together beside timestamps.
-            options.mptcp.fail = reset.fail.filter(|_| !reset.fastclose);
-        }
-        let header = Header {
-            src_port: sf.tuple.local.port(),
-            dst_port: sf.tuple.remote.port(),
-            seq: if sf.state == State::SynReceived {
-                sf.iss + 1
-            } else {
-                sf.tx.snd_nxt()
-            },
-            ack: sf.rx.rcv_nxt(),
-            flags: Flags::RST.with(Flags::ACK),
-            window: 0,
-        };
-        let plan = Plan {
-            tuple: sf.tuple,
-            iface: sf.iface,
-            header,
-            options,
-            payload: Payload::None,
-        };
-        self.subflow_lost(ctx, index, ConnError::Aborted);
-        Some(plan)
-    }
-
-    fn plan_syn(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
-        let now = ctx.now;
-        let answer = self.subflows[index].state == State::SynReceived;
-        let mptcp = self.syn_option(index, answer);
-        let window = self.inc.buf.window().min(65_535);
-        let sf = &mut self.subflows[index];
-        sf.handshake.send_now = false;
-        sf.handshake.sent = sf.handshake.sent.saturating_add(1);
-        sf.handshake.sent_at = now;
-        sf.handshake.timer = Some(now + sf.handshake.rto);
-        // Linux: the first repetitions are linear (tcp_syn_linear_timeouts), so that MPTCP is given up after 3 s.
-        if sf.handshake.sent > LINEAR_SYNS || answer {
-            sf.handshake.rto = (sf.handshake.rto * 2).min(Duration::from_secs(60));
-        }
-        let mut options = TcpOptions {
-            mss: Some(sf.announced_mss(self.options.mss_limit)),
-            sack_permitted: sf.sack,
-            ..TcpOptions::default()
-        };
-        if sf.timestamps {
-            let mut ts = sf.timestamps_now(now);
-            if !answer {
-                ts.ecr = 0;
-            }
-            options.timestamps = Some(ts);
-        }
-        if !answer || sf.rcv_scale != 0 {
-            options.window_scale = Some(WINDOW_SCALE);
-        }
-        options.mptcp = mptcp;
-        let flags = if answer {
-            Flags::SYN.with(Flags::ACK)
-        } else {
-            Flags::SYN
-        };
-        let header = Header {
-            src_port: sf.tuple.local.port(),
-            dst_port: sf.tuple.remote.port(),
-            seq: sf.iss,
-            ack: if answer { sf.rx.rcv_nxt() } else { SeqNum(0) },
-            flags,
-            window: window as u16,
-        };
-        Some(Plan {
-            tuple: sf.tuple,
-            iface: sf.iface,
-            header,
-            options,
-            payload: Payload::None,
-        })
-    }
-
-    fn syn_option(&self, index: usize, answer: bool) -> crate::wire::MptcpOptions {
-        let mut o = crate::wire::MptcpOptions::default();
-        let sf = &self.subflows[index];
-        let (backup, address_id) = (sf.local_backup, sf.local_id);
-        if let Some(join) = sf.join {
-            o.join = Some(if answer {
-                let hmac =
-                    crypto::join_synack_hmac(self.local_key, self.remote_key, join.local_nonce, join.remote_nonce);
-                MpJoin::SynAck {
-                    backup,
-                    address_id,
-                    hmac,
-                    nonce: join.local_nonce,
-                }
-            } else {
-                MpJoin::Syn {
-                    backup,
-                    address_id,
-                    token: self.remote_token,
-                    nonce: join.local_nonce,
-                }
-            });
-        } else if self.proto == Proto::Negotiating {
-            // RFC 8684 section 3.1: after some unanswered SYNs, one without the option (PROTOCOL F1).
-            if answer {
-                let body = MpCapableBody::SynAck { key: self.local_key };
-                o.capable = Some(MpCapable {
-                    version: 1,
-                    flags: self.capable_flags(),
-                    body,
-                });
-            } else if sf.handshake.sent < CAPABLE_SYNS {
-                o.capable = Some(MpCapable {
-                    version: 1,
-                    flags: self.capable_flags(),
-                    body: MpCapableBody::Syn,
-                });
-            }
-        }
-        o
-    }
-
-    pub(super) fn capable_flags(&self) -> u8 {
-        let c = if self.addresses.forbid_join_here {
-            super::input::FLAG_NO_JOIN_HERE
-        } else {
-            0
-        };
-        FLAG_SHA256 | c | if self.checksum { FLAG_CHECKSUM } else { 0 }
-    }
-
-    // ---- options of established segments ----------------------------------------------------------------------
-
-    /// Options of a segment of subflow `index` that carries `payload` bytes under `map`; SACK blocks as room allows.
-    fn established_options(
-        &mut self,
-        now: Instant,
-        index: usize,
-        map: Option<(SendMap, bool)>,
-        payload: u32,
-    ) -> TcpOptions {
-        let space = self.subflows[index]
-            .segment_room(self.options.mss_limit)
-            .saturating_sub(payload);
-        let space = (space as usize).min(OPTIONS_MAX);
-        let mut options = TcpOptions::default();
-        let sf = &self.subflows[index];
-        if sf.timestamps {
-            options.timestamps = Some(sf.timestamps_now(now));
-        }
-        if let Some((map, capable)) = map {
-            self.map_option(&mut options, map, capable);
-        } else if self.multipath() {
-            self.ack_option(&mut options, index);
-        } else if let Some(dsn) = self.subflows[index].fail_now.take() {
-            // The last word of MPTCP before plain TCP (RFC 8684 section 3.7).
-            options.mptcp.dss = Some(Dss {
-                data_ack: Some(self.wire_ack()),
-                map: None,
-                data_fin: false,
-            });
-            options.mptcp.fail = Some(dsn);
-        } else if let Some(map) = self.infinite(
-            self.out.nxt,
-            self.subflows[index].ssn_out(self.subflows[index].tx.snd_nxt()),
-        ) {
-            self.map_option(&mut options, map, false);
-        }
-        // A segment that is sent again is as long as it was, but DATA_ACKs may have become wider since.
-        if options_len(&options) > space {
-            if let Some(dss) = options.mptcp.dss.as_mut() {
-                dss.data_ack = dss.data_ack.map(WireDsn::shorten);
-            }
-        }
-        if options_len(&options) > space {
-            if let Some(dss) = options.mptcp.dss.as_mut() {
-                dss.data_ack = None;
-            }
-        }
-        let sf = &mut self.subflows[index];
-        if sf.sack && sf.rx.has_sack() {
-            let room = space.saturating_sub(options_len(&options));
-            options.sack = sf.rx.sack_blocks(room.saturating_sub(4) / 8);
-        }
-        options
-    }
-
-    /// RFC 8684 section 3.7: after a fallback of ours the infinite mapping tells the peer.
-    fn infinite(&self, dsn: Dsn, ssn: u32) -> Option<SendMap> {
-        let tell = self.plain() && self.infinite_map.is_some();
-        tell.then(|| SendMap {
-            dsn,
-            ssn,
-            len: 0,
-            checksum: self.checksum.then_some(0),
-        })
-    }
-
-    fn wire_ack(&self) -> WireDsn {
-        let ack = self.data_ack();
-        if self.inc.long {
-            WireDsn::Long(ack)
-        } else {
-            WireDsn::Short(ack.0 as u32)
-        }
-    }
-
-    fn map_option(&self, options: &mut TcpOptions, map: SendMap, capable: bool) {
-        if capable {
-            let body = MpCapableBody::AckData {
-                sender_key: self.local_key,
-                receiver_key: self.remote_key,
-                data_len: map.len,
-                checksum: map.checksum,
-            };
-            options.mptcp.capable = Some(MpCapable {
-                version: 1,
-                flags: self.own_flags(),
-                body,
-            });
-        } else {
-            let wire = DssMap {
-                dsn: WireDsn::Long(map.dsn),
-                ssn: map.ssn,
-                len: map.len,
-                checksum: map.checksum,
-            };
-            let ack = if map.len == 0 {
-                self.wire_ack().shorten()
-            } else {
-                self.wire_ack()
-            };
-            options.mptcp.dss = Some(Dss {
-                data_ack: Some(ack),
-                map: Some(wire),
-                data_fin: false,
-            });
-        }
-    }
-
-    /// In the third ACK the A flag repeats what was agreed so far, C is the server's alone (vectors F, K).
-    fn own_flags(&self) -> u8 {
-        FLAG_SHA256 | if self.checksum { FLAG_CHECKSUM } else { 0 }
-    }
-
-    /// MPTCP part of a pure acknowledgment.
-    fn ack_option(&mut self, options: &mut TcpOptions, index: usize) {
-        let key_pair = (self.local_key, self.remote_key);
-        let fin = self.data_fin_option();
-        let ack = self.wire_ack();
-        let flags = self.own_flags();
-        let sf = &mut self.subflows[index];
-        match sf.join {
-            Some(j) if j.initiator && !sf.confirmed => {
-                let hmac = crypto::join_ack_hmac(key_pair.0, key_pair.1, j.local_nonce, j.remote_nonce);
-                options.mptcp.join = Some(MpJoin::Ack { hmac });
-                return;
-            }
-            None if !sf.confirmed && self.role == Role::Client && (fin.is_none() || !sf.keys_shown) => {
-                sf.keys_shown = true;
-                let body = MpCapableBody::Ack {
-                    sender_key: key_pair.0,
-                    receiver_key: key_pair.1,
-                };
-                options.mptcp.capable = Some(MpCapable {
-                    version: 1,
-                    flags,
-                    body,
-                });
-                return;
-            }
-            _ => {}
-        }
-        if sf.prio_now {
-            options.mptcp.prio = Some(sf.local_backup);
-            sf.prio_now = false;
-        }
-        if let Some(dsn) = sf.fail_now.take() {
-            options.mptcp.fail = Some(dsn);
-        }
-        if fin.is_none() && options.mptcp.prio.is_none() && options.mptcp.fail.is_none() {
-            if let Some(add) = self.addresses.next_add_addr(key_pair) {
-                // On a pure acknowledgment, alone (vectors C).
-                options.mptcp.add_addr = Some(add);
-                return;
-            }
-        }
-        let mut dss = Dss {
-            data_ack: Some(ack),
-            map: None,
-            data_fin: false,
-        };
-        if let Some(map) = fin {
-            dss.map = Some(map);
-            dss.data_fin = true;
-        } else if let Some(remove) = self.addresses.take_remove_addr() {
-            options.mptcp.remove_addr = Some(remove);
-        }
-        options.mptcp.dss = Some(dss);
-    }
-
-    /// A DATA_FIN that still waits for its acknowledgment rides on every pure ACK (PROTOCOL X7).
-    fn data_fin_option(&self) -> Option<DssMap> {
-        if !self.multipath() || !self.fin_ready() || self.out.fin_acked {
-            return None;
-        }
-        let dsn = self.fin_dsn();
-        let checksum = self.checksum.then(|| crypto::dss_checksum(dsn, 0, 1, []));
-        Some(DssMap {
-            dsn: WireDsn::Long(dsn),
-            ssn: 0,
-            len: 1,
-            checksum,
-        })
-    }
-
-    fn established_header(&mut self, index: usize, seq: SeqNum, flags: Flags) -> Header {
-        let window = self.inc.buf.window();
-        let sf = &mut self.subflows[index];
-        let field = (window >> sf.rcv_scale).min(65_535);
-        sf.last_advertised = (field << sf.rcv_scale) as u32;
-        Header {
-            src_port: sf.tuple.local.port(),
-            dst_port: sf.tuple.remote.port(),
-            seq,
-            ack: sf.rx.rcv_nxt(),
-            flags: flags.with(Flags::ACK),
-            window: field as u16,
-        }
-    }
-
     // ---- data -------------------------------------------------------------------------------------------------
 
     /// A lost segment again, or a tail-loss probe.
-    fn plan_retransmission(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
+    pub(super) fn plan_retransmission(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
         let sf = &mut self.subflows[index];
         if !sf.state.synchronized() || sf.tx.is_idle() {
             sf.tlp_now = false;
@@ -476,7 +121,7 @@ impl Connection {
         self.plan_again(ctx, index, segment)
     }
 
-    fn plan_again(&mut self, ctx: &mut Ctx<'_>, index: usize, segment: usize) -> Option<Plan> {
+    pub(super) fn plan_again(&mut self, ctx: &mut Ctx<'_>, index: usize, segment: usize) -> Option<Plan> {
         self.split_for_mss(index, segment);
         let sf = &self.subflows[index];
         let sent = sf.tx.segment(segment)?;
@@ -542,7 +187,7 @@ impl Connection {
     }
 
     /// Reinjections first, then new data, on the subflow that the scheduler picks.
-    fn plan_data(&mut self, ctx: &mut Ctx<'_>) -> Option<Plan> {
+    pub(super) fn plan_data(&mut self, ctx: &mut Ctx<'_>) -> Option<Plan> {
         if self.error.is_some() || !self.established {
             return None;
         }
@@ -608,7 +253,7 @@ impl Connection {
         go.then_some(len as u32)
     }
 
-    fn plan_segment(&mut self, ctx: &mut Ctx<'_>, index: usize, dsn: Dsn, len: u32, again: bool) -> Plan {
+    pub(super) fn plan_segment(&mut self, ctx: &mut Ctx<'_>, index: usize, dsn: Dsn, len: u32, again: bool) -> Plan {
         let sf = &self.subflows[index];
         let seq = sf.tx.snd_nxt();
         let ssn = sf.ssn_out(seq);
@@ -671,7 +316,7 @@ impl Connection {
 
     // ---- FIN and acknowledgments ------------------------------------------------------------------------------
 
-    fn plan_fin(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
+    pub(super) fn plan_fin(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
         let plain = self.plain();
         let data_left = plain && self.out.nxt != self.out.buf.end();
         let sf = &self.subflows[index];
@@ -708,7 +353,7 @@ impl Connection {
         })
     }
 
-    fn plan_ack(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
+    pub(super) fn plan_ack(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
         let sf = &self.subflows[index];
         let keys_first = self.role == Role::Client && sf.join.is_none() && !sf.confirmed && !sf.keys_shown;
         if self.data_fin_due && self.fin_ready() && self.multipath() && !keys_first {
@@ -759,7 +404,7 @@ impl Connection {
     }
 
     /// A segment below the window: the peer answers with an acknowledgment (RFC 9293 section 3.8.4).
-    fn plan_probe(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Plan {
+    pub(super) fn plan_probe(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Plan {
         let seq = self.subflows[index].tx.snd_una() - 1;
         self.subflows[index].probe_now = false;
         let byte = core::mem::take(&mut self.subflows[index].probe_with_byte);

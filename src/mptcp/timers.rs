@@ -351,7 +351,7 @@ impl Connection {
         if !self.multipath() {
             return;
         }
-        if self.bare_seen && !self.dss_seen && self.data_backoff >= 3 && !self.no_way_back {
+        if self.bare_run >= 2 && self.out.acked == 0 && self.data_backoff >= 3 && !self.no_way_back {
             // Not even the DATA_FIN is answered at data level, though the subflow may be: as plain TCP then.
             self.fall_back(ctx, Fallback::OptionsStripped, true);
             self.update_close(ctx);
@@ -359,6 +359,12 @@ impl Connection {
         }
         if self.out.una == self.out.nxt {
             self.data_fin_due = true;
+            if self.data_backoff >= 2 {
+                // A bare acknowledgment is not answered when its DSS was removed on the way; one below the window is.
+                for sf in self.subflows.iter_mut().filter(|s| s.usable()) {
+                    sf.probe_now = true;
+                }
+            }
             return;
         }
         let idle = self.subflows.iter().all(|s| s.tx.is_idle() || s.stalled);

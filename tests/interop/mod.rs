@@ -3,8 +3,6 @@
 //! A test that fails prints what the engine logged, the kernels' MPTCP and TCP counters and the wires' counters. Every wait ends.
 #![allow(dead_code, unused_imports, reason = "every test uses its own part")]
 
-#[path = "../descriptors/build.rs"]
-mod build;
 #[path = "../lab/mod.rs"]
 pub mod lab;
 pub mod probe;
@@ -81,7 +79,7 @@ impl Site {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.lab.client().command(program);
         command
-            .env("LD_PRELOAD", build::library())
+            .env("LD_PRELOAD", library())
             .env("MPTCP_LOG", "info")
             .env("MPTCP_LOG_FILE", self.file("engine.log"))
             .stdin(Stdio::null());

@@ -1,6 +1,5 @@
 //! A small C program that does what curl does not: raw system calls, names after a handover, an exit right after the last write.
 
-use super::build;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;

@@ -12,7 +12,9 @@ use std::{env, fs};
 pub fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| match env::var_os("MPTCP_LIB") {
-        Some(path) => fs::canonicalize(&path).unwrap_or_else(|e| panic!("MPTCP_LIB={}: {e}", Path::new(&path).display())),
+        Some(path) => {
+            fs::canonicalize(&path).unwrap_or_else(|e| panic!("MPTCP_LIB={}: {e}", Path::new(&path).display()))
+        }
         None => build(),
     })
 }
@@ -36,6 +38,7 @@ fn build() -> PathBuf {
         ])
         .arg("--target-dir")
         .arg(target)
+        .args(["--", "-C", "link-arg=-Wl,-e,mptcp_entry"])
         .status()
         .expect("cargo runs");
     assert!(status.success(), "libmptcp.so does not build");

@@ -310,14 +310,20 @@ fn an_announced_address_is_judged_by_its_own_route() {
         let mut routes = Routes::new().unwrap();
         let mut permits = |local: &str, iface, remote: &str| {
             let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
-            routes.permits(local, iface, remote, 0, &PathConfig::default()).unwrap()
+            let first = Query {
+                dst: FAR.parse().unwrap(),
+                src: None,
+                mark: 0,
+            };
+            let config = PathConfig::default();
+            routes.permits(&first, local, iface, remote, &config).unwrap()
         };
         assert!(permits("192.0.2.1", 0, FAR));
         assert!(permits("192.0.2.1", eth0, FAR));
         assert!(permits("198.51.100.1", eth1, FAR));
         assert!(!permits("198.51.100.1", eth0, FAR));
-        // Inside the tunnel only, as the kernel would go.
-        assert!(permits("192.0.2.1", 0, "198.18.0.1"));
+        // The connection is not in the tunnel, and a subflow of it does not go there.
+        assert!(!permits("192.0.2.1", 0, "198.18.0.1"));
         assert!(!permits("198.51.100.1", eth1, "198.18.0.1"));
         assert!(!permits("192.0.2.1", 0, "198.18.1.1"));
         assert!(!permits("192.0.2.1", 0, "127.0.0.1"));

@@ -1,6 +1,6 @@
 //! The engine's life: started once, unseen by the program, gone when idle, dead or silent in mid-transfer, and nobody else's.
 
-use crate::lab::{program, stream};
+use crate::lab::stream;
 use crate::site::{finish, wait_until, By, Site};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,10 +24,14 @@ fn two_first_programs_have_one_engine() {
 fn an_engine_that_goes_is_followed_by_another_without_a_gap() {
     let site = Site::new();
     // Refused connections leave nothing behind, so the engine is idle at once.
-    let script = "for i in {1..60}; do (exec 3<>/dev/tcp/192.0.2.2/9) 2>&1 | grep -v '^mptcp' ; sleep 0.0$((RANDOM % 4)); done";
+    let script =
+        "for i in {1..60}; do (exec 3<>/dev/tcp/192.0.2.2/9) 2>&1 | grep -v '^mptcp' ; sleep 0.0$((RANDOM % 4)); done";
     let ended = site.run(By::Library, &["MPTCP_IDLE_MS=15", "bash", "-c", script]);
     let messages: Vec<&str> = ended.stdout.lines().filter(|line| line.contains("onnect")).collect();
-    assert!(messages.iter().all(|line| line.contains("Connection refused")), "{messages:?}");
+    assert!(
+        messages.iter().all(|line| line.contains("Connection refused")),
+        "{messages:?}"
+    );
     assert!(messages.len() >= 60, "{messages:?}");
     let starts = site.engine_log().matches(" serves as process ").count();
     assert!(starts > 1, "engines went and came: {starts}");
@@ -38,24 +42,50 @@ fn an_engine_that_goes_is_followed_by_another_without_a_gap() {
 fn the_engine_holds_nothing_of_the_program() {
     let site = Site::new();
     // wc ends when curl has closed the pipe, and nobody else has it.
-    let script = format!("cd \"$1\" && exec 5>\"$1/open\" && trap 'echo child' CHLD && curl -s {} | wc -c", site.url("/1000"));
+    let script = format!(
+        "cd \"$1\" && exec 5>\"$1/open\" && trap 'echo child' CHLD && curl -s {} | wc -c",
+        site.url("/1000")
+    );
     let directory = Scratch::new("held");
-    let ended = site.run(By::Library, &["MPTCP_IDLE_MS=60000", "bash", "-c", &script, "x", &directory.0.to_string_lossy()]);
-    assert_eq!(ended.stdout.lines().find(|line| *line != "child"), Some("1000"), "{ended:?}");
+    let ended = site.run(
+        By::Library,
+        &[
+            "MPTCP_IDLE_MS=60000",
+            "bash",
+            "-c",
+            &script,
+            "x",
+            &directory.0.to_string_lossy(),
+        ],
+    );
+    assert_eq!(
+        ended.stdout.lines().find(|line| *line != "child"),
+        Some("1000"),
+        "{ended:?}"
+    );
     let engine = site.engine();
-    assert_eq!(fs::read_link(format!("/proc/{engine}/cwd")).expect("it runs"), Path::new("/"));
+    assert_eq!(
+        fs::read_link(format!("/proc/{engine}/cwd")).expect("it runs"),
+        Path::new("/")
+    );
     for entry in fs::read_dir(format!("/proc/{engine}/fd")).expect("it runs").flatten() {
         let target = fs::read_link(entry.path()).unwrap_or_default();
         let target = target.to_string_lossy();
         assert!(!target.starts_with("pipe:") && !target.contains("held"), "{target}");
     }
     let stat = fs::read_to_string(format!("/proc/{engine}/stat")).expect("it runs");
-    let session = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(3)).expect("a field of stat");
-    assert_ne!(session, unsafe_free_session().to_string(), "a session of its own");
+    let session = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.split(' ').nth(3))
+        .expect("a field of stat");
+    assert_ne!(session, own_session().to_string(), "a session of its own");
 }
 
-fn unsafe_free_session() -> i32 {
-    rustix::process::getsid(None).expect("our own session").as_raw_nonzero().get()
+fn own_session() -> i32 {
+    rustix::process::getsid(None)
+        .expect("our own session")
+        .as_raw_nonzero()
+        .get()
 }
 
 /// Prints how often SIGCHLD came, what wait() says, and how many bytes came.
@@ -73,7 +103,11 @@ fn starting_the_engine_is_no_child_of_the_program() {
     let site = Site::new();
     let [kernel, library] = By::BOTH.map(|by| site.run(by, &["perl", "-e", CHILDLESS]));
     assert_eq!(kernel.stdout, "signals 0 wait -1 error 10\n", "{kernel:?}");
-    assert_eq!((library.code, &library.stdout), (kernel.code, &kernel.stdout), "{library:?}");
+    assert_eq!(
+        (library.code, &library.stdout),
+        (kernel.code, &kernel.stdout),
+        "{library:?}"
+    );
     assert!(library.used_engine(), "{library:?}");
 }
 
@@ -101,7 +135,9 @@ fn an_engine_killed_in_mid_transfer_is_a_reset() {
             site.start(By::Library, &["perl", "-e", RAW_READ]),
         ];
         wait_until("data flows", || site.carried(0) > before + 1_000_000);
-        wait_until("both are served", || site.engine_log().matches(" established").count() >= 2 + 3 * round);
+        wait_until("both are served", || {
+            site.engine_log().matches(" established").count() >= 2 + 3 * round
+        });
         Site::signal(site.engine(), libc::SIGKILL);
         let [curl, perl] = programs.map(finish);
         assert_eq!(curl.code, Some(56), "{curl:?}");
@@ -120,7 +156,10 @@ fn a_stopped_engine_leaves_new_connections_to_the_kernel() {
     // Killed by timeout(1) if it waits for the engine.
     let ended = site.download(&[], &site.url("/100000"), 100_000);
     Site::signal(engine, libc::SIGCONT);
-    assert!(ended.log.contains("left to the kernel: the engine failed to answer"), "{ended:?}");
+    assert!(
+        ended.log.contains("left to the kernel: the engine failed to answer"),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -131,7 +170,7 @@ fn a_killed_cgroup_takes_its_own_engine_only() {
         let script = format!(
             "echo $$ > {}/cgroup.procs && exec env LD_PRELOAD={} bash -c 'curl -sS {} | sha256sum'",
             group.0.display(),
-            crate::build::library().display(),
+            crate::lab::library().display(),
             site.url(&format!("/{len}"))
         );
         site.start(By::Library, &["LD_PRELOAD=", "bash", "-c", &script])
@@ -211,7 +250,10 @@ impl Drop for Scratch {
 fn engine_name(site: &Site) -> String {
     let sockets = site.lab.client().output("cat", &["/proc/net/unix"]).expect("a list");
     // Listening: flags 00010000.
-    let line = sockets.lines().find(|line| line.contains(" 00010000 ") && line.contains("@")).expect("the engine listens");
+    let line = sockets
+        .lines()
+        .find(|line| line.contains(" 00010000 ") && line.contains("@"))
+        .expect("the engine listens");
     let name = line.split_once('@').expect("an abstract name").1;
     name.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -276,7 +318,6 @@ fn engine_name_is_taken(site: &Site, name: &str) -> bool {
 #[test]
 fn a_connection_on_loopback_starts_no_engine() {
     let site = Site::new();
-    let _ = program().expect("the lab's program");
     let ended = site.run(By::Library, &["curl", "-sS", "http://127.0.0.1:9/"]);
     assert_eq!(ended.code, Some(7), "{ended:?}");
     assert_eq!(site.engines(), [0; 0]);

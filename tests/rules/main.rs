@@ -2,9 +2,6 @@
 //! packet filters, address translation, tunnels, IPsec policies, few privileges, and engines that die. What a program sees is compared with
 //! what it sees without the library. Needs root, curl, nft(8), capsh(8) and perl.
 
-#[path = "../descriptors/build.rs"]
-#[allow(dead_code, reason = "only the library is needed")]
-mod build;
 #[path = "../lab/mod.rs"]
 mod lab;
 

@@ -17,9 +17,21 @@ fn an_unprivileged_user_has_the_kernel() {
     assert_by_kernel(&ended);
     assert!(ended.log.contains("CAP_NET_RAW"), "{ended:?}");
     // Silent unless asked, and the same messages.
-    for (path, settings) in [("/1000", "MPTCP_LOG="), ("/reset/1000", "MPTCP_LOG="), ("/1000", "MPTCP_LOG=off")] {
-        let [kernel, library] = By::BOTH.map(|by| site.run(by, &[&[settings][..], &user, &["curl", "-sSf", &site.url(path)]].concat()));
-        assert_eq!((kernel.code, kernel.stdout, kernel.stderr), (library.code, library.stdout, library.stderr));
+    for (path, settings) in [
+        ("/1000", "MPTCP_LOG="),
+        ("/reset/1000", "MPTCP_LOG="),
+        ("/1000", "MPTCP_LOG=off"),
+    ] {
+        let [kernel, library] = By::BOTH.map(|by| {
+            site.run(
+                by,
+                &[&[settings][..], &user, &["curl", "-sSf", &site.url(path)]].concat(),
+            )
+        });
+        assert_eq!(
+            (kernel.code, kernel.stdout, kernel.stderr),
+            (library.code, library.stdout, library.stderr)
+        );
         assert_eq!(library.log, "");
     }
 }
@@ -27,7 +39,11 @@ fn an_unprivileged_user_has_the_kernel() {
 #[test]
 fn without_raw_sockets_there_is_the_kernel() {
     let site = Site::new();
-    let ended = site.download(&["capsh", "--drop=cap_net_raw", "--shell=/usr/bin/env", "--"], &site.url("/1000000"), 1_000_000);
+    let ended = site.download(
+        &["capsh", "--drop=cap_net_raw", "--shell=/usr/bin/env", "--"],
+        &site.url("/1000000"),
+        1_000_000,
+    );
     assert_by_kernel(&ended);
 }
 
@@ -59,7 +75,11 @@ fn in_a_chroot_without_the_library_there_is_the_kernel() {
     let site = Site::new();
     let script = format!("use Socket; chroot('/proc/self/fdinfo') or die $!; chdir '/'; {FETCH}");
     let ended = site.run(By::Library, &["perl", "-e", &script]);
-    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "1000\n", ""), "{ended:?}");
+    assert_eq!(
+        (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+        (Some(0), "1000\n", ""),
+        "{ended:?}"
+    );
     assert_by_kernel(&ended);
 }
 
@@ -67,9 +87,25 @@ fn in_a_chroot_without_the_library_there_is_the_kernel() {
 fn at_the_limit_of_processes_there_is_the_kernel() {
     let site = Site::new();
     // RLIMIT_NPROC does not hold for root.
-    let words = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "prlimit", "--nproc=0", "perl", "-e", FETCH];
+    let words = [
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "prlimit",
+        "--nproc=0",
+        "perl",
+        "-e",
+        FETCH,
+    ];
     let ended = site.run(By::Library, &words);
-    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "1000\n", ""), "{ended:?}");
+    assert_eq!(
+        (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+        (Some(0), "1000\n", ""),
+        "{ended:?}"
+    );
     assert_by_kernel(&ended);
 }
 
@@ -78,14 +114,25 @@ fn a_library_that_cannot_be_executed_starts_by_the_dynamic_linker_and_a_removed_
     for (removed, name) in [(false, "plain"), (true, "removed")] {
         let site = Site::new();
         let copy = std::env::temp_dir().join(format!("mptcp-rules-{name}-{}.so", std::process::id()));
-        fs::copy(crate::build::library(), &copy).expect("a copy of the library");
+        fs::copy(crate::lab::library(), &copy).expect("a copy of the library");
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).expect("its mode");
         let path = copy.to_string_lossy();
-        let before = if removed { format!("unlink '{path}';") } else { String::new() };
-        let ended = site.run(By::Library, &[&format!("LD_PRELOAD={path}"), "perl", "-e", &format!("{before}{FETCH}")]);
+        let before = if removed {
+            format!("unlink '{path}';")
+        } else {
+            String::new()
+        };
+        let ended = site.run(
+            By::Library,
+            &[&format!("LD_PRELOAD={path}"), "perl", "-e", &format!("{before}{FETCH}")],
+        );
         let _ = fs::remove_file(&copy);
-        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "1000\n", ""), "{ended:?}");
+        assert_eq!(
+            (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+            (Some(0), "1000\n", ""),
+            "{ended:?}"
+        );
         assert_eq!(ended.used_engine(), !removed, "{ended:?}");
     }
 }

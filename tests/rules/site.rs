@@ -1,7 +1,6 @@
 //! A lab with a kernel MPTCP web server, and the ways to run programs in it: with the library and without.
 
-use crate::build;
-use crate::lab::{clock, server_address, stream, Lab, LabSpec, Peer, Transport, Wire};
+use crate::lab::{clock, library, server_address, stream, Lab, LabSpec, Peer, Transport, Wire};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -68,7 +67,10 @@ impl Site {
     pub fn new() -> Site {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let lab = Lab::new(LabSpec::new([Wire::new(50.0, 5.0), Wire::new(50.0, 5.0)])).expect("a lab");
-        let http = lab.server().http_server(Transport::Mptcp, &["--port", "80"]).expect("a web server");
+        let http = lab
+            .server()
+            .http_server(Transport::Mptcp, &["--port", "80"])
+            .expect("a web server");
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let log = std::env::temp_dir().join(format!("mptcp-rules-{}-{number}.log", std::process::id()));
         Site { lab, http, log }
@@ -84,7 +86,7 @@ impl Site {
         let mut command = self.lab.client().command("timeout");
         command.args(["-k", "1", PROGRAM_TIME_MAX, "env"]);
         if by == By::Library {
-            command.arg(format!("LD_PRELOAD={}", build::library().display()));
+            command.arg(format!("LD_PRELOAD={}", library().display()));
             command.arg(format!("MPTCP_LOG_FILE={}", self.log.display()));
             command.arg("MPTCP_LOG=info");
         }
@@ -123,7 +125,10 @@ impl Site {
         let mut bytes = vec![0; len as usize];
         stream::fill(0, &mut bytes);
         fs::write(&file, bytes).expect("a file to send");
-        let ended = self.run(By::Library, &["curl", "-sS", "-T", &file.to_string_lossy(), &self.url("/x")]);
+        let ended = self.run(
+            By::Library,
+            &["curl", "-sS", "-T", &file.to_string_lossy(), &self.url("/x")],
+        );
         fs::remove_file(&file).expect("it was there");
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(ended.stdout.contains(&stream::sha256(len)), "{ended:?}");
@@ -165,7 +170,11 @@ impl Site {
     /// Processes of engines on the client host.
     pub fn engines(&self) -> Vec<i32> {
         let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-        let ours = self.lab.client().run(|| namespace("thread-self")).expect("a thread there");
+        let ours = self
+            .lab
+            .client()
+            .run(|| namespace("thread-self"))
+            .expect("a thread there");
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let engines = names.filter(|pid| {

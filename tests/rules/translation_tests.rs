@@ -24,15 +24,26 @@ fn sent_under(hook: &str, rule: &str, url: &str) -> Vec<(std::net::SocketAddrV4,
 
 #[test]
 fn masquerade_translates_ports() {
-    let sent = sent_under(POSTROUTING, "meta l4proto tcp masquerade to :61000-61010", "http://192.0.2.2/2000000");
-    assert!(sent.iter().all(|(source, _)| (61000..=61010).contains(&source.port())), "{sent:?}");
+    let sent = sent_under(
+        POSTROUTING,
+        "meta l4proto tcp masquerade to :61000-61010",
+        "http://192.0.2.2/2000000",
+    );
+    assert!(
+        sent.iter().all(|(source, _)| (61000..=61010).contains(&source.port())),
+        "{sent:?}"
+    );
 }
 
 #[test]
 fn source_translation_changes_the_address() {
     let rule = "oifname eth0 meta l4proto tcp snat ip to 192.0.2.77";
     let sent = sent_under(POSTROUTING, rule, "http://192.0.2.2/2000000");
-    assert!(sent.iter().all(|(source, _)| *source.ip() == Ipv4Addr::new(192, 0, 2, 77)), "{sent:?}");
+    assert!(
+        sent.iter()
+            .all(|(source, _)| *source.ip() == Ipv4Addr::new(192, 0, 2, 77)),
+        "{sent:?}"
+    );
 }
 
 #[test]
@@ -45,9 +56,16 @@ fn destination_translation_leads_elsewhere() {
 #[test]
 fn redirect_leads_to_this_host() {
     let site = Site::new();
-    let local = site.lab.client().http_server(Transport::Tcp, &[]).expect("a web server");
+    let local = site
+        .lab
+        .client()
+        .http_server(Transport::Tcp, &[])
+        .expect("a web server");
     site.nft(OUTPUT, &[&format!("tcp dport 81 redirect to :{}", local.port)]);
-    let kernel = site.run(By::Kernel, &["curl", "-sS", "-o", "/dev/null", "http://192.0.2.2:81/1000"]);
+    let kernel = site.run(
+        By::Kernel,
+        &["curl", "-sS", "-o", "/dev/null", "http://192.0.2.2:81/1000"],
+    );
     assert_eq!(kernel.code, Some(0), "{kernel:?}");
     site.download(&[], "http://192.0.2.2:81/500000", 500_000);
     assert_eq!(site.tcp_sent(0) + site.tcp_sent(1), 0);

@@ -28,7 +28,9 @@ fn leaked(commands: &[&str], settings: &[&str], announce: bool) -> Vec<String> {
         site.ip(command);
     }
     if announce {
-        site.lab.announce(1, false).expect("the server announces its second address");
+        site.lab
+            .announce(1, false)
+            .expect("the server announces its second address");
     }
     let captures = [0, 1].map(|wire| WireCapture::start(&site.lab, wire));
     let ended = site.download(settings, "http://192.0.2.200/2000000", 2_000_000);

@@ -261,6 +261,7 @@ fn library() -> &'static Path {
                 "--target-dir",
             ])
             .arg(target)
+            .args(["--", "-C", "link-arg=-Wl,-e,mptcp_entry"])
             .status()
             .expect("cargo runs");
         assert!(status.success(), "libmptcp.so does not build");

@@ -118,20 +118,20 @@ fn find_library() -> Result<PathBuf, Stop> {
     })
 }
 
+/// Of LD_PRELOAD's words (ld.so(8)).
+fn is_separator(byte: &u8) -> bool {
+    matches!(byte, b' ' | b':')
+}
+
 /// LD_PRELOAD with the library behind what is there already: what others preload comes first, as they expect.
 fn preload(existing: Option<&OsStr>, library: &Path) -> Result<OsString, Stop> {
-    let is_separator = |byte: &u8| matches!(byte, b' ' | b':');
     let name = library.as_os_str();
-    if name.as_bytes().iter().any(|byte| is_separator(byte)) {
+    if name.as_bytes().iter().any(is_separator) {
         let why = "LD_PRELOAD cannot name a file with a space or colon in its path";
         return Err(Stop::Failed(format!("{}: {why}", library.display())));
     }
     let mut value = existing.unwrap_or_default().to_owned();
-    if !value
-        .as_bytes()
-        .split(|byte| is_separator(byte))
-        .any(|word| word == name.as_bytes())
-    {
+    if !value.as_bytes().split(is_separator).any(|word| word == name.as_bytes()) {
         if !value.is_empty() {
             value.push(":");
         }

@@ -2,7 +2,6 @@
 
 use super::script::*;
 use crate::mptcp::{crypto, Event};
-use crate::wire::Dsn;
 use core::net::IpAddr;
 
 fn add_addr(id: u8, ip: [u8; 4]) -> String {
@@ -144,5 +143,4 @@ fn a_flood_of_announcements_is_bounded() {
     }
     let wanted = wanted(&mut s);
     assert!(wanted.len() <= 7, "{} subflows wanted", wanted.len());
-    assert_eq!(crypto::idsn(CLIENT_KEY), Dsn(0xcb6d_c3ac_de7c_966d));
 }

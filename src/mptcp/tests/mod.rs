@@ -1,6 +1,7 @@
 //! Tests of the core segment by segment; `script` is their vocabulary.
 
 mod script;
+mod segment;
 
 mod addresses;
 mod capable;

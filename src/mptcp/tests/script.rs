@@ -5,13 +5,15 @@
 //! to the IDSN of their sender (likewise). The peer's ISN lies just below the wrap. Compared are flags but PSH, numbers,
 //! payload, SACK blocks and the bytes of the MPTCP options; window and timestamps only where a test asks for them.
 
+use super::segment::RelativeDss;
+pub use super::segment::{ack, data, fin, rst, syn, syn_ack, Seg};
 use crate::link::IcmpKind;
 use crate::mptcp::endpoint::{CallError, SubflowId};
 use crate::mptcp::{crypto, ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};
 use crate::time::{Duration, Instant};
 use crate::wire::{Dss, DssMap, Flags, Header, SackBlocks, Segment, SeqNum, TcpOptions, Timestamps, WireDsn};
 use core::cell::RefCell;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::rc::Rc;
@@ -37,184 +39,6 @@ const FLOWS: [(&str, &str); 5] = [
     ("198.51.100.1:50917", "198.51.100.2:8443"),
     ("203.0.113.1:45000", "192.0.2.2:8000"),
 ];
-
-/// A segment as a script writes it.
-#[derive(Clone, Debug)]
-pub struct Seg {
-    flow: usize,
-    flags: Flags,
-    seq: u32,
-    ack: u32,
-    window: u16,
-    mss: Option<u16>,
-    scale: Option<u8>,
-    sack_permitted: bool,
-    stamps: bool,
-    stamp: Option<Timestamps>,
-    sack: Vec<(u32, u32)>,
-    mptcp: String,
-    dss: Option<RelativeDss>,
-    payload: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct RelativeDss {
-    ack: Option<u64>,
-    short_ack: bool,
-    map: Option<(u64, u32, u16)>,
-    fin: bool,
-    wrong_sum: bool,
-}
-
-fn seg(flags: Flags, seq: u32, ack: u32) -> Seg {
-    Seg {
-        flow: FIRST,
-        flags,
-        seq,
-        ack,
-        window: 63,
-        mss: None,
-        scale: None,
-        sack_permitted: false,
-        stamps: true,
-        stamp: None,
-        sack: Vec::new(),
-        mptcp: String::new(),
-        dss: None,
-        payload: Vec::new(),
-    }
-}
-
-/// SYN with the options of a Linux host.
-pub fn syn() -> Seg {
-    Seg {
-        window: 64_240,
-        mss: Some(1460),
-        scale: Some(10),
-        sack_permitted: true,
-        ..seg(Flags::SYN, 0, 0)
-    }
-}
-
-/// SYN/ACK with the options of a Linux host.
-pub fn syn_ack() -> Seg {
-    Seg {
-        flags: Flags::SYN.with(Flags::ACK),
-        ack: 1,
-        ..syn()
-    }
-}
-
-/// Pure acknowledgment.
-pub fn ack(seq: u32, ack: u32) -> Seg {
-    seg(Flags::ACK, seq, ack)
-}
-
-/// Data.
-pub fn data(seq: u32, ack: u32, payload: impl AsRef<[u8]>) -> Seg {
-    Seg {
-        payload: payload.as_ref().to_vec(),
-        ..seg(Flags::ACK, seq, ack)
-    }
-}
-
-/// FIN with ACK.
-pub fn fin(seq: u32, ack: u32) -> Seg {
-    seg(Flags::ACK.with(Flags::FIN), seq, ack)
-}
-
-/// RST with ACK.
-pub fn rst(seq: u32, ack: u32) -> Seg {
-    Seg {
-        window: 0,
-        ..seg(Flags::ACK.with(Flags::RST), seq, ack)
-    }
-}
-
-impl Seg {
-    pub fn on(self, flow: usize) -> Seg {
-        Seg { flow, ..self }
-    }
-    pub fn flags(self, flags: Flags) -> Seg {
-        Seg { flags, ..self }
-    }
-    /// The same at another relative sequence number.
-    pub fn at(self, seq: u32) -> Seg {
-        Seg { seq, ..self }
-    }
-    /// The same with another relative acknowledgment number.
-    pub fn acking(self, ack: u32) -> Seg {
-        Seg { ack, ..self }
-    }
-    /// Window field as on the wire.
-    pub fn win(self, window: u16) -> Seg {
-        Seg { window, ..self }
-    }
-    /// MPTCP options in hexadecimal, a blank between two.
-    pub fn mp(self, hex: &str) -> Seg {
-        Seg {
-            mptcp: hex.to_owned(),
-            ..self
-        }
-    }
-    pub fn mss(self, mss: Option<u16>) -> Seg {
-        Seg { mss, ..self }
-    }
-    pub fn scale(self, scale: Option<u8>) -> Seg {
-        Seg { scale, ..self }
-    }
-    pub fn no_sack(self) -> Seg {
-        Seg {
-            sack_permitted: false,
-            ..self
-        }
-    }
-    pub fn no_stamps(self) -> Seg {
-        Seg { stamps: false, ..self }
-    }
-    /// Explicit timestamps.
-    pub fn stamp(self, val: u32, ecr: u32) -> Seg {
-        Seg {
-            stamp: Some(Timestamps { val, ecr }),
-            ..self
-        }
-    }
-    pub fn sack(self, blocks: &[(u32, u32)]) -> Seg {
-        Seg {
-            sack: blocks.to_vec(),
-            ..self
-        }
-    }
-    fn with_dss(mut self, f: impl FnOnce(&mut RelativeDss)) -> Seg {
-        let mut dss = self.dss.unwrap_or_default();
-        f(&mut dss);
-        self.dss = Some(dss);
-        self
-    }
-    /// DATA_ACK of 64 bits.
-    pub fn dack(self, n: u64) -> Seg {
-        self.with_dss(|d| d.ack = Some(n))
-    }
-    /// DATA_ACK of 32 bits.
-    pub fn dack32(self, n: u64) -> Seg {
-        self.with_dss(|d| (d.ack, d.short_ack) = (Some(n), true))
-    }
-    /// Mapping with a 64-bit number; under checksums its sum is over this segment's payload.
-    pub fn map(self, dsn: u64, ssn: u32, len: u16) -> Seg {
-        self.with_dss(|d| d.map = Some((dsn, ssn, len)))
-    }
-    /// DATA_FIN without payload.
-    pub fn data_fin(self, dsn: u64) -> Seg {
-        self.with_dss(|d| (d.map, d.fin) = (Some((dsn, 0, 1)), true))
-    }
-    /// Sets the DATA_FIN flag on a mapping.
-    pub fn with_data_fin(self) -> Seg {
-        self.with_dss(|d| d.fin = true)
-    }
-    pub fn wrong_sum(self) -> Seg {
-        self.with_dss(|d| d.wrong_sum = true)
-    }
-}
 
 /// Unpredictable numbers that the script predicts: what it queued, then a counter.
 struct Scripted {
@@ -723,9 +547,9 @@ impl Script {
         self.info()?.subflows.iter().find(|s| s.tuple == tuple).map(|s| s.state)
     }
 
-    /// The peer's address of `flow`.
-    pub fn remote_ip(&self, flow: usize) -> IpAddr {
-        self.tuple(flow).remote.ip()
+    /// Relative acknowledgment number of a segment that the endpoint sent.
+    pub fn ack_of(&self, sent: &Sent) -> u32 {
+        sent.header.ack.diff(PEER_ISN) as u32
     }
 }
 

@@ -26,17 +26,25 @@ fn failed(s: &mut Script) -> Option<ConnError> {
 }
 
 #[test]
-fn syn_sent_ignores_a_wrong_ack() {
+fn syn_sent_answers_a_wrong_ack_with_a_reset_and_goes_on() {
     let mut s = Script::client(1, 2, plain());
     s.take_sent();
+    // The peer still has an older connection of these addresses and challenges the SYN.
+    s.inject(ack(1, 77));
+    s.expect(rst(77, 0).flags(Flags::RST));
     s.inject(syn_ack().acking(2));
-    assert_eq!(s.state(FIRST), Some("SYN-SENT"));
+    s.expect(rst(2, 0).flags(Flags::RST));
     s.inject(rst(0, 2));
+    s.expect_nothing();
     assert_eq!(
         s.state(FIRST),
         Some("SYN-SENT"),
         "a reset counts only when it acknowledges the SYN"
     );
+    s.advance(1000);
+    s.expect(syn());
+    s.inject(syn_ack());
+    s.expect(ack(1, 1));
 }
 
 #[test]

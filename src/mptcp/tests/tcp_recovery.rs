@@ -250,7 +250,7 @@ fn a_zero_window_stops_data_and_is_probed_with_backoff() {
     s.send("a");
     s.take_sent();
     s.inject(ack(1, 2).win(0));
-    // The handshake offered more; the right edge of plain TCP's window moved to what this segment says or stays.
+    // The handshake offered more, and the right edge of a window does not move back here.
     s.send(vec![7; 70_000]);
     let mut all = 1;
     loop {
