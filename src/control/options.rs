@@ -72,9 +72,10 @@ pub const KEPT: &[SocketOption] = &[
     option(libc::IPPROTO_TCP, libc::TCP_CONGESTION, 16),
     option(libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 4),
     option(libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, 4),
-    // Hints: how long a half-closed connection lingers, and how soon to acknowledge, is the core's own affair.
+    // Hints: how long a half-closed connection lingers, and how soon to acknowledge, and to repeat, is the core's own affair.
     option(libc::IPPROTO_TCP, libc::TCP_LINGER2, 4),
     option(libc::IPPROTO_TCP, libc::TCP_QUICKACK, 4),
+    option(libc::IPPROTO_TCP, libc::TCP_THIN_LINEAR_TIMEOUTS, 4),
     option(libc::IPPROTO_IP, libc::IP_TOS, 4),
     option(libc::IPPROTO_IP, libc::IP_TTL, 4),
     option(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, 4),

@@ -40,8 +40,8 @@ use super::event_loop::Readiness;
 #[cfg(test)]
 mod tests;
 
-/// What the kernel may account at most for one padding write.
-const PADDING_COST_MAX: usize = PADDING_CHUNK + 8192;
+/// The smallest padding write but the single bytes.
+const PADDING_WRITE_MIN: usize = 1024;
 
 /// Our end of the pair.
 pub struct Shadow {
@@ -231,6 +231,11 @@ impl Shadow {
 
     /// The connection broke or never came to be: the program gets ECONNRESET, after what it was given before.
     pub fn fail(self) {
+        // The kernel tells the program first and frees the padding then, which the program may see as another event. So
+        // let there be little of it, but enough that the program's end does not become writable now.
+        if self.padding > 1 {
+            let _ = discard(self.end.as_fd(), self.padding / 8 * 5);
+        }
         drop(self);
     }
 }
@@ -249,7 +254,8 @@ fn raise_send_buffer(program: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Fills the program's end until EAGAIN; how many bytes that took. The last writes are of one byte each, so that the
-/// byte that stays after [`Shadow::open`] does not pin a large buffer.
+/// byte that stays after [`Shadow::open`] does not pin a large buffer; before them, as few as possible: the kernel wakes
+/// the program for each one that is read below the mark of writability.
 fn fill(program: BorrowedFd<'_>) -> io::Result<usize> {
     let limit = sockopt::socket_send_buffer_size(program)?;
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
@@ -257,8 +263,8 @@ fn fill(program: BorrowedFd<'_>) -> io::Result<usize> {
     let mut total = 0;
     let mut size = PADDING_CHUNK;
     loop {
-        if size > 1 && out_queue(program)? + PADDING_COST_MAX >= limit {
-            size = 1;
+        while size > 1 && out_queue(program)? + padding_cost_max(size) >= limit {
+            size = if size > PADDING_WRITE_MIN { size / 2 } else { 1 };
         }
         match send(program, &padding[..size], flags) {
             Ok(n) => total += n,
@@ -267,6 +273,11 @@ fn fill(program: BorrowedFd<'_>) -> io::Result<usize> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// What the kernel may account at most for one padding write: buffers are powers of two, with room for their head.
+fn padding_cost_max(size: usize) -> usize {
+    2 * size.min(PADDING_CHUNK / 2) + size.saturating_sub(PADDING_CHUNK / 2) + 2048
 }
 
 /// Reads up to `count` bytes (of what [`fill`] wrote) to nowhere, with one system call: every further one would be
