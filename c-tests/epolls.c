@@ -4,6 +4,8 @@
 #include "scenario.h"
 #include "trace.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/wait.h>

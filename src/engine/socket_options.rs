@@ -94,11 +94,15 @@ impl SocketOptions {
     /// Changes one, as setsockopt(2) on a fresh TCP socket would.
     ///
     /// # Errors
-    /// What the kernel says; ENOPROTOOPT when that is success and the option is not one that is kept.
+    /// What the kernel says; ENOPROTOOPT when the option is not one that is kept and the kernel has nothing against it.
     pub fn set(&mut self, level: i32, name: i32, new: &[u8]) -> Result<(), Errno> {
         if (level, name) == (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) {
             // Only before bind(): the judge is not bound.
             return Err(Errno::INVAL);
+        }
+        // Values of other levels may hold pointers, or change more than the socket.
+        if self.get(level, name).is_none() && level != libc::IPPROTO_TCP {
+            return Err(Errno::NOPROTOOPT);
         }
         let judge = self.new_socket()?;
         set(judge.as_fd(), level, name, new)?;
