@@ -90,6 +90,10 @@ bypass! {
     Busy = 46, "the engine is at its limit";
     /// A socket option that the engine cannot keep.
     Option = 47, "a socket option that only the kernel has";
+    /// The engine may not hold a port for the connection.
+    NoPrivilege = 48, "the engine lacks a privilege to hold the port";
+    /// No port is free towards the destination.
+    NoPort = 49, "no port is free";
 }
 
 #[cfg(test)]

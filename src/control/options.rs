@@ -70,6 +70,12 @@ pub const KEPT: &[SocketOption] = &[
     option(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 4),
     option(libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, 4),
     option(libc::IPPROTO_TCP, libc::TCP_CONGESTION, 16),
+    option(libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 4),
+    option(libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, 4),
+    // Hints: how long a half-closed connection lingers, and how soon to acknowledge, and to repeat, is the core's own affair.
+    option(libc::IPPROTO_TCP, libc::TCP_LINGER2, 4),
+    option(libc::IPPROTO_TCP, libc::TCP_QUICKACK, 4),
+    option(libc::IPPROTO_TCP, libc::TCP_THIN_LINEAR_TIMEOUTS, 4),
     option(libc::IPPROTO_IP, libc::IP_TOS, 4),
     option(libc::IPPROTO_IP, libc::IP_TTL, 4),
     option(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, 4),
@@ -78,6 +84,32 @@ pub const KEPT: &[SocketOption] = &[
     inet6(libc::IPV6_UNICAST_HOPS),
     inet6(libc::IPV6_TCLASS),
     inet6(libc::IPV6_MTU_DISCOVER),
+    // Of what these ask for, TCP sockets tell nothing in recvmsg().
+    option(libc::IPPROTO_IP, libc::IP_RECVTOS, 4),
+    option(libc::IPPROTO_IP, libc::IP_RECVTTL, 4),
+    option(libc::IPPROTO_IP, libc::IP_PKTINFO, 4),
+    inet6(libc::IPV6_RECVTCLASS),
+    inet6(libc::IPV6_RECVHOPLIMIT),
+    inet6(libc::IPV6_RECVPKTINFO),
+];
+
+/// TCP_REPAIR, TCP_ULP and TCP_INQ of linux/tcp.h.
+pub const TCP_REPAIR: i32 = 19;
+/// As above.
+pub const TCP_ULP: i32 = 31;
+/// As above.
+pub const TCP_INQ: i32 = 36;
+
+/// Options that a socket does not have when it comes to the engine, and does not get there: the shim leaves a socket that has one to the
+/// kernel, and setting one later is refused. So they are known to be as on a new socket.
+pub const NEVER_SET: &[(i32, i32)] = &[
+    (libc::IPPROTO_TCP, TCP_REPAIR),
+    (libc::IPPROTO_TCP, TCP_ULP),
+    (libc::IPPROTO_TCP, TCP_INQ),
+    (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT),
+    (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+    (libc::IPPROTO_IP, libc::IP_FREEBIND),
+    (libc::IPPROTO_IP, libc::IP_RECVERR),
 ];
 
 #[cfg(test)]

@@ -20,9 +20,10 @@ use crate::control::shadow::{ShadowName, NAME_MAX};
 use crate::control::{Bypass, Connect, Reply};
 use crate::link::path_config::PathConfig;
 use crate::mptcp::endpoint::FourTuple;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{bind, getsockname, ipproto, sockopt, AddressFamily, SocketType, UCred};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -32,9 +33,13 @@ const SERIALS_MAX: u32 = 64;
 /// TCP_CLOSE of the kernel's tcp_states.h: neither connected nor connecting nor listening.
 const TCP_CLOSE: u8 = 7;
 
-/// SYNs that the core repeats before the kernel gets its try: 15 seconds in all. A peer that the kernel reaches and our
-/// link does not is found before most programs lose their patience.
-const SYN_RETRIES_MAX: u8 = 3;
+/// SYNs that the core repeats, beside [`LINEAR_SYNS`], before the kernel gets its try: three SYNs ask for MPTCP and two
+/// do not, which takes 5 to 6 seconds. A peer that the kernel reaches and our link does not is found before most
+/// programs lose their patience.
+const SYN_RETRIES_MAX: u8 = 1;
+
+/// Repetitions that Linux (net.ipv4.tcp_syn_linear_timeouts) makes a second apart, before each wait doubles.
+const LINEAR_SYNS: u64 = 4;
 
 /// Why there is no shadow.
 enum Refusal {
@@ -169,7 +174,7 @@ impl Engine {
             )
             .map_err(|error| {
                 log::info!("no port towards {remote}: {error}");
-                Bypass::NoResources
+                guard_refusal(&error)
             })?;
         let local = map_like(tuple.local, wish.remote);
         let named = self.name_shadow(&relay, local, wish.remote).is_ok();
@@ -224,7 +229,10 @@ impl Engine {
 
     /// The last resort of a connection of the core that got no answer: the kernel's own connect(), from the same
     /// address and port. False when that is not possible.
-    pub(super) fn try_kernel(&mut self, key: Key) -> bool {
+    ///
+    /// Both attempts together take about as long as the kernel's alone would have: the time left becomes its
+    /// TCP_USER_TIMEOUT, which the program's own value replaces when it is established.
+    pub(super) fn try_kernel(&mut self, now: Instant, key: Key) -> bool {
         let Some(connection) = self.connections.get_mut(key) else {
             return false;
         };
@@ -240,6 +248,14 @@ impl Engine {
         }
         let has_port = connection.bound.is_some_and(|bound| bound.port() != 0);
         if !has_port && bind(&spare, &connection.local).is_err() {
+            return false;
+        }
+        let remote = connection.wire_remote();
+        let given = connection.options.for_core(remote.is_ipv6());
+        let whole = given.user_timeout.unwrap_or_else(|| attempt_time(given.syn_retries));
+        let left = whole.saturating_sub(now.since(connection.since));
+        let left_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+        if left_ms == 0 || sockopt::set_tcp_user_timeout(&spare, left_ms).is_err() {
             return false;
         }
         let Ok(stream) = KernelStream::connect(spare, connection.remote) else {
@@ -338,6 +354,22 @@ impl Engine {
             }
         }
         Err(Errno::ADDRINUSE)
+    }
+}
+
+/// How long the kernel tries to connect with this many repetitions of its SYN.
+fn attempt_time(syn_retries: u8) -> Duration {
+    let last_wait = 1u64 << u32::from(syn_retries).min(30);
+    Duration::from_secs(LINEAR_SYNS + 2 * last_wait - 1)
+}
+
+/// Why there is no guard for a port.
+fn guard_refusal(error: &io::Error) -> Bypass {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => Bypass::NoPrivilege,
+        Some(libc::EADDRINUSE | libc::EADDRNOTAVAIL) => Bypass::NoPort,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => Bypass::NoResources,
+        _ => Bypass::EngineFault,
     }
 }
 

@@ -116,7 +116,7 @@ impl Engine {
             // Nothing is expected of it any more.
             core.endpoint.close(now, conn);
         }
-        if error == ConnError::TimedOut && self.try_kernel(key) {
+        if error == ConnError::TimedOut && self.try_kernel(now, key) {
             return;
         }
         self.end(now, key, Ending::Failed(core_stream::errno(error)));

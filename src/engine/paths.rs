@@ -103,7 +103,7 @@ fn bypass(reason: KernelReason) -> Bypass {
 pub fn parse_config(text: Option<&[u8]>) -> PathConfig {
     let text = String::from_utf8_lossy(text.unwrap_or_default());
     PathConfig::parse(&text).unwrap_or_else(|error| {
-        log::warn!("MPTCP_PATHS: {error}");
+        log::warn!("{error}");
         PathConfig::default()
     })
 }

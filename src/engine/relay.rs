@@ -103,6 +103,11 @@ impl Relay {
         self.established
     }
 
+    /// Whether the program, and whether the peer, has ended its stream.
+    pub fn ends(&self) -> (bool, bool) {
+        (self.out_ended, self.in_ended)
+    }
+
     /// Moves what can be moved. `linger_zero` says that the program asked for a reset on close; `scratch` is any buffer
     /// of at least two bytes.
     pub fn turn(&mut self, stream: &mut dyn Stream, linger_zero: bool, scratch: &mut [u8]) -> Turn {
@@ -196,6 +201,8 @@ impl Relay {
             let (head, tail) = match stream.recv() {
                 Incoming::Data(head, tail) => (head, tail),
                 Incoming::Nothing => return Ok(Turn::Wait),
+                // A reset behind the peer's FIN is EPIPE (Linux `tcp_reset` in CLOSE_WAIT).
+                Incoming::Broken(Errno::CONNRESET) if self.in_ended => return Err(Ending::Failed(Errno::PIPE)),
                 Incoming::Broken(error) => return Err(Ending::Failed(error)),
                 Incoming::End => {
                     if !self.in_ended {

@@ -161,7 +161,10 @@ impl Engine {
         let computed = connection.computed_option(&info, level, name);
         let answer = match &computed {
             Some(bytes) => bytes.as_slice(),
-            None => connection.options.get(level, name).ok_or(Errno::NOPROTOOPT)?,
+            None => match connection.options.get(level, name) {
+                Some(kept) => kept,
+                None => return connection.options.get_unset(level, name, value),
+            },
         };
         let len = answer.len().min(value.len());
         value[..len].copy_from_slice(&answer[..len]);
@@ -191,6 +194,8 @@ impl Engine {
                 options.tos = new.tos;
                 options.ttl = new.ttl;
                 options.mark = new.mark;
+                // What was granted already stays granted.
+                options.recv_buffer = options.recv_buffer.min(new.recv_buffer);
             });
         }
         Ok(())
@@ -255,8 +260,14 @@ impl Connection {
     fn computed_option(&self, info: &ConnInfo, level: i32, name: i32) -> Option<Vec<u8>> {
         let int = |value: i32| Some(value.to_ne_bytes().to_vec());
         match (level, name) {
-            (libc::IPPROTO_TCP, libc::TCP_INFO) => Some(tcp_info::bytes(info)),
+            (libc::IPPROTO_TCP, libc::TCP_INFO) => {
+                let ends = self.relay.as_ref().map_or((true, true), |relay| relay.ends());
+                Some(tcp_info::bytes(info, ends))
+            }
             (libc::IPPROTO_TCP, libc::TCP_MAXSEG) => int(info.subflows.first().map_or(536, |first| first.mss as i32)),
+            (libc::IPPROTO_IP, libc::IP_MTU) | (libc::IPPROTO_IPV6, libc::IPV6_MTU) => {
+                info.subflows.first().and_then(|first| int(first.mtu as i32))
+            }
             (libc::IPPROTO_TCP, TCP_IS_MPTCP) => int(i32::from(info.fallback.is_none())),
             (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => Some(b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec()),
             _ => None,

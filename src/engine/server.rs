@@ -17,6 +17,7 @@ use super::plain_peers::PlainPeers;
 use super::recent::{Bypasses, End, Ends};
 use super::relay::{Ending, Turn};
 use super::slots::Slots;
+use super::socket_options;
 use super::stream::Stream;
 use crate::control::{EngineId, Phase, PhaseReport, Reply};
 use crate::time::{Duration, Instant};
@@ -332,6 +333,7 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        let connecting = connection.phase() == Phase::Connecting;
         let Backend::Kernel(stream) = &mut connection.backend else {
             return;
         };
@@ -339,7 +341,13 @@ impl Engine {
             Attempt::Pending => {}
             Attempt::Connected => {
                 stream.on_ready(ready);
-                if connection.phase() == Phase::Connecting {
+                if connecting {
+                    // It may have been less, for the attempt.
+                    let user_timeout = connection.options.get(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
+                    if let Some(value) = user_timeout {
+                        // A socket that broke meanwhile says so when it is read.
+                        let _ = socket_options::set(stream.as_fd(), libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, value);
+                    }
                     self.establish(now, key);
                 } else {
                     self.turn(now, key);

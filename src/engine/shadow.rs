@@ -33,15 +33,15 @@ use rustix::net::{
     Shutdown, SocketAddrUnix, SocketFlags, SocketType,
 };
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::event_loop::Readiness;
 
 #[cfg(test)]
 mod tests;
 
-/// What the kernel may account at most for one padding write.
-const PADDING_COST_MAX: usize = PADDING_CHUNK + 8192;
+/// The smallest padding write but the single bytes.
+const PADDING_WRITE_MIN: usize = 1024;
 
 /// Our end of the pair.
 pub struct Shadow {
@@ -130,11 +130,9 @@ impl Shadow {
 
     /// The connection is established: drains the padding but for one byte, so that the program's end becomes writable.
     pub fn open(&mut self) {
-        let mut scratch = [0; PADDING_CHUNK];
         while self.padding > 1 {
-            let n = scratch.len().min(self.padding - 1);
-            match recv(&self.end, &mut scratch[..n], RecvFlags::DONTWAIT) {
-                Ok((n, _)) if n > 0 => self.padding -= n,
+            match discard(self.end.as_fd(), self.padding - 1) {
+                Ok(n) if n > 0 => self.padding -= n,
                 Err(Errno::INTR) => {}
                 // The padding is there until we read it.
                 _ => break,
@@ -233,6 +231,11 @@ impl Shadow {
 
     /// The connection broke or never came to be: the program gets ECONNRESET, after what it was given before.
     pub fn fail(self) {
+        // The kernel tells the program first and frees the padding then, which the program may see as another event. So
+        // let there be little of it, but enough that the program's end does not become writable now.
+        if self.padding > 1 {
+            let _ = discard(self.end.as_fd(), self.padding / 8 * 5);
+        }
         drop(self);
     }
 }
@@ -251,7 +254,8 @@ fn raise_send_buffer(program: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Fills the program's end until EAGAIN; how many bytes that took. The last writes are of one byte each, so that the
-/// byte that stays after [`Shadow::open`] does not pin a large buffer.
+/// byte that stays after [`Shadow::open`] does not pin a large buffer; before them, as few as possible: the kernel wakes
+/// the program for each one that is read below the mark of writability.
 fn fill(program: BorrowedFd<'_>) -> io::Result<usize> {
     let limit = sockopt::socket_send_buffer_size(program)?;
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
@@ -259,8 +263,8 @@ fn fill(program: BorrowedFd<'_>) -> io::Result<usize> {
     let mut total = 0;
     let mut size = PADDING_CHUNK;
     loop {
-        if size > 1 && out_queue(program)? + PADDING_COST_MAX >= limit {
-            size = 1;
+        while size > 1 && out_queue(program)? + padding_cost_max(size) >= limit {
+            size = if size > PADDING_WRITE_MIN { size / 2 } else { 1 };
         }
         match send(program, &padding[..size], flags) {
             Ok(n) => total += n,
@@ -271,9 +275,37 @@ fn fill(program: BorrowedFd<'_>) -> io::Result<usize> {
     }
 }
 
+/// What the kernel may account at most for one padding write: buffers are powers of two, with room for their head.
+fn padding_cost_max(size: usize) -> usize {
+    2 * size.min(PADDING_CHUNK / 2) + size.saturating_sub(PADDING_CHUNK / 2) + 2048
+}
+
+/// Reads up to `count` bytes (of what [`fill`] wrote) to nowhere, with one system call: every further one would be
+/// another moment at which an edge-triggered program may see the socket become writable.
+fn discard(socket: BorrowedFd<'_>, count: usize) -> Result<usize, Errno> {
+    const VECTORS: usize = 64;
+    let mut scratch = [0u8; PADDING_CHUNK];
+    let mut left = count;
+    let vectors: [libc::iovec; VECTORS] = std::array::from_fn(|_| {
+        let iov_len = left.min(PADDING_CHUNK);
+        left -= iov_len;
+        libc::iovec {
+            iov_base: scratch.as_mut_ptr().cast(),
+            iov_len,
+        }
+    });
+    // SAFETY: all-zero bytes are a msghdr: null pointers and zero lengths.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = vectors.as_ptr().cast_mut();
+    message.msg_iovlen = VECTORS as _;
+    // SAFETY: every vector is within `scratch`; that they are the same bytes does not matter to the kernel, and nobody
+    // reads them.
+    let read = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, libc::MSG_DONTWAIT) };
+    usize::try_from(read).map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
+}
+
 /// Bytes of the send buffer in use, as the kernel accounts them (SIOCOUTQ).
 fn out_queue(socket: BorrowedFd<'_>) -> io::Result<usize> {
-    use std::os::fd::AsRawFd;
     let mut bytes: libc::c_int = 0;
     // SAFETY: TIOCOUTQ (the same number as SIOCOUTQ) writes one int.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) } < 0 {

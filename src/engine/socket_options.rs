@@ -3,7 +3,7 @@
 //! The kernel stays the judge of values: a later setsockopt is tried on a socket of its own first, and what that socket
 //! then says is the new value. So errors and rounding are the kernel's.
 
-use crate::control::options::{SocketOption, KEPT, KEPT_LEN_MAX};
+use crate::control::options::{SocketOption, KEPT, KEPT_LEN_MAX, NEVER_SET};
 use crate::mptcp::endpoint::{ConnOptions, Keepalive};
 use rustix::io::Errno;
 use rustix::net::{socket_with, AddressFamily, SocketFlags, SocketType};
@@ -27,6 +27,8 @@ pub struct SocketOptions {
     values: Vec<(&'static SocketOption, Value)>,
     /// Bits of SO_BUF_LOCK.
     buffer_lock: i32,
+    /// SO_COOKIE of the program's kernel socket, by which the program may know its socket.
+    cookie: [u8; 8],
 }
 
 impl SocketOptions {
@@ -47,15 +49,41 @@ impl SocketOptions {
             Ok(_) => i32::from_ne_bytes(lock),
             Err(_) => 0,
         };
+        let mut cookie = [0; 8];
+        get(socket, libc::SOL_SOCKET, libc::SO_COOKIE, &mut cookie)?;
         Ok(SocketOptions {
             inet6,
             values,
             buffer_lock,
+            cookie,
         })
+    }
+
+    fn new_socket(&self) -> Result<OwnedFd, Errno> {
+        let family = if self.inet6 {
+            AddressFamily::INET6
+        } else {
+            AddressFamily::INET
+        };
+        socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+    }
+
+    /// getsockopt(2) of an option that is not kept, into `value`; the length.
+    ///
+    /// # Errors
+    /// ENOPROTOOPT unless it is known that nobody can have set it.
+    pub fn get_unset(&self, level: i32, name: i32, value: &mut [u8]) -> Result<usize, Errno> {
+        match NEVER_SET.contains(&(level, name)) {
+            true => get(self.new_socket()?.as_fd(), level, name, value),
+            false => Err(Errno::NOPROTOOPT),
+        }
     }
 
     /// The value of an option; None when it is not one that is kept.
     pub fn get(&self, level: i32, name: i32) -> Option<&[u8]> {
+        if (level, name) == (libc::SOL_SOCKET, libc::SO_COOKIE) {
+            return Some(&self.cookie);
+        }
         let (option, value) = self
             .values
             .iter()
@@ -66,27 +94,42 @@ impl SocketOptions {
     /// Changes one, as setsockopt(2) on a fresh TCP socket would.
     ///
     /// # Errors
-    /// ENOPROTOOPT when it is not one that is kept; else what the kernel says.
+    /// What the kernel says; ENOPROTOOPT when the option is not one that is kept and the kernel has nothing against it.
     pub fn set(&mut self, level: i32, name: i32, new: &[u8]) -> Result<(), Errno> {
+        if (level, name) == (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) {
+            // Only before bind(): the judge is not bound.
+            return Err(Errno::INVAL);
+        }
+        // Values of other levels may hold pointers, or change more than the socket.
+        if self.get(level, name).is_none() && level != libc::IPPROTO_TCP {
+            return Err(Errno::NOPROTOOPT);
+        }
+        let judge = self.new_socket()?;
+        set(judge.as_fd(), level, name, new)?;
         let entry = self
             .values
             .iter_mut()
             .find(|(option, _)| (option.level, option.name) == (level, name));
         let (option, value) = entry.ok_or(Errno::NOPROTOOPT)?;
-        let family = if self.inet6 {
-            AddressFamily::INET6
-        } else {
-            AddressFamily::INET
-        };
-        let judge = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        set(judge.as_fd(), level, name, new)?;
         let mut said = Value::default();
         get(judge.as_fd(), level, name, &mut said[..option.len])?;
         *value = said;
         match (level, name) {
             (libc::SOL_SOCKET, libc::SO_SNDBUF) => self.buffer_lock |= SNDBUF_LOCK,
             (libc::SOL_SOCKET, libc::SO_RCVBUF) => self.buffer_lock |= RCVBUF_LOCK,
+            // The kernel derives the priority from the type of service.
+            (libc::IPPROTO_IP, libc::IP_TOS) => self.copy(judge.as_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY)?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes over one value from another socket.
+    fn copy(&mut self, from: BorrowedFd<'_>, level: i32, name: i32) -> Result<(), Errno> {
+        for (option, value) in &mut self.values {
+            if (option.level, option.name) == (level, name) {
+                get(from, level, name, &mut value[..option.len])?;
+            }
         }
         Ok(())
     }
@@ -105,12 +148,7 @@ impl SocketOptions {
     /// A fresh, unconnected TCP socket with these options. What it does not take (a congestion control that needs a
     /// privilege) stays at its default.
     pub fn fresh_socket(&self) -> Result<OwnedFd, Errno> {
-        let family = if self.inet6 {
-            AddressFamily::INET6
-        } else {
-            AddressFamily::INET
-        };
-        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let socket = self.new_socket()?;
         for (option, value) in &self.values {
             let mut value = value.to_owned();
             if option.doubled {
@@ -159,6 +197,10 @@ impl SocketOptions {
                 default
             }
         };
+        let window_max = match tcp(libc::TCP_WINDOW_CLAMP) {
+            ..=0 => BUFFER_MAX,
+            n => (n as usize).max(BUFFER_MIN),
+        };
         ConnOptions {
             nodelay: tcp(libc::TCP_NODELAY) != 0,
             keepalive: (socket(libc::SO_KEEPALIVE) != 0).then(|| Keepalive {
@@ -179,7 +221,7 @@ impl SocketOptions {
                 n => n.min(65_535) as u16,
             },
             send_buffer: locked(SNDBUF_LOCK, libc::SO_SNDBUF, defaults.send_buffer),
-            recv_buffer: locked(RCVBUF_LOCK, libc::SO_RCVBUF, defaults.recv_buffer),
+            recv_buffer: locked(RCVBUF_LOCK, libc::SO_RCVBUF, defaults.recv_buffer).min(window_max),
             tos: tos.unwrap_or(0).clamp(0, 255) as u8,
             ttl: ttl.unwrap_or(0).clamp(0, 255) as u8,
             mark: self.mark(),

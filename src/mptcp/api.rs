@@ -230,6 +230,14 @@ pub struct SubflowInfo {
     pub ssthresh: u32,
     /// Sending MSS, bytes of payload.
     pub mss: u32,
+    /// Path MTU, bytes.
+    pub mtu: u32,
+    /// Timestamps (RFC 7323) are used.
+    pub timestamps: bool,
+    /// SACK (RFC 2018) is used.
+    pub sack: bool,
+    /// Window shifts (RFC 7323), the peer's and ours; both 0 without the option.
+    pub window_shifts: (u8, u8),
     /// Payload bytes sent, retransmissions included.
     pub bytes_sent: u64,
     /// Payload bytes received, in order.

@@ -175,15 +175,33 @@ fn failed(fd: c_int, remote: SocketAddr, pending: Pending, errno: Errno) -> Verd
     info!("connect {remote}: {}", rustix::io::Errno::from_raw_os_error(errno));
     let mask = sys::block_signals();
     if let Some(kernel) = pending.kernel.or_else(|| engine::abort(pending.engine, pending.cookie)) {
-        restore(fd, kernel);
+        restore(
+            fd,
+            kernel,
+            Trace {
+                local: None,
+                remote,
+                was_open: false,
+            },
+        );
     }
     sys::restore_signals(mask);
     Verdict::Done(Err(errno))
 }
 
+/// What an unconnected socket remembers of its last connection.
+struct Trace {
+    /// If known.
+    local: Option<SocketAddr>,
+    remote: SocketAddr,
+    /// There was a connection, or an attempt, to break off.
+    was_open: bool,
+}
+
 /// Puts a kernel socket in the shadow's place, unconnected: the engine may have tried to connect it.
-fn restore(fd: c_int, kernel: OwnedFd) {
+fn restore(fd: c_int, kernel: OwnedFd, trace: Trace) {
     let _ = rustix::net::connect_unspec(&kernel);
+    leave_trace(&kernel, &trace);
     let restored = sys::fcntl(fd, libc::F_GETFL, 0).and_then(|flags| {
         let cookie = sys::cookie(kernel.as_raw_fd())?;
         replace::put(fd, kernel, flags, Kind::KernelTcp, cookie)
@@ -193,6 +211,44 @@ fn restore(fd: c_int, kernel: OwnedFd) {
             "descriptor {fd} stays unusable: {}",
             rustix::io::Errno::from_raw_os_error(errno)
         );
+    }
+}
+
+/// Gives an unconnected socket what a broken-off connection leaves in one: ECONNRESET in SO_ERROR (net/ipv4/tcp.c
+/// `tcp_disconnect`), and a port that getsockname() shows. A connect() of TCP Fast Open that waits for data is such an attempt,
+/// and sends nothing. Where the system does not allow that, the socket is simply as new.
+fn leave_trace(kernel: &OwnedFd, trace: &Trace) {
+    const TCP_FASTOPEN_NO_COOKIE: c_int = 34;
+    const IP_LOCAL_PORT_RANGE: c_int = 51;
+    const FAST_OPEN: [c_int; 2] = [TCP_FASTOPEN_NO_COOKIE, libc::TCP_FASTOPEN_CONNECT];
+    let fd = kernel.as_raw_fd();
+    let set = |value: c_int| {
+        FAST_OPEN
+            .iter()
+            .try_for_each(|name| sys::setsockopt_bytes(fd, libc::IPPROTO_TCP, *name, &value.to_ne_bytes()))
+    };
+    // The caller sets the status flags anew.
+    if sys::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK).is_ok() && set(1).is_ok() {
+        // Linux 6.3 lets a connection choose its port without binding it. To another port of the peer: this one's 4-tuple may
+        // be in use still.
+        let port = trace.local.map_or(0, |local| u32::from(local.port()));
+        let only = |port: u32| {
+            let range = (port | port << 16).to_ne_bytes();
+            sys::setsockopt_bytes(fd, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, &range)
+        };
+        let mut elsewhere = trace.remote;
+        elsewhere.set_port(trace.remote.port() ^ 1);
+        let _ = only(port);
+        if rustix::net::connect(kernel, &elsewhere).is_err() && only(0).is_ok() {
+            let _ = rustix::net::connect(kernel, &elsewhere);
+        }
+        let _ = only(0);
+        let _ = rustix::net::connect_unspec(kernel);
+    }
+    // Also what could not be set at all.
+    let _ = set(0);
+    if !trace.was_open {
+        let _ = sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_ERROR);
     }
 }
 
@@ -242,12 +298,29 @@ unsafe fn again(fd: c_int, shadow: &ShadowName, addr: *const c_void, len: usize)
 /// Ends the connection at once and puts an unconnected kernel socket in its place.
 pub fn disconnect(fd: c_int, shadow: &ShadowName) {
     let mask = sys::block_signals();
+    let was_open = match identify::phase(fd, shadow) {
+        Phase::Connecting | Phase::Established => true,
+        // What broke keeps its error until somebody asks for it.
+        Phase::Failed { .. } => sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_ERROR).is_ok_and(|errno| errno != 0),
+        Phase::Gone => false,
+    };
     let kernel = sys::cookie(fd)
         .ok()
         .and_then(|cookie| engine::abort(shadow.engine, cookie))
         .or_else(|| options::fresh_socket(fd, shadow));
     match kernel {
-        Some(kernel) => restore(fd, kernel),
+        Some(kernel) => {
+            let (local, remote) = (Some(shadow.local), shadow.remote);
+            restore(
+                fd,
+                kernel,
+                Trace {
+                    local,
+                    remote,
+                    was_open,
+                },
+            );
+        }
         None => warning!("descriptor {fd} stays connected: no socket to put in its place"),
     }
     sys::restore_signals(mask);

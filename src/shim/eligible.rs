@@ -4,6 +4,7 @@ use super::memory;
 use super::sys;
 use super::table::{self, Ownership};
 use super::{config, start};
+use crate::control::options::{TCP_INQ, TCP_REPAIR, TCP_ULP};
 use crate::control::Bypass;
 use core::ffi::{c_int, c_void};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -12,9 +13,6 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddr
 const SEND_BUFFER_MIN: c_int = 16384;
 /// include/net/tcp_states.h.
 const TCP_CLOSE: u8 = 7;
-const TCP_REPAIR: c_int = 19;
-const TCP_INQ: c_int = 36;
-const TCP_ULP: c_int = 31;
 
 /// A sockaddr of the program's, if it is one of AF_INET or AF_INET6 and of a length that the kernel takes.
 ///
@@ -119,6 +117,7 @@ const ONLY_KERNEL: &[(c_int, c_int, Bypass)] = &[
     (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, Bypass::FastOpen),
     (libc::IPPROTO_IP, libc::IP_TRANSPARENT, Bypass::Transparent),
     (libc::IPPROTO_IP, libc::IP_FREEBIND, Bypass::Transparent),
+    (libc::IPPROTO_IP, libc::IP_RECVERR, Bypass::TcpFeature),
 ];
 
 /// Options whose mere length says that they are set.

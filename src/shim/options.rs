@@ -66,6 +66,7 @@ fn home(level: c_int, name: c_int, shadow: &ShadowName) -> Home {
         | libc::SO_DONTROUTE
         | libc::SO_PRIORITY
         | libc::SO_MARK
+        | libc::SO_COOKIE
         | libc::SO_MAX_PACING_RATE => Home::Engine,
         libc::SO_RCVLOWAT | libc::SO_LINGER => Home::Both,
         // Known to every socket, and without meaning for segments.

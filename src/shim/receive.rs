@@ -47,7 +47,11 @@ pub unsafe fn total_len(msg: *const libc::msghdr, flags: c_int) -> usize {
 /// Names the error behind ECONNRESET.
 pub fn explain(fd: c_int, outcome: Outcome) -> Outcome {
     match outcome {
-        Err(libc::ECONNRESET) if !start::sandboxed() => Err(reset(fd)),
+        Err(libc::ECONNRESET) if !start::sandboxed() => match reset(fd) {
+            // Reset behind the peer's end of stream, which is what TCP goes on to show a reader.
+            libc::EPIPE => Ok(0),
+            errno => Err(errno),
+        },
         outcome => outcome,
     }
 }

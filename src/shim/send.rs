@@ -45,7 +45,10 @@ pub fn transmit(fd: c_int, flags: c_int, attempt: impl Fn(c_int, bool) -> Outcom
 fn on_shadow(fd: c_int, flags: c_int, addressed: bool, attempt: impl Fn(c_int, bool) -> Outcome) -> Outcome {
     match attempt(flags | libc::MSG_NOSIGNAL, addressed) {
         Err(libc::EPIPE) => Err(broken_pipe(fd, flags)),
-        Err(libc::ECONNRESET) => Err(reset(fd)),
+        Err(libc::ECONNRESET) => match reset(fd) {
+            libc::EPIPE => Err(broken_pipe(fd, flags)),
+            errno => Err(errno),
+        },
         Err(libc::EISCONN | libc::EOPNOTSUPP) if addressed && identify::shadow(fd).is_some() => {
             on_shadow(fd, flags, false, attempt)
         }
@@ -57,8 +60,8 @@ fn on_shadow(fd: c_int, flags: c_int, addressed: bool, attempt: impl Fn(c_int, b
 fn broken_pipe(fd: c_int, flags: c_int) -> c_int {
     if let Some(shadow) = identify::shadow(fd) {
         match identify::take_error(fd, &shadow) {
-            Ok(errno) if errno != 0 => return errno,
-            _ => {}
+            Ok(0 | libc::EPIPE) | Err(_) => {}
+            Ok(errno) => return errno,
         }
     }
     if flags & libc::MSG_NOSIGNAL == 0 {

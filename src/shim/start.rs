@@ -45,9 +45,21 @@ extern "C" fn construct() {
     let counted = unsafe { libc::pthread_atfork(None, Some(count_fork), Some(count_fork)) } == 0;
     let config = config::get();
     log::start(config.setting(b"MPTCP_LOG").map_or(log::Level::Off, log::parse_level));
+    if log::enabled(log::Level::Warn) {
+        warn_of_settings(config);
+    }
     // Uncounted forks could make us take a socket that another process holds too.
     if counted && !config.off {
         ACTIVE.store(true, Relaxed);
+    }
+}
+
+/// The engine ignores a setting that makes no sense, where the program's user does not see why.
+#[cfg(feature = "preload")]
+fn warn_of_settings(config: &config::Config) {
+    let paths = config.setting(b"MPTCP_PATHS").unwrap_or_default();
+    if let Err(error) = crate::link::PathConfig::parse(&String::from_utf8_lossy(paths)) {
+        log::warning!("{error}; the setting is ignored");
     }
 }
 

@@ -3,7 +3,9 @@
 use super::{active, outcome, padded, plain, returned};
 use crate::shim::receive::{explain, is_shadow_name, receive, total_len};
 use crate::shim::table::{self, Kind};
+use crate::shim::{identify, memory};
 use core::ffi::{c_int, c_uint, c_void};
+use core::ptr::null_mut;
 use libc::{iovec, mmsghdr, msghdr, socklen_t, ssize_t, timespec};
 
 blocking! {
@@ -22,14 +24,13 @@ blocking! {
         if !active() || addr.is_null() || addr_len.is_null() {
             return recv_at(fd, len, flags, || recvfrom::real(fd, buf, len, flags, addr, addr_len));
         }
-        let room = *addr_len;
-        let n = recv_at(fd, len, flags, || recvfrom::real(fd, buf, len, flags, addr, addr_len));
-        // Without room the kernel writes no name, but its length.
-        let told = n >= 0 && room < 16 && *addr_len > 0 && table::hint(fd) == Kind::Shadow;
-        if told || n >= 0 && is_shadow_name(addr, room as usize, *addr_len as usize) {
-            *addr_len = 0;
+        if identify::shadow(fd).is_none() {
+            return recv_at(fd, len, flags, || recvfrom::real(fd, buf, len, flags, addr, addr_len));
         }
-        n
+        match recv_at(fd, len, flags, || recvfrom::real(fd, buf, len, flags, null_mut(), null_mut())) {
+            n if n < 0 => n,
+            n => returned(no_address(addr_len).map(|()| n)),
+        }
     }
 
     unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t = libc::SYS_recvmsg, [fd, msg, flags] {
@@ -79,6 +80,16 @@ fn recv_at(fd: c_int, len: usize, flags: c_int, attempt: impl Fn() -> ssize_t) -
     } else {
         attempt()
     }
+}
+
+/// TCP tells no sender: the length is 0, and the room for an address stays as it is (net/socket.c `move_addr_to_user`).
+unsafe fn no_address(addr_len: *mut socklen_t) -> Result<(), c_int> {
+    let mut room = [0; size_of::<socklen_t>()];
+    memory::copy_in(addr_len.cast(), &mut room)?;
+    if c_int::from_ne_bytes(room) < 0 {
+        return Err(libc::EINVAL);
+    }
+    memory::copy_out(&[0; size_of::<socklen_t>()], addr_len.cast())
 }
 
 /// TCP tells no sender. The kernel has used `msg`, so it is readable. Only the first bytes of a name are looked at, and only of one as

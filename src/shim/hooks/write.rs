@@ -3,7 +3,7 @@
 use super::{active, outcome, padded, plain, returned};
 use crate::shim::receive::explain;
 use crate::shim::send::{transmit, write_as_send, Outcome};
-use crate::shim::table;
+use crate::shim::{identify, table};
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr::{null, null_mut};
 use libc::{iovec, mmsghdr, msghdr, socklen_t, ssize_t};
@@ -35,7 +35,12 @@ blocking! {
             return sendmsg::real(fd, msg, flags);
         }
         returned(transmit(fd, flags, |flags, addressed| outcome(match addressed {
-            true => sendmsg::real(fd, msg, flags),
+            true => match outcome(sendmsg::real(fd, msg, flags)) {
+                Err(libc::EINVAL) if tcp_ignores_control(&*msg) && identify::shadow(fd).is_some() => {
+                    sendmsg::real(fd, &uncontrolled(&*msg), flags)
+                }
+                sent => returned(sent),
+            },
             false => sendmsg::real(fd, &unaddressed(&*msg), flags),
         })))
     }
@@ -80,6 +85,30 @@ fn as_send(fd: c_int, attempt: impl Fn(c_int) -> Outcome) -> Option<Outcome> {
             None
         }
         sent => Some(sent),
+    }
+}
+
+/// Whether all control messages are of AF_UNIX and well-formed: TCP sends as if there were none (net/core/sock.c
+/// `__sock_cmsg_send`). To be asked after a system call that has read `msg`.
+unsafe fn tcp_ignores_control(msg: &msghdr) -> bool {
+    let mut header = libc::CMSG_FIRSTHDR(msg);
+    let any = !header.is_null();
+    while !header.is_null() {
+        let known = matches!((*header).cmsg_type, libc::SCM_RIGHTS | libc::SCM_CREDENTIALS);
+        if (*header).cmsg_level == libc::SOL_SOCKET && !known {
+            return false;
+        }
+        header = libc::CMSG_NXTHDR(msg, header);
+    }
+    any
+}
+
+/// The message without its control messages.
+fn uncontrolled(msg: &msghdr) -> msghdr {
+    msghdr {
+        msg_control: null_mut(),
+        msg_controllen: 0,
+        ..*msg
     }
 }
 
