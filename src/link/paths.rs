@@ -496,7 +496,7 @@ impl fmt::Display for SkipReason {
         f.write_str(match self {
             SkipReason::Down => "it is down or has no carrier",
             SkipReason::NoRoute => "it has no usable address or no route to the destination",
-            SkipReason::NotOrdinary => "it is a tunnel or in a VRF",
+            SkipReason::NotOrdinary => "it is a tunnel, in a VRF, or of a kind that may lead into one",
             SkipReason::Excluded => "MPTCP_PATHS leaves it out",
             SkipReason::Missing => "there is no such interface",
         })

@@ -36,7 +36,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let subcommand = arguments.next().unwrap_or_default();
     let arguments: Vec<OsString> = arguments.collect();
+    let asks_for_help = arguments.iter().any(|a| a == "--help" || a == "-h");
     let result = match subcommand.to_string_lossy().as_ref() {
+        "check" | "status" | "sim" if asks_for_help => print(USAGE),
         "check" => check::run(arguments),
         "status" => status::run(arguments),
         "run" => run::run(arguments),
