@@ -177,6 +177,7 @@ fn failed(fd: c_int, remote: SocketAddr, pending: Pending, errno: Errno) -> Verd
     if let Some(kernel) = pending.kernel.or_else(|| engine::abort(pending.engine, pending.cookie)) {
         restore(
             fd,
+            pending.cookie,
             kernel,
             Trace {
                 local: None,
@@ -199,7 +200,11 @@ struct Trace {
 }
 
 /// Puts a kernel socket in the shadow's place, unconnected: the engine may have tried to connect it.
-fn restore(fd: c_int, kernel: OwnedFd, trace: Trace) {
+/// Not when the number stands for something else by now: another thread may have closed it, and opened what it likes.
+fn restore(fd: c_int, shadow: u64, kernel: OwnedFd, trace: Trace) {
+    if sys::cookie(fd) != Ok(shadow) {
+        return;
+    }
     let _ = rustix::net::connect_unspec(&kernel);
     leave_trace(&kernel, &trace);
     let restored = sys::fcntl(fd, libc::F_GETFL, 0).and_then(|flags| {
@@ -297,6 +302,7 @@ unsafe fn again(fd: c_int, shadow: &ShadowName, addr: *const c_void, len: usize)
 
 /// Ends the connection at once and puts an unconnected kernel socket in its place.
 pub fn disconnect(fd: c_int, shadow: &ShadowName) {
+    let Ok(cookie) = sys::cookie(fd) else { return };
     let mask = sys::block_signals();
     let was_open = match identify::phase(fd, shadow) {
         Phase::Connecting | Phase::Established => true,
@@ -304,15 +310,13 @@ pub fn disconnect(fd: c_int, shadow: &ShadowName) {
         Phase::Failed { .. } => sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_ERROR).is_ok_and(|errno| errno != 0),
         Phase::Gone => false,
     };
-    let kernel = sys::cookie(fd)
-        .ok()
-        .and_then(|cookie| engine::abort(shadow.engine, cookie))
-        .or_else(|| options::fresh_socket(fd, shadow));
+    let kernel = engine::abort(shadow.engine, cookie).or_else(|| options::fresh_socket(fd, shadow));
     match kernel {
         Some(kernel) => {
             let (local, remote) = (Some(shadow.local), shadow.remote);
             restore(
                 fd,
+                cookie,
                 kernel,
                 Trace {
                     local,
