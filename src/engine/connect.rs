@@ -33,13 +33,10 @@ const SERIALS_MAX: u32 = 64;
 /// TCP_CLOSE of the kernel's tcp_states.h: neither connected nor connecting nor listening.
 const TCP_CLOSE: u8 = 7;
 
-/// SYNs that the core repeats, beside [`LINEAR_SYNS`], before the kernel gets its try: three SYNs ask for MPTCP and two
+/// SYNs that the core repeats, beside the four that come a second apart, before the kernel gets its try: three SYNs ask for MPTCP and two
 /// do not, which takes 5 to 6 seconds. A peer that the kernel reaches and our link does not is found before most
 /// programs lose their patience.
 const SYN_RETRIES_MAX: u8 = 1;
-
-/// Repetitions that Linux (net.ipv4.tcp_syn_linear_timeouts) makes a second apart, before each wait doubles.
-const LINEAR_SYNS: u64 = 4;
 
 /// Why there is no shadow.
 enum Refusal {
@@ -357,10 +354,11 @@ impl Engine {
     }
 }
 
-/// How long the kernel tries to connect with this many repetitions of its SYN.
+/// How long the kernel tries to connect with this many repetitions of its SYN (net/ipv4/tcp_timer.c `tcp_model_timeout`;
+/// repetitions a second apart make it no longer than to the next one).
 fn attempt_time(syn_retries: u8) -> Duration {
     let last_wait = 1u64 << u32::from(syn_retries).min(30);
-    Duration::from_secs(LINEAR_SYNS + 2 * last_wait - 1)
+    Duration::from_secs(2 * last_wait - 1)
 }
 
 /// Why there is no guard for a port.
