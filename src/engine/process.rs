@@ -33,9 +33,15 @@ pub fn run(id: Option<&OsStr>) -> i32 {
         eprintln!("libmptcp.so: not an engine's id");
         return 2;
     };
-    // A relative name means the program's directory, which is left below.
-    let log = std::env::var_os("MPTCP_LOG_FILE")
-        .and_then(|path| OpenOptions::new().append(true).create(true).mode(0o600).open(path).ok());
+    // A relative name means the program's directory, which is left below. Not blocking: it may be a pipe that nobody reads,
+    // and the program's own descriptors are still held here.
+    let mut options = OpenOptions::new();
+    options
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NONBLOCK);
+    let log = std::env::var_os("MPTCP_LOG_FILE").and_then(|path| options.open(path).ok());
     let logged = log.is_some();
     if leave_program(log).is_err() {
         return 1;

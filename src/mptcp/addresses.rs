@@ -145,11 +145,11 @@ impl Addresses {
             *failures += 1;
             now + d.min(RETRY_MAX)
         };
-        if let Some(l) = self.locals.iter_mut().find(|l| l.path.addr == sf.tuple.local.ip()) {
-            l.retry_at = wait(&mut l.failures);
-        }
+        // An announced address that does not answer says nothing of the path: the peer's first address may be tried next.
         if let Some(r) = self.remotes.iter_mut().find(|r| r.addr == sf.tuple.remote) {
             r.retry_at = wait(&mut r.failures);
+        } else if let Some(l) = self.locals.iter_mut().find(|l| l.path.addr == sf.tuple.local.ip()) {
+            l.retry_at = wait(&mut l.failures);
         }
     }
 
@@ -441,13 +441,20 @@ impl Connection {
         Some((w.local, w.local_id, w.remote, w.remote_id))
     }
 
-    /// The caller could not take a port.
+    /// The caller could not take a port, or may not send there.
     pub(super) fn want_refused(&mut self, now: Instant, number: u32) {
-        if let Some((path, ..)) = self.take_want(number) {
-            if let Some(l) = self.addresses.locals.iter_mut().find(|l| l.path.addr == path.addr) {
-                l.failures += 1;
-                l.retry_at = now + RETRY_MAX;
-            }
+        let Some((path, _, remote, _)) = self.take_want(number) else {
+            return;
+        };
+        let a = &mut self.addresses;
+        if let Some(r) = a.remotes.iter_mut().find(|r| r.addr == remote) {
+            r.failures += 1;
+            r.retry_at = now + RETRY_MAX;
+            // Another address of the peer may do.
+            a.dirty = true;
+        } else if let Some(l) = a.locals.iter_mut().find(|l| l.path.addr == path.addr) {
+            l.failures += 1;
+            l.retry_at = now + RETRY_MAX;
         }
     }
 

@@ -708,7 +708,10 @@ impl Endpoint {
 
     /// Answers `WantSubflow`: no port, or no route.
     pub fn subflow_refused(&mut self, now: Instant, conn: ConnId, want: u32) {
-        self.with(now, conn, |c, _| c.want_refused(now, want));
+        self.with(now, conn, |c, ctx| {
+            c.want_refused(now, want);
+            c.evaluate_paths(ctx);
+        });
     }
 
     /// How many bytes `send` would take now.

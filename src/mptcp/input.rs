@@ -454,6 +454,9 @@ impl Connection {
                 if !self.take_in_order(ctx, index, at, &seg.payload[skip..], fin, &seg.options.mptcp) {
                     return;
                 }
+                if fin {
+                    self.subflows[index].rx.discard_stored();
+                }
                 while let Some((stored, skip)) = self.subflows[index].rx.pop_ready() {
                     let at = stored.seq + skip as u32;
                     let end = stored.seq + stored.payload.len() as u32 + u32::from(stored.fin);
@@ -462,6 +465,9 @@ impl Connection {
                             sf.rx.withdraw(stored.seq, end);
                         }
                         return;
+                    }
+                    if stored.fin {
+                        self.subflows[index].rx.discard_stored();
                     }
                 }
             }

@@ -192,6 +192,13 @@ impl<T> Receiver<T> {
         None
     }
 
+    /// A FIN came in order: nothing can follow it (RFC 9293 section 3.10.7.4), whatever was stored beyond it.
+    pub fn discard_stored(&mut self) {
+        self.stored.clear();
+        self.stored_bytes = 0;
+        self.blocks.clear();
+    }
+
     /// A segment arrived that was known already: say so in a D-SACK (RFC 2883), at once.
     pub fn note_duplicate(&mut self, seq: SeqNum, len: u32) {
         self.ack_now = true;

@@ -144,3 +144,35 @@ fn a_flood_of_announcements_is_bounded() {
     let wanted = wanted(&mut s);
     assert!(wanted.len() <= 7, "{} subflows wanted", wanted.len());
 }
+
+#[test]
+fn an_announced_address_that_may_not_be_used_does_not_take_a_path_away() {
+    let mut s = Script::client_up();
+    s.inject(ack(1, 1).mp(&add_addr(1, [203, 0, 113, 9])));
+    s.set_paths(&[path("192.0.2.1"), path("198.51.100.1")]);
+    // The engine refuses every subflow to it, as routes may demand; the second path goes to the peer's first address then.
+    let mut joined = Vec::new();
+    for _ in 0..8 {
+        let wants: Vec<_> = s
+            .events()
+            .into_iter()
+            .filter_map(|e| match e {
+                Event::WantSubflow {
+                    want, local, remote, ..
+                } => Some((want, local, remote)),
+                _ => None,
+            })
+            .collect();
+        for (want, local, remote) in wants {
+            if remote.ip() == IpAddr::from([203, 0, 113, 9]) {
+                s.refuse(want);
+            } else {
+                joined.push((local, remote.to_string()));
+            }
+        }
+    }
+    assert_eq!(
+        joined,
+        [(IpAddr::from([198, 51, 100, 1]), "192.0.2.2:8000".to_string())]
+    );
+}

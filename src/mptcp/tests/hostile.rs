@@ -313,3 +313,31 @@ fn a_flood_of_join_syns_leaves_the_connection_alone() {
     assert_eq!(s.recv().unwrap(), b"fine");
     assert!(s.info().unwrap().subflows.len() <= 5);
 }
+
+#[test]
+fn an_unmapped_fin_among_stored_segments_shifts_nothing() {
+    let mut h = Hostile::new(false);
+    for deed in [
+        Deed::Write(1),
+        Deed::Wild {
+            flags: 241,
+            seq: 1093,
+            ack: 1,
+            window: 0,
+            subtype: 5,
+            body: vec![0],
+            len: 238,
+        },
+        Deed::Ahead {
+            skip: 1094,
+            len: 239,
+            map_len: 239,
+        },
+        Deed::Good(1093),
+    ] {
+        h.apply(&deed);
+        let want = stream(1, h.got.len());
+        let at = h.got.iter().zip(&want).position(|(a, b)| a != b);
+        assert_eq!(at, None, "after {deed:?} of {} bytes, {:?}", h.got.len(), h.s.info());
+    }
+}

@@ -481,6 +481,12 @@ impl Script {
         self.drain();
     }
 
+    /// The caller may not open what was wanted.
+    pub fn refuse(&mut self, want: u32) {
+        self.ep.subflow_refused(self.now, self.conn, want);
+        self.drain();
+    }
+
     /// The endpoint wants this flow: it gets it, with this nonce; its SYN is sent but not looked at.
     #[track_caller]
     pub fn open(&mut self, flow: usize, nonce: u32) -> SubflowId {
