@@ -21,7 +21,7 @@
 //! | 1 | Connect | remote address, flag set (bit 0: non-blocking), pid u32, program name bytes (≤ 16), settings bytes (≤ 1024: `NAME=value` each ended by NUL) | the program's kernel socket | Shadow, Bypass, Error |
 //! | 2 | Query | cookie u64 | – | Phase, Error |
 //! | 3 | GetOption | cookie u64, level i32, name i32, room u32 | – | Value, Error |
-//! | 4 | SetOption | cookie u64, level i32, name i32, value bytes (≤ 256) | – | Done, Error |
+//! | 4 | SetOption | cookie u64, level i32, name i32, value bytes (≤ 1024) | – | Done, Error |
 //! | 5 | QueueSizes | cookie u64 | – | Queues, Error |
 //! | 6 | Abort | cookie u64 | – | Done (with a descriptor), Error |
 //! | 7 | Status | – | – | a sequence of raw datagrams (no header) of JSON, ended by an empty one |
@@ -33,7 +33,7 @@
 //! | 130 | Bypass | reason u16 ([`Bypass`]) | – |
 //! | 131 | Error | errno i32 | – |
 //! | 132 | Phase | phase u8 (0 connecting, 1 established, 2 failed, 3 gone), 3 zero bytes, errno i32, local address, remote address | – |
-//! | 133 | Value | value bytes (≤ 256) | – |
+//! | 133 | Value | value bytes (≤ 1024) | – |
 //! | 134 | Done | – | to Abort: an unconnected kernel TCP socket with the options and the bound address that the program's has (the passed one, or a new one) |
 //! | 135 | Queues | unacknowledged u32, unsent u32 | – |
 //!
@@ -52,6 +52,7 @@ mod bypass;
 pub mod channel;
 mod codec;
 mod message;
+pub mod multipath;
 pub mod options;
 pub mod shadow;
 
@@ -69,6 +70,6 @@ pub const PROGRAM_MAX: usize = 16;
 /// The program's MPTCP_* environment, bytes.
 pub const SETTINGS_MAX: usize = 1024;
 /// A socket option's value, bytes.
-pub const VALUE_MAX: usize = 256;
+pub const VALUE_MAX: usize = 1024;
 /// A Status chunk, bytes.
 pub const STATUS_CHUNK_MAX: usize = 16384;

@@ -1,0 +1,183 @@
+//! Where a kernel socket keeps [`Wishes`]: in a socket filter that lets everything pass.
+//!
+//! A classic filter (SO_ATTACH_FILTER) belongs to the socket's description, can be read back (SO_GET_FILTER), needs no privilege, and its
+//! instructions behind the first return are never executed: they carry our bytes, four each. A program that attaches a filter of its own takes
+//! the place; such a socket is left to the kernel in any case.
+
+use super::{AddressList, JoinPolicy, Names, Wishes, ADDRESSES_MAX};
+use core::net::{IpAddr, SocketAddr};
+
+/// One instruction (struct sock_filter of linux/filter.h).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Instruction {
+    code: u16,
+    jump_true: u8,
+    jump_false: u8,
+    k: u32,
+}
+
+/// `return k`.
+const RETURN: u16 = 0x06;
+/// `load k`.
+const LOAD: u16 = 0x00;
+/// Everything passes, whole.
+const ALL: u32 = u32::MAX;
+/// `MPW1`: ours, and the layout's version.
+const MAGIC: u32 = 0x4d50_5731;
+
+/// Words of the fixed part: magic, flags, lengths.
+const HEAD: usize = 3;
+/// Words of an address: family, sixteen bytes, scope.
+const ADDRESS: usize = 6;
+const WORDS_MAX: usize = HEAD + 2 * ADDRESSES_MAX * ADDRESS;
+/// The longest filter, instructions.
+pub const LEN_MAX: usize = WORDS_MAX + 2;
+
+/// A filter.
+pub struct Filter {
+    instructions: [Instruction; LEN_MAX],
+    len: usize,
+}
+
+impl Filter {
+    /// Room for one to be read into.
+    pub const EMPTY: Filter = Filter {
+        instructions: [Instruction {
+            code: 0,
+            jump_true: 0,
+            jump_false: 0,
+            k: 0,
+        }; LEN_MAX],
+        len: 0,
+    };
+
+    /// The filter that carries these wishes.
+    pub fn new(wishes: &Wishes) -> Filter {
+        let mut filter = Filter::EMPTY;
+        filter.push(RETURN, ALL);
+        filter.push(LOAD, MAGIC);
+        filter.push(LOAD, flags(wishes));
+        let count = |list: &AddressList| list.iter().count() as u32;
+        filter.push(LOAD, count(&wishes.listed) << 16 | count(&wishes.removed));
+        for address in wishes.listed.iter().chain(wishes.removed.iter()) {
+            filter.push_address(address);
+        }
+        filter.push(RETURN, ALL);
+        filter
+    }
+
+    /// Reads it back; None when it is somebody else's.
+    pub fn wishes(&self) -> Option<Wishes> {
+        let mut words = self.instructions[..self.len].iter().skip(1).map(|i| i.k);
+        if words.next()? != MAGIC {
+            return None;
+        }
+        let mut wishes = from_flags(words.next()?)?;
+        let counts = words.next()?;
+        for _ in 0..counts >> 16 {
+            wishes.listed.push(pop_address(&mut words)?).ok()?;
+        }
+        for _ in 0..counts & 0xffff {
+            wishes.removed.push(pop_address(&mut words)?).ok()?;
+        }
+        Some(wishes)
+    }
+
+    /// The instructions.
+    pub fn instructions(&self) -> &[Instruction] {
+        &self.instructions[..self.len]
+    }
+
+    /// Room for all that a filter of ours can have, to be read into; [`Filter::set_len`] says how many came.
+    pub fn room(&mut self) -> &mut [Instruction; LEN_MAX] {
+        &mut self.instructions
+    }
+
+    /// How many instructions were read.
+    pub fn set_len(&mut self, len: usize) {
+        self.len = len.min(LEN_MAX);
+    }
+
+    fn push(&mut self, code: u16, k: u32) {
+        self.instructions[self.len] = Instruction {
+            code,
+            jump_true: 0,
+            jump_false: 0,
+            k,
+        };
+        self.len += 1;
+    }
+
+    fn push_address(&mut self, address: SocketAddr) {
+        let (family, ip, scope) = match address {
+            SocketAddr::V4(a) => (4, a.ip().to_ipv6_mapped(), 0),
+            SocketAddr::V6(a) => (6, *a.ip(), a.scope_id()),
+        };
+        self.push(LOAD, family);
+        let ip = ip.to_bits();
+        for shift in [96, 64, 32, 0] {
+            self.push(LOAD, (ip >> shift) as u32);
+        }
+        self.push(LOAD, scope);
+    }
+}
+
+fn pop_address(words: &mut impl Iterator<Item = u32>) -> Option<SocketAddr> {
+    let family = words.next()?;
+    let mut bits = 0u128;
+    for _ in 0..4 {
+        bits = bits << 32 | u128::from(words.next()?);
+    }
+    let scope = words.next()?;
+    let v6 = core::net::Ipv6Addr::from_bits(bits);
+    let ip = match family {
+        4 => IpAddr::V4(v6.to_ipv4_mapped()?),
+        6 => IpAddr::V6(v6),
+        _ => return None,
+    };
+    Some(super::with_scope(ip, scope))
+}
+
+// Four bits each, from the lowest: enable, linux and restricted, names, fate, join.
+fn flags(wishes: &Wishes) -> u32 {
+    let choice = |choice: Option<bool>| match choice {
+        None => 0,
+        Some(false) => 1,
+        Some(true) => 2,
+    };
+    choice(wishes.enable)
+        | u32::from(wishes.linux) << 4
+        | u32::from(wishes.restricted) << 5
+        | (wishes.names as u32) << 8
+        | choice(wishes.fate) << 12
+        | (wishes.join as u32) << 16
+}
+
+fn from_flags(flags: u32) -> Option<Wishes> {
+    let nibble = |shift: u32| flags >> shift & 0xf;
+    let choice = |n| match n {
+        0 => Some(None),
+        1 => Some(Some(false)),
+        2 => Some(Some(true)),
+        _ => None,
+    };
+    Some(Wishes {
+        enable: choice(nibble(0))?,
+        linux: flags & 1 << 4 != 0,
+        restricted: flags & 1 << 5 != 0,
+        names: [Names::Default, Names::First, Names::Fail]
+            .get(nibble(8) as usize)
+            .copied()?,
+        fate: choice(nibble(12))?,
+        join: [
+            JoinPolicy::Default,
+            JoinPolicy::AtOnce,
+            JoinPolicy::AfterBytes,
+            JoinPolicy::Never,
+        ]
+        .get(nibble(16) as usize)
+        .copied()?,
+        ..Wishes::default()
+    })
+}
