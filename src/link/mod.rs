@@ -36,6 +36,7 @@ pub mod path_config;
 pub mod paths;
 pub mod ports;
 pub mod routes;
+pub mod sources;
 mod sys;
 mod tables;
 
@@ -45,6 +46,7 @@ pub use path_config::PathConfig;
 pub use paths::Verdict;
 pub use ports::PortSet;
 pub use routes::{Query, Routes};
+pub use sources::Sources;
 
 use crate::wire::{Segment, TcpOptions};
 use core::net::IpAddr;

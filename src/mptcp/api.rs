@@ -53,6 +53,8 @@ pub struct ConnOptions {
     pub ttl: u8,
     /// SO_MARK.
     pub mark: u32,
+    /// Bytes, of both directions, before a client opens further subflows; 0 is at once, u64::MAX never.
+    pub join_after: u64,
 }
 
 /// TCP keepalive (RFC 9293 section 3.8.4).
@@ -81,6 +83,7 @@ impl Default for ConnOptions {
             tos: 0,
             ttl: 0,
             mark: 0,
+            join_after: 0,
         }
     }
 }

@@ -15,3 +15,4 @@ mod join;
 mod tcp_handshake;
 mod tcp_recovery;
 mod traps;
+mod withdraw;
