@@ -74,6 +74,8 @@ bypass! {
     EngineFault = 20, "the engine failed to answer";
     /// Descriptors, memory.
     NoResources = 21, "out of descriptors or memory";
+    /// bind() to an address, by a program that did not ask for MPTCP (RFC 6897 section 4.2.1).
+    BoundAddress = 22, "bound to a local address";
     /// An address of this host.
     OwnAddress = 40, "an address of this host";
     /// No route: the kernel's own connect gives the error.

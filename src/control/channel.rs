@@ -73,10 +73,7 @@ pub fn submit(engine: EngineId, request: &Request<'_>, fd: Option<BorrowedFd<'_>
 }
 
 /// Receives the reply, whose bytes stay in `buf`; its descriptor, if any, comes with it.
-pub fn answer<'b>(
-    channel: impl AsFd,
-    buf: &'b mut [u8; MESSAGE_MAX],
-) -> Result<(Reply<'b>, Option<OwnedFd>), CallError> {
+pub fn answer<'b>(channel: impl AsFd, buf: &'b mut [u8]) -> Result<(Reply<'b>, Option<OwnedFd>), CallError> {
     let (len, received) = match recv(channel, buf) {
         Ok((0, _)) | Err(Errno::CONNRESET | Errno::AGAIN) => return Err(CallError::NoAnswer),
         Ok(message) => message,
@@ -90,7 +87,7 @@ pub fn call<'b>(
     engine: EngineId,
     request: &Request<'_>,
     fd: Option<BorrowedFd<'_>>,
-    buf: &'b mut [u8; MESSAGE_MAX],
+    buf: &'b mut [u8],
 ) -> Result<(Reply<'b>, Option<OwnedFd>), CallError> {
     let channel = submit(engine, request, fd)?;
     answer(&channel, buf)

@@ -1,6 +1,7 @@
 //! Requests and replies, and their bytes (the table is at the head of `control`).
 
 use super::codec::{DecodeError, Overflow, Reader, Writer};
+use super::picture::PICTURE_MAX;
 use super::{Bypass, PROGRAM_MAX, PROTOCOL_VERSION, SETTINGS_MAX, VALUE_MAX};
 use core::net::SocketAddr;
 
@@ -15,6 +16,7 @@ const QUEUE_SIZES: u16 = 5;
 const ABORT: u16 = 6;
 const STATUS: u16 = 7;
 const WAIT: u16 = 8;
+const PICTURE_OF: u16 = 9;
 const SHADOW: u16 = 129;
 const BYPASS: u16 = 130;
 const ERROR: u16 = 131;
@@ -22,6 +24,7 @@ const PHASE: u16 = 132;
 const VALUE: u16 = 133;
 const DONE: u16 = 134;
 const QUEUES: u16 = 135;
+const PICTURE: u16 = 136;
 
 /// What a program asks when it connects; the kernel socket goes with it as a descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +78,8 @@ pub enum Request<'a> {
     Abort { cookie: u64 },
     /// Query, answered once the phase is not Connecting.
     Wait { cookie: u64 },
+    /// What Linux's MPTCP options tell of it.
+    Picture { cookie: u64 },
     /// A picture of everything, as JSON.
     Status,
 }
@@ -135,6 +140,8 @@ pub enum Reply<'a> {
     Done,
     /// To QueueSizes.
     Queues(Queues),
+    /// To Picture: a [`super::picture::Picture`].
+    Picture(&'a [u8]),
 }
 
 fn header(w: &mut Writer<'_>, kind: u16) -> Result<(), Overflow> {
@@ -206,6 +213,10 @@ impl<'a> Request<'a> {
                 header(&mut w, WAIT)?;
                 w.u64(cookie)?;
             }
+            Request::Picture { cookie } => {
+                header(&mut w, PICTURE_OF)?;
+                w.u64(cookie)?;
+            }
             Request::Status => header(&mut w, STATUS)?,
         }
         Ok(w.len())
@@ -232,6 +243,7 @@ impl<'a> Request<'a> {
             QUEUE_SIZES => Request::QueueSizes { cookie: r.u64()? },
             ABORT => Request::Abort { cookie: r.u64()? },
             WAIT => Request::Wait { cookie: r.u64()? },
+            PICTURE_OF => Request::Picture { cookie: r.u64()? },
             STATUS => Request::Status,
             other => return Err(DecodeError::Kind(other)),
         };
@@ -256,7 +268,8 @@ fn decode_connect<'a>(r: &mut Reader<'a>) -> Result<Connect<'a>, DecodeError> {
 }
 
 impl<'a> Reply<'a> {
-    /// Writes the message to the front of `buf` ([`super::MESSAGE_MAX`] bytes always suffice) and returns its length.
+    /// Writes the message to the front of `buf` and returns its length. [`super::MESSAGE_MAX`] bytes suffice, for a picture
+    /// [`super::PICTURE_MESSAGE_MAX`].
     pub fn encode(&self, buf: &mut [u8]) -> Result<usize, Overflow> {
         let mut w = Writer::new(buf);
         match *self {
@@ -286,6 +299,10 @@ impl<'a> Reply<'a> {
                 w.u32(q.unacked)?;
                 w.u32(q.unsent)?;
             }
+            Reply::Picture(bytes) => {
+                header(&mut w, PICTURE)?;
+                w.bytes(bytes, PICTURE_MAX)?;
+            }
         }
         Ok(w.len())
     }
@@ -304,6 +321,7 @@ impl<'a> Reply<'a> {
                 unacked: r.u32()?,
                 unsent: r.u32()?,
             }),
+            PICTURE => Reply::Picture(r.bytes(PICTURE_MAX)?),
             other => return Err(DecodeError::Kind(other)),
         };
         r.end()?;

@@ -25,6 +25,8 @@ mod core_stream;
 pub mod entry;
 mod event_loop;
 mod kernel_stream;
+mod multipath;
+mod picture;
 mod paths;
 mod plain_peers;
 mod process;

@@ -2,6 +2,7 @@
 //! and which requests were left to the kernel (a person asks why).
 
 use super::socket_options::SocketOptions;
+use crate::control::multipath::Wishes;
 use crate::control::{Bypass, PhaseReport};
 use crate::time::Instant;
 use std::collections::{HashMap, VecDeque};
@@ -18,6 +19,8 @@ pub struct End {
     pub report: PhaseReport,
     /// The program's socket options.
     pub options: SocketOptions,
+    /// What it asked for by options of `mptcp.h`.
+    pub wishes: Wishes,
     /// The address that the program had bound.
     pub bound: Option<SocketAddr>,
 }
@@ -107,6 +110,7 @@ mod tests {
                 End {
                     report,
                     options: options.clone(),
+                    wishes: Wishes::default(),
                     bound: None,
                 },
             );
@@ -115,6 +119,7 @@ mod tests {
                 End {
                     report,
                     options: options.clone(),
+                    wishes: Wishes::default(),
                     bound: None,
                 },
             );

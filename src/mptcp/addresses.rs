@@ -84,7 +84,7 @@ pub(super) struct Addresses {
     /// The peer prohibits further subflows until one closes.
     prohibited: bool,
     /// New addresses that the peer announced so far: it does not choose whom we knock at without end.
-    heard: u8,
+    pub heard: u8,
     echoes: VecDeque<AddAddr>,
     pub announces: VecDeque<Announce>,
     pub removed: Vec<u8>,
@@ -112,6 +112,11 @@ impl Addresses {
             removed: Vec::new(),
             dirty: false,
         }
+    }
+
+    /// Addresses that the peer was told of; the first one needs no telling.
+    pub fn announced(&self) -> u8 {
+        self.locals.iter().filter(|l| l.announced && l.id != 0).count() as u8
     }
 
     /// MPTCP is over for this connection: no join, no announcement any more (note F4).

@@ -32,7 +32,52 @@ const HEAD: usize = 3;
 const ADDRESS: usize = 6;
 const WORDS_MAX: usize = HEAD + 2 * ADDRESSES_MAX * ADDRESS;
 /// The longest filter, instructions.
-pub const LEN_MAX: usize = WORDS_MAX + 2;
+const LEN_MAX: usize = WORDS_MAX + 2;
+
+/// SO_GET_FILTER of asm-generic/socket.h; with the same number SO_ATTACH_FILTER sets.
+pub const SO_GET_FILTER: i32 = libc::SO_ATTACH_FILTER;
+
+/// What a socket has in place of a filter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stash {
+    /// No filter: nothing was asked for.
+    None,
+    /// Ours.
+    Ours(Wishes),
+    /// Somebody else's filter.
+    Foreign,
+}
+
+impl Stash {
+    /// Reads a socket's. `get` is getsockopt(SOL_SOCKET, SO_GET_FILTER): it gets where to write, which is null or has room for
+    /// [`LEN_MAX`] instructions, and the room there, in instructions, which it replaces by the filter's length.
+    pub fn read(mut get: impl FnMut(*mut Instruction, &mut u32) -> Result<(), i32>) -> Stash {
+        let mut len = 0;
+        match get(core::ptr::null_mut(), &mut len) {
+            Ok(()) if len == 0 => return Stash::None,
+            Ok(()) if len as usize <= LEN_MAX => {}
+            // EACCES is how the kernel says that it is an eBPF program; other errors, that there are no filters here.
+            Ok(()) | Err(libc::EACCES) => return Stash::Foreign,
+            Err(_) => return Stash::None,
+        }
+        let mut filter = Filter::EMPTY;
+        len = LEN_MAX as u32;
+        match get(filter.instructions.as_mut_ptr(), &mut len) {
+            Ok(()) => filter.len = (len as usize).min(LEN_MAX),
+            Err(_) => return Stash::Foreign,
+        }
+        filter.wishes().map_or(Stash::Foreign, Stash::Ours)
+    }
+
+    /// The wishes; None beside somebody else's filter.
+    pub fn wishes(self) -> Option<Wishes> {
+        match self {
+            Stash::None => Some(Wishes::default()),
+            Stash::Ours(wishes) => Some(wishes),
+            Stash::Foreign => None,
+        }
+    }
+}
 
 /// A filter.
 pub struct Filter {
@@ -41,8 +86,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Room for one to be read into.
-    pub const EMPTY: Filter = Filter {
+    const EMPTY: Filter = Filter {
         instructions: [Instruction {
             code: 0,
             jump_true: 0,
@@ -68,7 +112,7 @@ impl Filter {
     }
 
     /// Reads it back; None when it is somebody else's.
-    pub fn wishes(&self) -> Option<Wishes> {
+    fn wishes(&self) -> Option<Wishes> {
         let mut words = self.instructions[..self.len].iter().skip(1).map(|i| i.k);
         if words.next()? != MAGIC {
             return None;
@@ -84,19 +128,13 @@ impl Filter {
         Some(wishes)
     }
 
-    /// The instructions.
-    pub fn instructions(&self) -> &[Instruction] {
-        &self.instructions[..self.len]
-    }
-
-    /// Room for all that a filter of ours can have, to be read into; [`Filter::set_len`] says how many came.
-    pub fn room(&mut self) -> &mut [Instruction; LEN_MAX] {
-        &mut self.instructions
-    }
-
-    /// How many instructions were read.
-    pub fn set_len(&mut self, len: usize) {
-        self.len = len.min(LEN_MAX);
+    /// struct sock_fprog for setsockopt(SO_ATTACH_FILTER); it points into `self`.
+    pub fn program(&self) -> libc::sock_fprog {
+        libc::sock_fprog {
+            len: self.len as u16,
+            // Same layout; the kernel only reads.
+            filter: self.instructions.as_ptr().cast_mut().cast(),
+        }
     }
 
     fn push(&mut self, code: u16, k: u32) {

@@ -1,4 +1,4 @@
-use super::stash::Filter;
+use super::stash::{Filter, Stash, SO_GET_FILTER};
 use super::*;
 
 fn list(addresses: &[&str]) -> Vec<u8> {
@@ -170,7 +170,7 @@ fn numbers_are_judged() {
 #[test]
 fn a_filter_carries_every_wish() {
     let mut wishes = Wishes::default();
-    assert_eq!(Filter::new(&wishes).wishes(), Some(wishes));
+    assert_eq!(on_a_socket(&wishes), Stash::Ours(wishes));
     set_at(
         &mut wishes,
         Stage::Fresh,
@@ -185,19 +185,59 @@ fn a_filter_carries_every_wish() {
     wishes.fate = Some(false);
     wishes.names = Names::Fail;
     wishes.join = JoinPolicy::Never;
-    let mut filter = Filter::new(&wishes);
-    assert_eq!(filter.wishes(), Some(wishes));
-    let len = filter.instructions().len();
-    for short in 0..len - 1 {
-        filter.set_len(short);
-        assert_eq!(filter.wishes(), None, "{short} instructions");
-    }
+    assert_eq!(on_a_socket(&wishes), Stash::Ours(wishes));
     let mut full = Wishes::default();
     for n in 0..ADDRESSES_MAX as u32 {
         let address = SocketAddr::new(core::net::Ipv4Addr::from_bits(n + 1).into(), 0);
         full.listed.push(address).unwrap();
         full.removed.push(address).unwrap();
     }
-    assert_eq!(Filter::new(&full).instructions().len(), stash::LEN_MAX);
-    assert_eq!(Filter::new(&full).wishes(), Some(full));
+    assert_eq!(on_a_socket(&full), Stash::Ours(full));
+}
+
+/// Reads the stash of a socket.
+fn read(fd: i32) -> Stash {
+    Stash::read(|room, len| {
+        // SAFETY: `room` is null with no room, or has as much as `len` says.
+        let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, SO_GET_FILTER, room.cast(), len) };
+        if result < 0 {
+            return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
+        }
+        Ok(())
+    })
+}
+
+fn attach(fd: i32, program: &libc::sock_fprog) {
+    let len = size_of::<libc::sock_fprog>() as u32;
+    let program: *const libc::sock_fprog = program;
+    // SAFETY: the program points to as many instructions as it says.
+    let result = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program.cast(), len) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// What a kernel socket gives back of what it was given.
+fn on_a_socket(wishes: &Wishes) -> Stash {
+    use std::os::fd::AsRawFd;
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    assert_eq!(read(socket.as_raw_fd()), Stash::None);
+    attach(socket.as_raw_fd(), &Filter::new(wishes).program());
+    read(socket.as_raw_fd())
+}
+
+#[test]
+fn somebody_elses_filter_is_told() {
+    use std::os::fd::AsRawFd;
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let mut all = [libc::sock_filter {
+        code: 6,
+        jt: 0,
+        jf: 0,
+        k: u32::MAX,
+    }];
+    let program = libc::sock_fprog {
+        len: 1,
+        filter: all.as_mut_ptr(),
+    };
+    attach(socket.as_raw_fd(), &program);
+    assert_eq!(read(socket.as_raw_fd()), Stash::Foreign);
 }

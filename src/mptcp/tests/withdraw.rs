@@ -20,13 +20,13 @@ fn wants(s: &mut Script) -> usize {
 
 #[test]
 fn an_address_taken_back_is_removed_and_its_subflow_ends_with_fin() {
-    for (stays, leaves, id, left) in [(HERE, SECOND, "01", FIRST), (THERE, FIRST, "00", SECOND)] {
+    for (stays, leaves, id, left) in [(HERE, SECOND, 1, FIRST), (THERE, FIRST, 0, SECOND)] {
         let mut s = joined();
         s.replace_paths(&[path(stays)]);
         let sent = s.take_sent();
         let told = sent
             .iter()
-            .any(|seg| seg.flow == left && seg.options.mptcp.remove_addr.is_some());
+            .any(|seg| seg.flow == left && seg.options.mptcp.remove_addr.is_some_and(|r| r.ids() == [id]));
         assert!(told, "REMOVE_ADDR {id} on the subflow that stays: {sent:?}");
         assert_eq!(s.state(leaves), Some("FIN-WAIT-1"));
         s.send("goes on");
