@@ -4,7 +4,8 @@ use super::log::{debug, warning};
 use super::{config, spawn};
 use crate::control::{
     channel::{self, CallError},
-    Bypass, Cgroup, EngineId, Phase, Queues, Reply, Request, MESSAGE_MAX, VALUE_MAX,
+    picture::Picture,
+    Bypass, Cgroup, EngineId, Phase, Queues, Reply, Request, MESSAGE_MAX, PICTURE_MESSAGE_MAX, VALUE_MAX,
 };
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -182,6 +183,25 @@ pub fn set_option(engine: EngineId, cookie: u64, level: c_int, name: c_int, valu
         Reply::Done => Some(Ok(())),
         Reply::Error(errno) => Some(Err(errno)),
         _ => None,
+    }
+}
+
+/// What the engine says of a connection's subflows.
+pub enum Drawn {
+    Picture(Picture),
+    /// There is none to be had.
+    Error(c_int),
+    /// The engine does not answer.
+    Nobody,
+}
+
+/// What Linux's MPTCP options tell of a connection.
+pub fn picture(engine: EngineId, cookie: u64) -> Drawn {
+    let mut buf = [0; PICTURE_MESSAGE_MAX];
+    match channel::call(engine, &Request::Picture { cookie }, None, &mut buf) {
+        Ok((Reply::Picture(bytes), _)) => Picture::decode(bytes).map_or(Drawn::Nobody, Drawn::Picture),
+        Ok((Reply::Error(errno), _)) => Drawn::Error(errno),
+        Ok(_) | Err(_) => Drawn::Nobody,
     }
 }
 

@@ -17,6 +17,7 @@
 //! | [`epoll`] | registrations made before connecting |
 //! | [`engine`] | asking the engine, starting it first if need be |
 //! | [`spawn`] | starting a process that the program cannot notice |
+//! | [`multipath`] | the options of `mptcp.h` |
 //! | [`names`], [`options`], [`controls`] | getpeername, getsockname; socket options; ioctl and shutdown |
 //! | [`send`], [`receive`] | flags, addresses and errors that AF_UNIX treats unlike TCP |
 //! | [`sys`], [`memory`], [`log`] | system calls by instruction; the program's pointers; one line on standard error |
@@ -36,6 +37,7 @@ mod hooks;
 pub mod identify;
 pub mod log;
 pub mod memory;
+pub mod multipath;
 pub mod names;
 pub mod options;
 pub mod receive;
