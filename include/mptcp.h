@@ -140,7 +140,7 @@ struct mptcp_subflow_data {
 	uint32_t size_user;         /* size of an element here, in */
 } __attribute__((aligned(8)));
 
-struct mptcp_subflow_addrs {
+__extension__ struct mptcp_subflow_addrs {
 	__extension__ union {
 		sa_family_t sa_family;
 		struct sockaddr sa_local;
