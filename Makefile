@@ -66,6 +66,7 @@ install: all
 	install -D -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libmptcp.so
 	install -D -m 755 $(COMMAND) $(DESTDIR)$(PREFIX)/bin/mptcp
 	install -D -m 644 include/mptcp.h $(DESTDIR)$(PREFIX)/include/mptcp.h
+	install -D -m 644 man/mptcp.7 $(DESTDIR)$(PREFIX)/share/man/man7/mptcp.7
 
 clean:
 	$(CARGO) clean
@@ -76,5 +77,5 @@ help:
 	@echo 'make check      formatting, clippy, documentation, and all tests (as root, some minutes)'
 	@echo 'make test       of these the tests; also: make format, make clippy, make documentation'
 	@echo 'make bench      rates over several pairs of wires, beside those of the kernel'"'"'s own MPTCP'
-	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): lib/libmptcp.so, bin/mptcp, include/mptcp.h'
+	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): lib/libmptcp.so, bin/mptcp, include/mptcp.h, share/man/man7/mptcp.7'
 	@echo 'make clean      removes everything that was built'

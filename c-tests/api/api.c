@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #include "api.h"
 
 #include <arpa/inet.h>

@@ -18,7 +18,7 @@ int main(int argc, char **argv)
 	api_connect(fd);
 	CHECK(get_int(fd, TCP_MULTIPATH_ENABLE) == 1);
 	FAILS(EISCONN, set_int(fd, TCP_MULTIPATH_ENABLE, 0));
-	request(fd, 100000);
+	request(fd, 6000000);
 	await_subflows(fd, NULL, 2);
 	read_rest();
 	close(fd);

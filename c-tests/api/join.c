@@ -14,7 +14,7 @@ int main(int argc, char **argv)
 	FAILS(EINVAL, set_int(fd, TCP_MULTIPATH_JOIN, 4));
 	CHECK(set_int(fd, TCP_MULTIPATH_JOIN, MPTCP_JOIN_NEVER) == 0);
 	api_connect(fd);
-	request(fd, 1000000);
+	request(fd, 9000000);
 	read_until(900000);
 	CHECK(subflows(fd, NULL) == 1);
 	/* It may change its mind. */

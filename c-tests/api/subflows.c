@@ -18,7 +18,7 @@ int main(int argc, char **argv)
 	CHECK(subflows(fd, NULL) == -1 && errno == ENOTCONN);
 	FAILS(ENOPROTOOPT, set_int(fd, TCP_MULTIPATH_SUBFLOWS, 1));
 	api_connect(fd);
-	request(fd, 1000000);
+	request(fd, 6000000);
 	await_subflows(fd, NULL, 2);
 
 	/* The first pair is the first subflow's: what getsockname() and getpeername() say. */

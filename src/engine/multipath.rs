@@ -173,10 +173,7 @@ impl Engine {
         match (option, stage) {
             (name::ENABLE, Stage::Connecting) => Ok(u32::from(connection.wishes.enable != Some(false))),
             (name::ENABLE, stage) => Ok(u32::from(stage == Stage::Multipath)),
-            (name::CONNID, Stage::Multipath) => self
-                .conn_info(connection)
-                .map(|info| info.token)
-                .ok_or(Errno::NOTCONN),
+            (name::CONNID, Stage::Multipath) => self.conn_info(connection).map(|info| info.token).ok_or(Errno::NOTCONN),
             (name::CONNID, Stage::Plain) => Err(Errno::OPNOTSUPP),
             (name::CONNID, _) => Err(Errno::NOTCONN),
             (name::NAMES, _) => Ok(if connection.names_fail() { 2 } else { 1 }),
@@ -254,7 +251,10 @@ impl Engine {
         let Some(connection) = self.connections.get(key) else {
             return;
         };
-        let open = connection.relay.as_ref().is_some_and(|relay| relay.ends() == (false, false));
+        let open = connection
+            .relay
+            .as_ref()
+            .is_some_and(|relay| relay.ends() == (false, false));
         if subflow.0 != 0 || !open || !connection.shares_fate() {
             return;
         }

@@ -428,8 +428,18 @@ fn a_program_narrows_the_addresses_and_names_further_ones() {
         (false, &[][..], &[][..], &["192.0.2.1", "198.51.100.1"][..]),
         (true, &["192.0.2.1"], &[], &["192.0.2.1"]),
         (true, &["198.51.100.1"], &[], &["198.51.100.1"]),
-        (true, &["192.0.2.1", "198.51.100.9"], &[], &["192.0.2.1", "198.51.100.9"]),
-        (false, &["198.51.100.9"], &[], &["192.0.2.1", "198.51.100.1", "198.51.100.9"]),
+        (
+            true,
+            &["192.0.2.1", "198.51.100.9"],
+            &[],
+            &["192.0.2.1", "198.51.100.9"],
+        ),
+        (
+            false,
+            &["198.51.100.9"],
+            &[],
+            &["192.0.2.1", "198.51.100.1", "198.51.100.9"],
+        ),
         (false, &[], &["192.0.2.1"], &["198.51.100.1"]),
         (true, &["203.0.113.1"], &[], &[]),
     ] {
@@ -449,7 +459,10 @@ fn a_program_overrules_neither_policy_nor_the_user() {
         by_port: false,
     });
     let (paths, single, _) = host.outcome();
-    assert_eq!((paths.as_slice(), single), (&["192.0.2.1".to_string()][..], Some(SingleReason::Rules)));
+    assert_eq!(
+        (paths.as_slice(), single),
+        (&["192.0.2.1".to_string()][..], Some(SingleReason::Rules))
+    );
     let mut host = with_sources(false, &["198.51.100.9"], &[]);
     let sources = host.config.sources.clone();
     host.config = PathConfig::parse("-eth1").unwrap();

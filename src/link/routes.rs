@@ -96,7 +96,13 @@ impl Routes {
         let nowhere = matches!(&verdict, Verdict::Paths { paths, .. } if paths.is_empty());
         match config.sources.first_for(query.dst).filter(|_| nowhere) {
             // As after bind() to that address: the kernel's rules say where it goes.
-            Some(src) => self.decide(&Query { src: Some(src), ..*query }, config),
+            Some(src) => self.decide(
+                &Query {
+                    src: Some(src),
+                    ..*query
+                },
+                config,
+            ),
             None => Ok(verdict),
         }
     }
@@ -208,7 +214,9 @@ impl Routes {
         for addr in config.sources.named_for(query.dst) {
             let home = self.addresses.iter().find(|a| a.addr == addr).map(|a| a.iface);
             let known = candidates.iter().any(|c| c.src == addr);
-            let found = home.filter(|_| !known).and_then(|iface| self.candidate(query, iface, Some(addr)));
+            let found = home
+                .filter(|_| !known)
+                .and_then(|iface| self.candidate(query, iface, Some(addr)));
             candidates.extend(found);
         }
         candidates

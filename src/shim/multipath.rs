@@ -78,12 +78,7 @@ pub fn narrow(fd: c_int, remote: SocketAddr) {
     let Some(first) = wishes.listed.iter().find(|a| a.is_ipv4() == ipv4) else {
         return;
     };
-    let _ = sys::setsockopt_bytes(
-        fd,
-        libc::IPPROTO_IP,
-        libc::IP_BIND_ADDRESS_NO_PORT,
-        &1i32.to_ne_bytes(),
-    );
+    let _ = sys::setsockopt_bytes(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &1i32.to_ne_bytes());
     let shown = match (first, remote) {
         (SocketAddr::V4(a), SocketAddr::V6(_)) => SocketAddr::new(a.ip().to_ipv6_mapped().into(), 0),
         (other, _) => other,
@@ -146,7 +141,11 @@ pub unsafe fn get(fd: c_int, option: c_int, value: *mut c_void, len: *mut libc::
         (None, None) => return Verdict::Pass,
     };
     // SAFETY: the caller's promise.
-    Verdict::Done(answer.and_then(|answer| unsafe { put(&answer, value, len) }).map(|()| 0))
+    Verdict::Done(
+        answer
+            .and_then(|answer| unsafe { put(&answer, value, len) })
+            .map(|()| 0),
+    )
 }
 
 fn ask(fd: c_int, shadow: &ShadowName, option: c_int) -> Result<[u8; 4], Errno> {
@@ -178,12 +177,7 @@ pub(super) unsafe fn room(len: *const libc::socklen_t) -> Result<usize, Errno> {
 }
 
 /// TCP_MULTIPATH_SUBFLOWS: a packed list of pairs; as many whole pairs as fit are written, and the length told is that of all.
-unsafe fn subflows(
-    fd: c_int,
-    shadow: &ShadowName,
-    value: *mut c_void,
-    len: *mut libc::socklen_t,
-) -> Result<(), Errno> {
+unsafe fn subflows(fd: c_int, shadow: &ShadowName, value: *mut c_void, len: *mut libc::socklen_t) -> Result<(), Errno> {
     // SAFETY: the caller's promise.
     let room = unsafe { room(len) }?;
     let picture = match engine::picture(shadow.engine, sys::cookie(fd)?) {

@@ -101,11 +101,7 @@ fn wrong_lists_have_their_errno() {
     for (why, value, errno) in [
         ("foreign", list(&[A, "192.0.2.99"]), libc::EADDRNOTAVAIL),
         ("duplicate", list(&[A, B, A]), libc::EINVAL),
-        (
-            "another family than the socket's",
-            list(&[A, six]),
-            libc::EAFNOSUPPORT,
-        ),
+        ("another family than the socket's", list(&[A, six]), libc::EAFNOSUPPORT),
         ("odd length", odd, libc::EINVAL),
         ("one byte", vec![2], libc::EINVAL),
         ("port", port, libc::EINVAL),
