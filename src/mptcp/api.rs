@@ -251,8 +251,6 @@ pub struct SubflowInfo {
 pub enum CallError {
     /// No such connection (any more).
     Gone,
-    /// Not established yet.
-    NotConnected,
     /// This direction was closed.
     Shutdown,
     /// The connection broke.

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 /// Pieces kept out of order at the most, however small they are.
 const MAX_PIECES: usize = 8192;
 
+/// The step in which the right edge of the window moves: a full segment on most paths.
+const STEP: usize = 1460;
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct RecvBuffer {
@@ -67,10 +70,18 @@ impl RecvBuffer {
         !self.ahead.is_empty()
     }
 
-    /// Bytes that may arrive from `nxt` on: the window to advertise. Its right edge never moves back (RFC 9293 section 3.8.6).
+    /// At most this much is held from now on, apart from what the peer was promised.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Bytes that may arrive from `nxt` on: the window to advertise. Its right edge never moves back (RFC 9293 section 3.8.6),
+    /// and forward only by something worth sending (section 3.8.6.2.2).
     pub fn window(&mut self) -> usize {
-        let free = self.limit.saturating_sub(self.ready.len()) as u64;
-        self.edge = self.edge.max(self.received + free);
+        let edge = self.received + self.free() as u64;
+        if edge >= self.edge + (self.limit / 2).clamp(1, STEP) as u64 {
+            self.edge = edge;
+        }
         (self.edge - self.received) as usize
     }
 
@@ -194,7 +205,9 @@ mod tests {
         assert!(!b.insert(Dsn(18), b"I"));
         b.consume(3);
         assert_eq!(b.advertised(), 0);
-        assert_eq!(b.window(), 3);
+        assert_eq!(b.window(), 0, "less than half of the buffer is a silly window");
+        b.consume(2);
+        assert_eq!(b.window(), 5);
         assert!(b.insert(Dsn(18), b"I"));
     }
 

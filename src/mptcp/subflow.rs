@@ -25,7 +25,6 @@ pub(super) enum State {
     CloseWait,
     Closing,
     LastAck,
-    Closed,
 }
 
 impl State {
@@ -39,12 +38,11 @@ impl State {
             State::CloseWait => "CLOSE-WAIT",
             State::Closing => "CLOSING",
             State::LastAck => "LAST-ACK",
-            State::Closed => "CLOSED",
         }
     }
     /// Both SYNs are exchanged.
     pub fn synchronized(self) -> bool {
-        !matches!(self, State::SynSent | State::SynReceived | State::Closed)
+        !matches!(self, State::SynSent | State::SynReceived)
     }
     /// Our side has not sent its FIN.
     pub fn can_send(self) -> bool {
