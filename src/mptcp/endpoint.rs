@@ -785,6 +785,19 @@ impl Endpoint {
         ids
     }
 
+    /// Bytes of the peer's that a connection holds, and the entries that describe them.
+    #[cfg(test)]
+    pub fn held(&self, conn: ConnId) -> (usize, usize) {
+        let Some(c) = self.connections.get(&conn) else {
+            return (0, 0);
+        };
+        let maps = c.subflows.iter().flat_map(|s| &s.maps);
+        let checked: usize = maps.filter_map(|m| Some(m.checked.as_ref()?.held.len())).sum();
+        let stored: usize = c.subflows.iter().map(|s| s.rx.stored_bytes()).sum();
+        let entries = c.out.reinject.len() + c.subflows.iter().map(|s| s.maps.len()).sum::<usize>();
+        (c.inc.buf.ready() + c.inc.buf.ahead_bytes() + checked + stored, entries)
+    }
+
     /// 4-tuples in TIME_WAIT.
     pub fn time_wait_len(&self) -> usize {
         self.time_wait.len()

@@ -23,6 +23,8 @@ pub struct RecvBuffer {
     ahead_bytes: usize,
     limit: usize,
     edge: u64,
+    /// Offset of the stream's end, once known: nothing lies beyond.
+    end: u64,
 }
 
 impl RecvBuffer {
@@ -36,12 +38,26 @@ impl RecvBuffer {
             ahead_bytes: 0,
             limit,
             edge: limit as u64,
+            end: u64::MAX,
         }
     }
 
     /// The stream starts at another number (the peer's key came); only before anything was received.
     pub fn rebase(&mut self, first: Dsn) {
         self.first = first;
+    }
+
+    /// The stream ends before number `end`, which is not before `nxt`: what was kept beyond is nobody's.
+    pub fn ends_at(&mut self, end: Dsn) {
+        self.end = self.received + end.diff(self.nxt()).max(0) as u64;
+        let beyond = self.ahead.split_off(&self.end);
+        self.ahead_bytes -= beyond.values().map(Vec::len).sum::<usize>();
+        if let Some(mut last) = self.ahead.last_entry() {
+            let room = (self.end - *last.key()) as usize;
+            let piece = last.get_mut();
+            self.ahead_bytes -= piece.len().saturating_sub(room);
+            piece.truncate(room);
+        }
     }
 
     /// Next expected number: the DATA_ACK (a DATA_FIN not counted).
@@ -107,7 +123,7 @@ impl RecvBuffer {
         } else {
             (data, self.received + offset as u64)
         };
-        let room = self.edge.saturating_sub(start).min(data.len() as u64) as usize;
+        let room = self.edge.min(self.end).saturating_sub(start).min(data.len() as u64) as usize;
         let data = &data[..room];
         if data.is_empty() {
             return false;
@@ -209,6 +225,31 @@ mod tests {
         b.consume(2);
         assert_eq!(b.window(), 5);
         assert!(b.insert(Dsn(18), b"I"));
+    }
+
+    #[test]
+    fn nothing_lies_beyond_the_end() {
+        let mut b = RecvBuffer::new(Dsn(10), 100);
+        assert!(b.insert(Dsn(12), b"cdEF"));
+        assert!(b.insert(Dsn(20), b"X"));
+        b.ends_at(Dsn(14));
+        assert_eq!(b.ahead_bytes(), 2);
+        assert!(b.insert(Dsn(10), b"abcdefg"));
+        assert_eq!(read(&b), b"abcd");
+        assert!(!b.insert(Dsn(14), b"E"));
+        assert_eq!((b.nxt(), b.ahead_bytes()), (Dsn(14), 0));
+    }
+
+    #[test]
+    fn a_smaller_limit_takes_no_promise_back() {
+        let mut b = RecvBuffer::new(Dsn(0), 100);
+        b.set_limit(10);
+        assert_eq!(b.window(), 100);
+        assert!(b.insert(Dsn(0), &[1; 100]));
+        b.consume(100);
+        assert_eq!(b.window(), 10);
+        b.set_limit(1000);
+        assert_eq!(b.window(), 1000);
     }
 
     proptest! {

@@ -112,6 +112,8 @@ pub(super) struct Handshake {
     pub send_now: bool,
     pub sent: u8,
     pub sent_at: Instant,
+    /// When the subflow was made.
+    pub since: Instant,
     pub rto: Duration,
     pub timer: Option<Instant>,
 }
@@ -209,6 +211,7 @@ impl Subflow {
                 send_now: true,
                 sent: 0,
                 sent_at: now,
+                since: now,
                 rto: INITIAL_RTO,
                 timer: None,
             },

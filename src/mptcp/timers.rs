@@ -153,7 +153,12 @@ impl Connection {
             (State::SynSent, None) => self.options.syn_retries.saturating_add(LINEAR_SYNS),
             _ => SYNACKS,
         };
-        if sf.handshake.sent < limit {
+        let patience = self
+            .options
+            .syn_patience
+            .filter(|_| sf.state == State::SynSent && sf.join.is_none());
+        let patient = patience.is_none_or(|p| ctx.now < sf.handshake.since + p);
+        if sf.handshake.sent < limit && patient {
             sf.handshake.send_now = true;
             sf.handshake.timer = None;
             return;
