@@ -757,7 +757,10 @@ impl Endpoint {
 
     /// Changes nodelay, keepalive, user_timeout, tos, ttl, mark of a live connection.
     pub fn set_options(&mut self, now: Instant, conn: ConnId, change: &mut dyn FnMut(&mut ConnOptions)) {
-        self.with(now, conn, |c, _| change(&mut c.options));
+        self.with(now, conn, |c, _| {
+            change(&mut c.options);
+            c.inc.buf.raise_limit(c.options.recv_buffer);
+        });
     }
 
     /// A picture of one connection.

@@ -36,6 +36,11 @@ impl RecvBuffer {
         }
     }
 
+    /// From now on `limit` bytes are held, if that is more than before: what was offered to the peer stays offered (RFC 9293 section 3.8.6).
+    pub fn raise_limit(&mut self, limit: usize) {
+        self.limit = self.limit.max(limit);
+    }
+
     /// The stream starts at another number (the peer's key came); only before anything was received.
     pub fn rebase(&mut self, first: Dsn) {
         self.first = first;
