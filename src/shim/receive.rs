@@ -32,33 +32,34 @@ pub fn receive(fd: c_int, len: usize, flags: c_int, attempt: impl Fn() -> Outcom
     explain(fd, attempt())
 }
 
-/// The bytes that a message has room for; 0 when nobody needs to know, and where the program's pointers lead nowhere.
+/// The bytes that a message has room for; 0 when nobody needs to know.
+///
+/// # Errors
+/// EFAULT and EMSGSIZE where recvmsg() would say it.
 ///
 /// # Safety
 /// `msg` is what recvmsg() would be given.
-pub unsafe fn total_len(msg: *const libc::msghdr, flags: c_int) -> usize {
+pub unsafe fn total_len(msg: *const libc::msghdr, flags: c_int) -> Result<usize, c_int> {
     if flags & TRANSLATED == 0 {
-        return 0;
+        return Ok(0);
     }
     let mut bytes = [0; size_of::<libc::msghdr>()];
     // SAFETY: the caller's promise.
-    if unsafe { memory::copy_in(msg.cast(), &mut bytes) }.is_err() {
-        return 0;
-    }
+    unsafe { memory::copy_in(msg.cast(), &mut bytes) }?;
     // SAFETY: pointers and integers only: any bytes are a msghdr, and reading does not ask for alignment.
     let msg = unsafe { bytes.as_ptr().cast::<libc::msghdr>().read_unaligned() };
-    let count = (msg.msg_iovlen as usize).min(libc::UIO_MAXIOV as usize);
-    (0..count).map_while(|i| room_of(msg.msg_iov.wrapping_add(i))).sum()
-}
-
-fn room_of(vector: *const libc::iovec) -> Option<usize> {
-    let mut len = [0; size_of::<usize>()];
-    let at = vector
-        .cast::<u8>()
-        .wrapping_add(core::mem::offset_of!(libc::iovec, iov_len));
-    // SAFETY: an address of the program's, readable or refused.
-    unsafe { memory::copy_in(at, &mut len) }.ok()?;
-    Some(usize::from_ne_bytes(len))
+    let count = msg.msg_iovlen as usize;
+    if count > libc::UIO_MAXIOV as usize {
+        return Err(libc::EMSGSIZE);
+    }
+    (0..count).try_fold(0usize, |sum, i| {
+        let mut len = [0; size_of::<usize>()];
+        let at = msg.msg_iov.wrapping_add(i).cast::<u8>();
+        let at = at.wrapping_add(core::mem::offset_of!(libc::iovec, iov_len));
+        // SAFETY: an address of the program's, readable or refused.
+        unsafe { memory::copy_in(at, &mut len) }?;
+        Ok(sum.saturating_add(usize::from_ne_bytes(len)))
+    })
 }
 
 /// Names the error behind ECONNRESET.
