@@ -226,7 +226,7 @@ fn run_hands_options_on_and_keeps_what_is_preloaded_already() {
     command.args(["run", "--library"]).arg(library());
     command.args([
         "--paths",
-        "eth0,wlan0:backup",
+        "lo:backup",
         "--log",
         "warn",
         "--log-file",
@@ -237,7 +237,7 @@ fn run_hands_options_on_and_keeps_what_is_preloaded_already() {
     let output = command.arg("env").env("LD_PRELOAD", "libm.so.6").output().unwrap();
     let environment = text(&output.stdout);
     for line in [
-        "MPTCP_PATHS=eth0,wlan0:backup",
+        "MPTCP_PATHS=lo:backup",
         "MPTCP_LOG=warn",
         "MPTCP_LOG_FILE=/dev/null",
         "MPTCP_LINK=kernel",

@@ -48,7 +48,7 @@ pub unsafe fn total_len(msg: *const libc::msghdr, flags: c_int) -> Result<usize,
     unsafe { memory::copy_in(msg.cast(), &mut bytes) }?;
     // SAFETY: pointers and integers only: any bytes are a msghdr, and reading does not ask for alignment.
     let msg = unsafe { bytes.as_ptr().cast::<libc::msghdr>().read_unaligned() };
-    let count = msg.msg_iovlen as usize;
+    let count: usize = msg.msg_iovlen as _;
     if count > libc::UIO_MAXIOV as usize {
         return Err(libc::EMSGSIZE);
     }

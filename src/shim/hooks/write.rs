@@ -107,7 +107,8 @@ unsafe fn tcp_ignores_control(msg: *const msghdr) -> Result<bool, c_int> {
     struct Aligned([u8; CONTROL_MAX]);
     let mut msg = copied(msg)?;
     let mut control = Aligned([0; CONTROL_MAX]);
-    let Some(room) = control.0.get_mut(..msg.msg_controllen as usize) else {
+    let len: usize = msg.msg_controllen as _;
+    let Some(room) = control.0.get_mut(..len) else {
         return Ok(false);
     };
     memory::copy_in(msg.msg_control.cast(), room)?;
