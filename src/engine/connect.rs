@@ -238,6 +238,7 @@ impl Engine {
             return false;
         };
         let conn = *conn;
+        // The kernel's socket takes the port over. Should it fail, the attempt is over, and a late answer is the kernel's to refuse.
         if let Some(core) = &mut self.core {
             core.release(FourTuple {
                 local: unmap(connection.local),
