@@ -108,7 +108,8 @@ impl Core {
     /// Interfaces, addresses or routes have changed since the last call.
     pub fn routes_changed(&mut self) -> bool {
         let changed = self.routes.changed();
-        if changed {
+        // Where the tables cannot be read, the next change tries again.
+        if changed && self.routes.refresh().is_ok() {
             let interfaces = self.routes.interfaces();
             self.link
                 .retain_interfaces(|index| interfaces.iter().any(|interface| interface.index == index));
