@@ -12,6 +12,7 @@ mod golden_client;
 mod golden_server;
 mod hostile;
 mod join;
+mod requirements;
 mod tcp_handshake;
 mod tcp_recovery;
 mod traps;
