@@ -28,10 +28,12 @@
 //! # }
 //! ```
 
+mod auto;
 mod filter;
 pub mod guard;
 pub mod ip;
 mod netlink;
+pub mod packet;
 pub mod path_config;
 pub mod paths;
 pub mod ports;
@@ -39,6 +41,7 @@ pub mod routes;
 mod sys;
 mod tables;
 
+pub use auto::AutoLink;
 pub use guard::{Guard, GuardKind, GuardRequest, Guards, WantedPort};
 pub use ip::IpLink;
 pub use path_config::PathConfig;
