@@ -120,12 +120,25 @@ impl Peer {
     fn new(kind: u8, checksums: bool) -> Peer {
         let options = ConnOptions {
             recv_buffer: RECV_BUFFER,
-            checksum: checksums,
             ..ConnOptions::default()
         };
-        let mut s = match kind {
-            0 => Script::client_up_with(options),
-            1 => Script::server_up_with(options),
+        let mut s = match (kind, checksums) {
+            (0, true) => {
+                let mut s = Script::client(CLIENT_KEY, SERVER_KEY, options);
+                s.checksums = true;
+                s.inject(syn_ack().mp("1e0c0181c18f0d286dd989ca"));
+                s.inject(ack(1, 1).dack32(1));
+                s
+            }
+            (1, true) => {
+                let mut s = Script::server(SERVER_KEY, CLIENT_KEY, options);
+                s.checksums = true;
+                s.inject(syn().mp("1e040181"));
+                s.inject(ack(1, 1).mp("1e1401810b66ce9e6378385cc18f0d286dd989ca"));
+                s
+            }
+            (0, false) => Script::client_up_with(options),
+            (1, false) => Script::server_up_with(options),
             _ => Script::plain_client_up(options),
         };
         s.set_paths(&[path("192.0.2.1"), path("198.51.100.1")]);
@@ -173,8 +186,12 @@ impl Peer {
             Trick::Fail(n) => ack(seq, ours).mp(&format!("1e0c6000{n:016x}")),
             Trick::WrongFastclose(key) => ack(seq, ours).mp(&format!("1e0c7000{key:016x}")),
             Trick::Keys { payload } => {
-                let keys = format!("1e180181{SERVER_KEY:016x}{CLIENT_KEY:016x}{payload:04x}");
-                data(seq, ours, bytes(*payload)).mp(&keys[..48])
+                let keys = format!("{CLIENT_KEY:016x}{SERVER_KEY:016x}{payload:04x}");
+                let option = match self.s.checksums {
+                    true => format!("1e180181{keys}0000"),
+                    false => format!("1e160181{keys}"),
+                };
+                data(seq, ours, bytes(*payload)).mp(&option)
             }
             Trick::Ack(n) => ack(seq, ours.wrapping_add_signed(*n)),
             Trick::Sack(l, r) => {
@@ -305,17 +322,17 @@ fn every_second_byte_acknowledged_costs_no_more_than_its_segments() {
         nodelay: true,
         ..ConnOptions::default()
     });
-    for _ in 0..200 {
+    for _ in 0..100 {
         s.send([7; 100]);
     }
-    s.take_sent();
+    assert_eq!(s.take_sent().len(), 100);
     // Lies about what arrived, then the truth: all of it is sent again at most once for each lie.
     for i in 0..50u32 {
         s.inject(ack(1, 1).sack(&[(i * 200 + 101, i * 200 + 201)]));
     }
     let again = s.take_sent().len();
-    assert!(again <= 200, "{again} segments sent again");
-    s.inject(ack(1, 20_001));
+    assert!(again <= 100, "{again} segments sent again");
+    s.inject(ack(1, 10_001));
     s.advance(60_000);
     s.expect_nothing();
 }
