@@ -88,7 +88,7 @@ fn trick() -> impl Strategy<Value = Trick> {
         1 => near().prop_map(Trick::DataFin),
         2 => near().prop_map(Trick::DataAck),
         1 => (0u16..100).prop_map(|payload| Trick::Infinite { payload }),
-        1 => (any::<u8>(), any::<[u8; 4]>(), any::<bool>()).prop_map(|(id, ip, right)| Trick::AddAddr { id, ip, right }),
+        1 => (any::<u8>(), prop_oneof![any::<[u8; 4]>(), Just([198, 51, 100, 2])], any::<bool>()).prop_map(|(id, ip, right)| Trick::AddAddr { id, ip, right }),
         1 => any::<[u8; 3]>().prop_map(Trick::Remove),
         1 => any::<bool>().prop_map(Trick::Prio),
         1 => any::<u64>().prop_map(Trick::Fail),
@@ -234,18 +234,26 @@ impl Peer {
         self.answer_wants();
     }
 
-    /// Every second subflow that is wanted gets a port.
+    /// Subflows that the script knows are opened, the others refused.
     fn answer_wants(&mut self) {
         for event in self.s.events() {
-            let Event::WantSubflow { conn, want, local, .. } = event else {
+            let Event::WantSubflow {
+                conn,
+                want,
+                local,
+                remote,
+                ..
+            } = event
+            else {
                 continue;
             };
-            if want % 2 == 0 {
-                self.s.refuse(want);
-            } else {
-                let local = core::net::SocketAddr::new(local, 44_769);
-                let _ = self.s.ep.open_subflow(self.s.now, conn, want, local);
-                self.s.ep.poll_transmit(self.s.now);
+            let tuples = [SECOND, CROSS].map(|flow| self.s.tuple(flow));
+            match tuples.iter().find(|t| t.local.ip() == local && t.remote == remote) {
+                Some(t) => {
+                    // A port that is in use already is as good as none.
+                    let _ = self.s.ep.open_subflow(self.s.now, conn, want, t.local);
+                }
+                None => self.s.refuse(want),
             }
         }
     }
