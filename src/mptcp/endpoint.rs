@@ -566,6 +566,7 @@ impl Endpoint {
                 header: s.header,
                 options: s.options,
                 payload: [&[], &[]],
+                segment_size: 0,
                 tos: s.manner.tos,
                 ttl: s.manner.ttl,
                 mark: s.manner.mark,

@@ -54,6 +54,7 @@ impl Connection {
             header,
             options,
             payload: Payload::None,
+            segment_size: 0,
         };
         self.subflow_lost(ctx, index, ConnError::Aborted);
         Some(plan)
@@ -110,6 +111,7 @@ impl Connection {
             header,
             options,
             payload: Payload::None,
+            segment_size: 0,
         })
     }
 

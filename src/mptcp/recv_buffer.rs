@@ -210,6 +210,7 @@ mod tests {
         [x, y].concat()
     }
 
+    // Proves M3.3-11.
     #[test]
     fn beyond_the_window_is_not_kept() {
         let mut b = RecvBuffer::new(Dsn(10), 8);

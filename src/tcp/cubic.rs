@@ -302,6 +302,7 @@ mod tests {
         f64::from(cubic.cwnd()) / f64::from(MSS)
     }
 
+    // Proves R6928-1.
     #[test]
     fn the_initial_window_is_that_of_rfc_6928() {
         assert_eq!(initial_window(536), 5_360);
@@ -311,6 +312,7 @@ mod tests {
         assert_eq!(initial_window(7_301), 14_602);
     }
 
+    // Proves M3.3-15, MUST-19.
     #[test]
     fn slow_start_doubles_in_a_round_and_stops_at_ssthresh() {
         let mut cubic = Cubic::new(MSS);
@@ -322,6 +324,7 @@ mod tests {
         assert!((25 * MSS..26 * MSS).contains(&cubic.cwnd()), "{}", cubic.cwnd());
     }
 
+    // Proves R9438-1.
     #[test]
     fn an_event_leaves_seven_tenths_and_two_segments_at_least() {
         let mut cubic = avoiding(100);
@@ -332,6 +335,7 @@ mod tests {
         assert_eq!(small.cwnd(), 2 * MSS);
     }
 
+    // Proves R9438-1.
     #[test]
     fn the_plateau_is_regained_after_k_seconds() {
         // K = cbrt((100 - 70) / 0.4) = 4.217 s; the target looks one round trip ahead.
@@ -357,6 +361,7 @@ mod tests {
         assert!((1045.0..1060.0).contains(&segments(&cubic)), "{}", segments(&cubic));
     }
 
+    // Proves R9438-1.
     #[test]
     fn on_short_paths_it_is_as_reno() {
         // 10 ms: 0.529 segments a round trip from 70 to 100 (56.7 round trips), then 1.
@@ -456,6 +461,7 @@ mod tests {
         assert!(cubic.ssthresh() < 51 * MSS);
     }
 
+    // Proves R5681-1.
     #[test]
     fn idleness_halves_the_window_for_each_timeout_down_to_the_initial_one() {
         let cwnd_after = |idle_ms: u64| {

@@ -153,6 +153,7 @@ mod tests {
         rtt
     }
 
+    // Proves R6298-1.
     #[test]
     fn the_first_sample_is_the_estimate_and_half_of_it_the_variance() {
         let rtt = after(&[300]);
@@ -160,6 +161,7 @@ mod tests {
         assert_eq!(rtt.rto(), ms(300 + 4 * 150));
     }
 
+    // Proves R6298-1.
     #[test]
     fn later_samples_move_it_by_an_eighth_and_a_quarter() {
         // RTTVAR = 3/4 * 150 + 1/4 * |300 - 380| = 132.5, SRTT = 7/8 * 300 + 1/8 * 380 = 310
@@ -169,6 +171,7 @@ mod tests {
         assert_eq!(rtt.rto(), ms(310 + 530));
     }
 
+    // Proves R6298-2.
     #[test]
     fn the_variance_term_is_200_ms_at_least() {
         // 4 * RTTVAR = 2 * sample: 100 ms is the boundary.
@@ -177,6 +180,7 @@ mod tests {
         assert_eq!(after(&[101]).rto(), ms(303));
     }
 
+    // Proves R6298-4.
     #[test]
     fn without_a_sample_one_second_or_three_after_a_lost_syn() {
         let mut rtt = RttEstimator::new();
@@ -187,6 +191,7 @@ mod tests {
         assert_eq!(rtt.rto(), ms(210));
     }
 
+    // Proves MUST-19, R6298-3.
     #[test]
     fn back_off_doubles_up_to_two_minutes_and_ends() {
         let mut rtt = after(&[100]);
