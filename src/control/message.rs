@@ -2,7 +2,7 @@
 
 use super::codec::{DecodeError, Overflow, Reader, Writer};
 use super::picture::PICTURE_MAX;
-use super::{Bypass, PROGRAM_MAX, PROTOCOL_VERSION, SETTINGS_MAX, VALUE_MAX};
+use super::{Bypass, PROGRAM_MAX, PROTOCOL_VERSION, SETTINGS_MAX, VALUE_MAX, WISH_MAX};
 use core::net::SocketAddr;
 
 const MAGIC: &[u8; 4] = b"MPTC";
@@ -17,6 +17,7 @@ const ABORT: u16 = 6;
 const STATUS: u16 = 7;
 const WAIT: u16 = 8;
 const PICTURE_OF: u16 = 9;
+const SET_WISH: u16 = 10;
 const SHADOW: u16 = 129;
 const BYPASS: u16 = 130;
 const ERROR: u16 = 131;
@@ -64,13 +65,8 @@ pub enum Request<'a> {
         name: i32,
         room: u32,
     },
-    /// setsockopt on it.
-    SetOption {
-        cookie: u64,
-        level: i32,
-        name: i32,
-        value: &'a [u8],
-    },
+    /// setsockopt on it: the option has the value that the program gave it on the TCP socket that comes as a descriptor.
+    SetOption { cookie: u64, level: i32, name: i32 },
     /// SIOCOUTQ and SIOCOUTQNSD.
     QueueSizes { cookie: u64 },
     /// Disconnect at once (connect to AF_UNSPEC; connect after a failed one): RST or MP_FASTCLOSE when there is something to abort, and give
@@ -80,6 +76,8 @@ pub enum Request<'a> {
     Wait { cookie: u64 },
     /// What Linux's MPTCP options tell of it.
     Picture { cookie: u64 },
+    /// setsockopt of an option of `mptcp.h`.
+    SetWish { cookie: u64, name: i32, value: &'a [u8] },
     /// A picture of everything, as JSON.
     Status,
 }
@@ -189,17 +187,11 @@ impl<'a> Request<'a> {
                 w.i32(name)?;
                 w.u32(room)?;
             }
-            Request::SetOption {
-                cookie,
-                level,
-                name,
-                value,
-            } => {
+            Request::SetOption { cookie, level, name } => {
                 header(&mut w, SET_OPTION)?;
                 w.u64(cookie)?;
                 w.i32(level)?;
                 w.i32(name)?;
-                w.bytes(value, VALUE_MAX)?;
             }
             Request::QueueSizes { cookie } => {
                 header(&mut w, QUEUE_SIZES)?;
@@ -216,6 +208,12 @@ impl<'a> Request<'a> {
             Request::Picture { cookie } => {
                 header(&mut w, PICTURE_OF)?;
                 w.u64(cookie)?;
+            }
+            Request::SetWish { cookie, name, value } => {
+                header(&mut w, SET_WISH)?;
+                w.u64(cookie)?;
+                w.i32(name)?;
+                w.bytes(value, WISH_MAX)?;
             }
             Request::Status => header(&mut w, STATUS)?,
         }
@@ -238,12 +236,16 @@ impl<'a> Request<'a> {
                 cookie: r.u64()?,
                 level: r.i32()?,
                 name: r.i32()?,
-                value: r.bytes(VALUE_MAX)?,
             },
             QUEUE_SIZES => Request::QueueSizes { cookie: r.u64()? },
             ABORT => Request::Abort { cookie: r.u64()? },
             WAIT => Request::Wait { cookie: r.u64()? },
             PICTURE_OF => Request::Picture { cookie: r.u64()? },
+            SET_WISH => Request::SetWish {
+                cookie: r.u64()?,
+                name: r.i32()?,
+                value: r.bytes(WISH_MAX)?,
+            },
             STATUS => Request::Status,
             other => return Err(DecodeError::Kind(other)),
         };

@@ -1,7 +1,7 @@
 //! What shim, engine and the `mptcp` command say to each other.
 //!
 //! The engine listens on a SOCK_SEQPACKET socket with an abstract name ([`EngineId::name`]): abstract names belong to a network namespace,
-//! and the id adds user, user namespace, cgroup and version, so that whoever finds an engine finds the right one. Each request is one
+//! and the id adds user, user namespace, cgroup, privileges and version, so that whoever finds an engine finds the right one. Each request is one
 //! connection: one datagram there, one back, closed. Both sides look at SO_PEERCRED: the shim believes an engine that runs as the
 //! program's effective user or root ([`trusted_uid`]), the engine serves its own user.
 //!
@@ -21,12 +21,13 @@
 //! | 1 | Connect | remote address, flag set (bit 0: non-blocking), pid u32, program name bytes (≤ 16), settings bytes (≤ 1024: `NAME=value` each ended by NUL) | the program's kernel socket | Shadow, Bypass, Error |
 //! | 2 | Query | cookie u64 | – | Phase, Error |
 //! | 3 | GetOption | cookie u64, level i32, name i32, room u32 | – | Value, Error |
-//! | 4 | SetOption | cookie u64, level i32, name i32, value bytes (≤ 1024) | – | Done, Error |
+//! | 4 | SetOption | cookie u64, level i32, name i32 | a TCP socket of the program's, with the option set | Done, Error |
 //! | 5 | QueueSizes | cookie u64 | – | Queues, Error |
 //! | 6 | Abort | cookie u64 | – | Done (with a descriptor), Error |
 //! | 7 | Status | – | – | a sequence of raw datagrams (no header) of JSON, ended by an empty one |
 //! | 8 | Wait | cookie u64 | – | Phase, once it is not Connecting; Error |
 //! | 9 | Picture | cookie u64 | – | Picture, Error |
+//! | 10 | SetWish | cookie u64, name i32 ([`multipath::name`]), value bytes (≤ 1024) | – | Done, Error |
 //!
 //! | kind | reply | body | descriptor |
 //! |---|---|---|---|
@@ -34,7 +35,7 @@
 //! | 130 | Bypass | reason u16 ([`Bypass`]) | – |
 //! | 131 | Error | errno i32 | – |
 //! | 132 | Phase | phase u8 (0 connecting, 1 established, 2 failed, 3 gone), 3 zero bytes, errno i32, local address, remote address | – |
-//! | 133 | Value | value bytes (≤ 1024) | – |
+//! | 133 | Value | value bytes (≤ 256) | – |
 //! | 134 | Done | – | to Abort: an unconnected kernel TCP socket with the options and the bound address that the program's has (the passed one, or a new one) |
 //! | 135 | Queues | unacknowledged u32, unsent u32 | – |
 //! | 136 | Picture | picture bytes ([`picture`]) | – |
@@ -59,7 +60,7 @@ pub mod options;
 pub mod picture;
 pub mod shadow;
 
-pub use address::{trusted_uid, Cgroup, EngineId, ParseIdError};
+pub use address::{trusted_uid, Cgroup, EngineId, ParseIdError, Privileges};
 pub use bypass::Bypass;
 pub use codec::{DecodeError, Overflow};
 pub use message::{Connect, Phase, PhaseReport, Queues, Reply, Request};
@@ -73,7 +74,9 @@ pub const PROGRAM_MAX: usize = 16;
 /// The program's MPTCP_* environment, bytes.
 pub const SETTINGS_MAX: usize = 1024;
 /// A socket option's value, bytes.
-pub const VALUE_MAX: usize = 1024;
+pub const VALUE_MAX: usize = 256;
+/// A value of an option of `mptcp.h`, bytes: a list of addresses.
+pub const WISH_MAX: usize = 1024;
 /// A reply that is a picture, bytes.
 pub const PICTURE_MESSAGE_MAX: usize = picture::PICTURE_MAX + 16;
 /// A Status chunk, bytes.

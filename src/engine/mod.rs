@@ -26,6 +26,7 @@ pub mod entry;
 mod event_loop;
 mod kernel_stream;
 mod multipath;
+mod namespace;
 mod paths;
 mod picture;
 mod plain_peers;

@@ -115,7 +115,7 @@ pub unsafe fn set(fd: c_int, option: c_int, value: *const c_void, len: usize) ->
 
 fn set_on_shadow(fd: c_int, shadow: &ShadowName, option: c_int, value: &[u8]) -> Result<(), Errno> {
     let cookie = sys::cookie(fd)?;
-    engine::set_option(shadow.engine, cookie, libc::IPPROTO_TCP, option, value).unwrap_or(Err(libc::ENOTCONN))
+    engine::set_wish(shadow.engine, cookie, option, value).unwrap_or(Err(libc::ENOTCONN))
 }
 
 /// getsockopt of an option of `mptcp.h`.

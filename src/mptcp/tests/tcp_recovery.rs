@@ -42,6 +42,7 @@ fn numbers(s: &mut Script) -> Vec<u8> {
         .collect()
 }
 
+// Proves SHLD-7, MUST-60.
 #[test]
 fn nagle_holds_a_small_segment_until_the_last_is_acknowledged() {
     let mut s = up();
@@ -54,6 +55,7 @@ fn nagle_holds_a_small_segment_until_the_last_is_acknowledged() {
     s.expect(data(2, 1, "bc"));
 }
 
+// Proves MUST-17.
 #[test]
 fn nodelay_sends_at_once() {
     let mut s = nodelay();
@@ -63,6 +65,7 @@ fn nodelay_sends_at_once() {
     s.expect(data(2, 1, "b"));
 }
 
+// Proves MUST-40, SHLD-18, SHLD-19, MUST-58.
 #[test]
 fn acknowledgments_are_delayed_by_40_ms_or_two_segments_after_the_start() {
     let mut s = up();
@@ -84,6 +87,7 @@ fn acknowledgments_are_delayed_by_40_ms_or_two_segments_after_the_start() {
     assert_eq!(s.take_sent().len(), 1);
 }
 
+// Proves R2018-2, R5681-2.
 #[test]
 fn out_of_order_data_is_acknowledged_at_once_with_sack_most_recent_first() {
     let mut s = up();
@@ -100,6 +104,7 @@ fn out_of_order_data_is_acknowledged_at_once_with_sack_most_recent_first() {
     assert_eq!(s.recv().unwrap().len(), 400);
 }
 
+// Proves R2883-1.
 #[test]
 fn rfc2883_a_duplicate_is_told_once() {
     let mut s = up();
@@ -111,6 +116,7 @@ fn rfc2883_a_duplicate_is_told_once() {
     s.expect(ack(1, 201));
 }
 
+// Proves R2018-1.
 #[test]
 fn without_sack_permitted_no_blocks() {
     let mut s = Script::client(
@@ -127,6 +133,7 @@ fn without_sack_permitted_no_blocks() {
     s.expect(ack(1, 1));
 }
 
+// Proves R6582-1.
 #[test]
 fn three_duplicate_acknowledgments_with_sack_send_the_hole_again() {
     let mut s = in_flight(5);
@@ -140,6 +147,7 @@ fn three_duplicate_acknowledgments_with_sack_send_the_hole_again() {
     s.expect_nothing();
 }
 
+// Proves R8985-1.
 #[test]
 fn rack_waits_a_quarter_of_the_round_trip_for_reordered_segments() {
     let mut s = in_flight(3);
@@ -153,6 +161,7 @@ fn rack_waits_a_quarter_of_the_round_trip_for_reordered_segments() {
     assert_eq!(numbers(&mut s), [0]);
 }
 
+// Proves R8985-1.
 #[test]
 fn rack_reordering_within_the_window_is_no_loss() {
     let mut s = in_flight(3);
@@ -166,6 +175,7 @@ fn rack_reordering_within_the_window_is_no_loss() {
     assert_eq!(s.info().unwrap().subflows[0].retransmits, 0);
 }
 
+// Proves R8985-2.
 #[test]
 fn a_tail_loss_is_probed_before_the_timeout() {
     let mut s = in_flight(5);
@@ -181,6 +191,7 @@ fn a_tail_loss_is_probed_before_the_timeout() {
     assert_eq!(numbers(&mut s), [3], "the probe's answer shows the hole");
 }
 
+// Proves MUST-20, MUST-21.
 #[test]
 fn the_timeout_backs_off_and_ends_with_the_user_timeout() {
     let options = ConnOptions {
@@ -208,6 +219,7 @@ fn the_timeout_backs_off_and_ends_with_the_user_timeout() {
     assert_eq!(error, Some(ConnError::TimedOut));
 }
 
+// Proves R2018-3.
 #[test]
 fn after_a_timeout_everything_unacknowledged_comes_again_in_order() {
     let mut s = in_flight(4);
@@ -223,6 +235,7 @@ fn after_a_timeout_everything_unacknowledged_comes_again_in_order() {
     s.expect_nothing();
 }
 
+// Proves MUST-18.
 #[test]
 fn karn_an_acknowledgment_of_what_was_sent_twice_is_no_sample() {
     let mut s = in_flight(1);
@@ -233,6 +246,7 @@ fn karn_an_acknowledgment_of_what_was_sent_twice_is_no_sample() {
     assert_eq!(s.info().unwrap().subflows[0].srtt_us, before);
 }
 
+// Proves R2018-3.
 #[test]
 fn a_lying_sack_past_what_was_sent_is_ignored() {
     let mut s = in_flight(2);
@@ -244,6 +258,7 @@ fn a_lying_sack_past_what_was_sent_is_ignored() {
     s.expect_nothing();
 }
 
+// Proves MUST-35, SHLD-30.
 #[test]
 fn a_zero_window_stops_data_and_is_probed_with_backoff() {
     let mut s = nodelay();
@@ -269,6 +284,7 @@ fn a_zero_window_stops_data_and_is_probed_with_backoff() {
     assert!(!numbers(&mut s).is_empty());
 }
 
+// Proves MUST-39.
 #[test]
 fn the_window_reopens_with_an_update_of_ours() {
     let options = ConnOptions {
@@ -287,6 +303,7 @@ fn the_window_reopens_with_an_update_of_ours() {
     assert_eq!(update.header.window, 8);
 }
 
+// Proves MUST-38.
 #[test]
 fn silly_windows_are_not_filled_while_data_is_in_flight() {
     let mut s = Script::client(
@@ -303,4 +320,76 @@ fn silly_windows_are_not_filled_while_data_is_in_flight() {
     s.send(vec![1; 10_000]);
     let sent: Vec<usize> = s.take_sent().iter().map(|seg| seg.payload.len()).collect();
     assert_eq!(sent, [1448, 1448], "104 bytes of window are left alone");
+}
+
+/// Two of four segments are acknowledged, and the probe repeated the last one.
+fn probed() -> Script {
+    let mut s = in_flight(4);
+    s.advance(100);
+    s.inject(ack(1, 2001));
+    s.take_sent();
+    s.advance(110);
+    assert_eq!(numbers(&mut s), [3]);
+    s
+}
+
+fn ssthresh(s: &Script) -> u32 {
+    s.info().map_or(0, |i| i.subflows[0].ssthresh)
+}
+
+#[test]
+fn a_loss_that_a_probe_repaired_slows_down() {
+    let mut s = probed();
+    s.inject(ack(1, 4001));
+    assert_eq!(ssthresh(&s), u32::MAX, "the original may have arrived late");
+    s.send([4; 1000]);
+    s.inject(ack(1, 5001));
+    assert!(ssthresh(&s) < u32::MAX);
+}
+
+#[test]
+fn a_probe_that_was_not_needed_does_not() {
+    let mut s = probed();
+    s.inject(ack(1, 4001));
+    s.inject(ack(1, 4001).sack(&[(3001, 4001)]));
+    s.send([4; 1000]);
+    s.inject(ack(1, 5001));
+    assert_eq!(ssthresh(&s), u32::MAX);
+}
+
+#[test]
+fn a_probe_carries_new_data_first() {
+    let mut s = in_flight(14);
+    s.send([14; 1000]);
+    s.expect_nothing();
+    s.advance(210);
+    assert_eq!(numbers(&mut s), [14], "beyond the congestion window");
+}
+
+#[test]
+fn half_of_a_small_window_is_worth_a_segment() {
+    let options = ConnOptions {
+        multipath: false,
+        ..ConnOptions::default()
+    };
+    let mut s = Script::client(1, 2, options);
+    s.inject(syn_ack().win(1000).scale(Some(0)));
+    s.take_sent();
+    s.send([0; 400]);
+    s.send([0; 2000]);
+    let sizes: Vec<_> = s.take_sent().iter().map(|sent| sent.payload.len()).collect();
+    assert_eq!(sizes, [400, 600]);
+}
+
+#[test]
+fn a_larger_send_buffer_is_told_to_who_waits() {
+    let mut s = Script::plain_client_up(ConnOptions {
+        send_buffer: 1000,
+        ..ConnOptions::default()
+    });
+    assert_eq!(s.ep.send(s.now, s.conn, &[0; 2000]), Ok(1000));
+    s.ep.set_options(s.now, s.conn, &mut |o| o.send_buffer = 100_000);
+    s.advance(0);
+    assert_eq!(s.ep.send_space(s.conn), 99_000);
+    assert_eq!(s.ep.poll_event(), Some(Event::Writable(s.conn)));
 }
