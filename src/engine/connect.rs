@@ -62,7 +62,7 @@ struct Wish {
     options: SocketOptions,
     /// The address that the program has bound.
     bound: Option<SocketAddr>,
-    wishes: Wishes,
+    wishes: Box<Wishes>,
     defaults: Defaults,
     path_config: PathConfig,
     program: String,
@@ -95,7 +95,10 @@ impl Engine {
         let program = String::from_utf8_lossy(request.program).into_owned();
         let remote = request.remote;
         let result = verify(fd, remote).and_then(|(socket, options)| {
-            let (wishes, bound) = (multipath::read_wishes(socket.as_fd()), bound_address(socket.as_fd()));
+            let (wishes, bound) = (
+                Box::new(multipath::read_wishes(socket.as_fd())),
+                bound_address(socket.as_fd()),
+            );
             if wishes.enable == Some(false) {
                 return Err(Bypass::TurnedOff.into());
             }

@@ -37,7 +37,7 @@ pub struct Connection {
     /// The address that the program had bound, port 0 or not; None when it had not.
     pub bound: Option<SocketAddr>,
     /// What the program asked for by options of `mptcp.h`.
-    pub wishes: Wishes,
+    pub wishes: Box<Wishes>,
     /// What its MPTCP_* variables say where those say nothing.
     pub defaults: Defaults,
     /// The program's `MPTCP_PATHS`, and which addresses its options leave.

@@ -6,7 +6,7 @@ use super::connection::{unmap, Backend, Connection};
 use super::event_loop::Key;
 use super::relay::Ending;
 use super::server::Engine;
-use crate::control::multipath::stash::{Filter, Stash, SO_GET_FILTER};
+use crate::control::multipath::stash::{self, Filter, SO_GET_FILTER};
 use crate::control::multipath::{name, JoinPolicy, Names, Socket, Stage, Wishes};
 use crate::control::Connect;
 use crate::link::paths::Verdict;
@@ -64,7 +64,7 @@ fn parse_join(text: &[u8]) -> Option<u64> {
 
 /// The wishes that a kernel socket carries; those of a socket with a filter of its own are none.
 pub fn read_wishes(socket: BorrowedFd<'_>) -> Wishes {
-    let stash = Stash::read(|room, len| {
+    let read = stash::read(|room, len| {
         let fd = socket.as_raw_fd();
         // SAFETY: `room` is null with no room, or has as much as `len` says.
         let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, SO_GET_FILTER, room.cast(), len) };
@@ -73,7 +73,7 @@ pub fn read_wishes(socket: BorrowedFd<'_>) -> Wishes {
         }
         Ok(())
     });
-    stash.wishes().unwrap_or_default()
+    read.unwrap_or_default()
 }
 
 /// Has a kernel socket carry wishes, where it is to be as the program's was.
@@ -193,7 +193,7 @@ impl Engine {
     /// As `mptcp(7)` lists them; then nothing has changed.
     pub(super) fn set_multipath(&mut self, now: Instant, key: Key, option: i32, value: &[u8]) -> Result<(), Errno> {
         let connection = self.connections.get(key).ok_or(Errno::NOTCONN)?;
-        let mut wishes = connection.wishes;
+        let mut wishes = *connection.wishes;
         let mut socket = Socket {
             inet6: connection.remote.is_ipv6(),
             stage: self.stage(connection),
@@ -208,7 +208,7 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(key) else {
             return Ok(());
         };
-        connection.wishes = wishes;
+        *connection.wishes = wishes;
         let join_after = connection.join_after();
         if let (Backend::Core(conn), Some(core)) = (&connection.backend, &mut self.core) {
             let conn = *conn;

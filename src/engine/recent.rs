@@ -20,7 +20,7 @@ pub struct End {
     /// The program's socket options.
     pub options: SocketOptions,
     /// What it asked for by options of `mptcp.h`.
-    pub wishes: Wishes,
+    pub wishes: Box<Wishes>,
     /// The address that the program had bound.
     pub bound: Option<SocketAddr>,
 }
@@ -110,7 +110,7 @@ mod tests {
                 End {
                     report,
                     options: options.clone(),
-                    wishes: Wishes::default(),
+                    wishes: Box::default(),
                     bound: None,
                 },
             );
@@ -119,7 +119,7 @@ mod tests {
                 End {
                     report,
                     options: options.clone(),
-                    wishes: Wishes::default(),
+                    wishes: Box::default(),
                     bound: None,
                 },
             );

@@ -275,7 +275,7 @@ impl Engine {
         let end = End {
             report,
             options: connection.options.clone(),
-            wishes: connection.wishes,
+            wishes: connection.wishes.clone(),
             bound: connection.bound,
         };
         self.ends.push(connection.cookie, end);

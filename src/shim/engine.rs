@@ -221,22 +221,16 @@ pub fn set_wish(engine: EngineId, cookie: u64, name: c_int, value: &[u8]) -> Opt
     }
 }
 
-/// What the engine says of a connection's subflows.
-pub enum Drawn {
-    Picture(Picture),
-    /// There is none to be had.
-    Error(c_int),
-    /// The engine does not answer.
-    Nobody,
-}
-
 /// What Linux's MPTCP options tell of a connection.
-pub fn picture(engine: EngineId, cookie: u64) -> Drawn {
+///
+/// # Errors
+/// ENOTCONN when there is none, or no engine; EOPNOTSUPP when the kernel's TCP has it.
+pub fn picture(engine: EngineId, cookie: u64) -> Result<Picture, c_int> {
     let mut buf = [0; PICTURE_MESSAGE_MAX];
     match channel::call(engine, &Request::Picture { cookie }, None, &mut buf) {
-        Ok((Reply::Picture(bytes), _)) => Picture::decode(bytes).map_or(Drawn::Nobody, Drawn::Picture),
-        Ok((Reply::Error(errno), _)) => Drawn::Error(errno),
-        Ok(_) | Err(_) => Drawn::Nobody,
+        Ok((Reply::Picture(bytes), _)) => Picture::decode(bytes).map_err(|_| libc::ENOTCONN),
+        Ok((Reply::Error(errno), _)) => Err(errno),
+        Ok(_) | Err(_) => Err(libc::ENOTCONN),
     }
 }
 

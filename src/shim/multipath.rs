@@ -3,10 +3,9 @@
 //! On a kernel socket the wishes lie in the socket itself ([`crate::control::multipath::stash`]): nothing of them is in this process's memory.
 //! On a shadow the engine keeps them. A socket of another kind is none of ours, and the kernel answers.
 
-use super::engine::{self, Drawn};
 use super::sys::{self, Errno};
-use super::{identify, memory, names, start, table, Verdict};
-use crate::control::multipath::stash::{Filter, Stash, SO_GET_FILTER};
+use super::{engine, identify, memory, names, start, table, Verdict};
+use crate::control::multipath::stash::{self, Filter, Foreign, SO_GET_FILTER};
 use crate::control::multipath::{name, Socket, Stage, Wishes, LIST_MAX};
 use crate::control::shadow::ShadowName;
 use crate::control::Bypass;
@@ -18,8 +17,8 @@ const TCP_CLOSE: u8 = 7;
 const TCP_LISTEN: u8 = 10;
 
 /// What a kernel socket carries.
-pub fn stash(fd: c_int) -> Stash {
-    Stash::read(|room, len| {
+pub fn load(fd: c_int) -> Result<Wishes, Foreign> {
+    stash::read(|room, len| {
         let args = [
             fd as usize,
             libc::SOL_SOCKET as usize,
@@ -51,7 +50,7 @@ pub fn store(fd: c_int, wishes: &Wishes) -> Result<(), Errno> {
 
 /// Judges a socket that is about to connect by what its program asked for.
 pub fn judge(fd: c_int) -> Result<(), Bypass> {
-    let wishes = stash(fd).wishes().ok_or(Bypass::TcpFeature)?;
+    let wishes = load(fd).map_err(|Foreign| Bypass::TcpFeature)?;
     match wishes.enable {
         Some(false) => Err(Bypass::TurnedOff),
         // RFC 6897 section 4.2.1: who binds a specific address, and knows nothing of MPTCP, is respected.
@@ -70,7 +69,7 @@ fn has_bound_address(fd: c_int) -> bool {
 
 /// A connect that is left to the kernel: its TCP uses no address that the program has excluded either.
 pub fn narrow(fd: c_int, remote: SocketAddr) {
-    let Stash::Ours(wishes) = stash(fd) else { return };
+    let Ok(wishes) = load(fd) else { return };
     if !wishes.restricted || has_bound_address(fd) {
         return;
     }
@@ -180,11 +179,7 @@ pub(super) unsafe fn room(len: *const libc::socklen_t) -> Result<usize, Errno> {
 unsafe fn subflows(fd: c_int, shadow: &ShadowName, value: *mut c_void, len: *mut libc::socklen_t) -> Result<(), Errno> {
     // SAFETY: the caller's promise.
     let room = unsafe { room(len) }?;
-    let picture = match engine::picture(shadow.engine, sys::cookie(fd)?) {
-        Drawn::Picture(picture) => picture,
-        Drawn::Error(errno) => return Err(errno),
-        Drawn::Nobody => return Err(libc::ENOTCONN),
-    };
+    let picture = engine::picture(shadow.engine, sys::cookie(fd)?)?;
     if !picture.established {
         return Err(libc::ENOTCONN);
     }
@@ -239,7 +234,7 @@ impl KernelSocket {
     }
 
     fn set(&self, fd: c_int, option: c_int, value: &[u8]) -> Result<(), Errno> {
-        let mut wishes = stash(fd).wishes().ok_or(libc::EOPNOTSUPP)?;
+        let mut wishes = load(fd).map_err(|Foreign| libc::EOPNOTSUPP)?;
         let mut socket = Socket {
             inet6: self.inet6,
             stage: self.stage,
@@ -260,7 +255,7 @@ impl KernelSocket {
             name::ENABLE if !before => return Ok([0; 4]),
             _ => {}
         }
-        let wishes = stash(fd).wishes().unwrap_or_default();
+        let wishes = load(fd).unwrap_or_default();
         wishes.get(option).map(i32::to_ne_bytes).ok_or(libc::ENOPROTOOPT)
     }
 }

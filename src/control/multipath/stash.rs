@@ -37,46 +37,27 @@ const LEN_MAX: usize = WORDS_MAX + 2;
 /// SO_GET_FILTER of asm-generic/socket.h; with the same number SO_ATTACH_FILTER sets.
 pub const SO_GET_FILTER: i32 = libc::SO_ATTACH_FILTER;
 
-/// What a socket has in place of a filter.
+/// The socket has somebody else's filter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stash {
-    /// No filter: nothing was asked for.
-    None,
-    /// Ours.
-    Ours(Wishes),
-    /// Somebody else's filter.
-    Foreign,
-}
+pub struct Foreign;
 
-impl Stash {
-    /// Reads a socket's. `get` is getsockopt(SOL_SOCKET, SO_GET_FILTER): it gets where to write, which is null or has room for
-    /// [`LEN_MAX`] instructions, and the room there, in instructions, which it replaces by the filter's length.
-    pub fn read(mut get: impl FnMut(*mut Instruction, &mut u32) -> Result<(), i32>) -> Stash {
-        let mut len = 0;
-        match get(core::ptr::null_mut(), &mut len) {
-            Ok(()) if len == 0 => return Stash::None,
-            Ok(()) if len as usize <= LEN_MAX => {}
-            // EACCES is how the kernel says that it is an eBPF program; other errors, that there are no filters here.
-            Ok(()) | Err(libc::EACCES) => return Stash::Foreign,
-            Err(_) => return Stash::None,
-        }
-        let mut filter = Filter::EMPTY;
-        len = LEN_MAX as u32;
-        match get(filter.instructions.as_mut_ptr(), &mut len) {
-            Ok(()) => filter.len = (len as usize).min(LEN_MAX),
-            Err(_) => return Stash::Foreign,
-        }
-        filter.wishes().map_or(Stash::Foreign, Stash::Ours)
+/// Reads a socket's wishes; without a filter there are none. `get` is getsockopt(SOL_SOCKET, SO_GET_FILTER): it gets where to write, which is
+/// null or has room for as many instructions as ours have at the most, and the room there, in instructions, which it replaces by the
+/// filter's length.
+pub fn read(mut get: impl FnMut(*mut Instruction, &mut u32) -> Result<(), i32>) -> Result<Wishes, Foreign> {
+    let mut len = 0;
+    match get(core::ptr::null_mut(), &mut len) {
+        Ok(()) if len == 0 => return Ok(Wishes::default()),
+        Ok(()) if len as usize <= LEN_MAX => {}
+        // EACCES is how the kernel says that it is an eBPF program; other errors, that there are no filters here.
+        Ok(()) | Err(libc::EACCES) => return Err(Foreign),
+        Err(_) => return Ok(Wishes::default()),
     }
-
-    /// The wishes; None beside somebody else's filter.
-    pub fn wishes(self) -> Option<Wishes> {
-        match self {
-            Stash::None => Some(Wishes::default()),
-            Stash::Ours(wishes) => Some(wishes),
-            Stash::Foreign => None,
-        }
-    }
+    let mut filter = Filter::EMPTY;
+    len = LEN_MAX as u32;
+    get(filter.instructions.as_mut_ptr(), &mut len).map_err(|_| Foreign)?;
+    filter.len = (len as usize).min(LEN_MAX);
+    filter.wishes().ok_or(Foreign)
 }
 
 /// A filter.

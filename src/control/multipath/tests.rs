@@ -1,4 +1,4 @@
-use super::stash::{Filter, Stash, SO_GET_FILTER};
+use super::stash::{self, Filter, Foreign, SO_GET_FILTER};
 use super::*;
 
 fn list(addresses: &[&str]) -> Vec<u8> {
@@ -166,7 +166,7 @@ fn numbers_are_judged() {
 #[test]
 fn a_filter_carries_every_wish() {
     let mut wishes = Wishes::default();
-    assert_eq!(on_a_socket(&wishes), Stash::Ours(wishes));
+    assert_eq!(on_a_socket(&wishes), Ok(wishes));
     set_at(
         &mut wishes,
         Stage::Fresh,
@@ -181,19 +181,19 @@ fn a_filter_carries_every_wish() {
     wishes.fate = Some(false);
     wishes.names = Names::Fail;
     wishes.join = JoinPolicy::Never;
-    assert_eq!(on_a_socket(&wishes), Stash::Ours(wishes));
+    assert_eq!(on_a_socket(&wishes), Ok(wishes));
     let mut full = Wishes::default();
     for n in 0..ADDRESSES_MAX as u32 {
         let address = SocketAddr::new(core::net::Ipv4Addr::from_bits(n + 1).into(), 0);
         full.listed.push(address).unwrap();
         full.removed.push(address).unwrap();
     }
-    assert_eq!(on_a_socket(&full), Stash::Ours(full));
+    assert_eq!(on_a_socket(&full), Ok(full));
 }
 
 /// Reads the stash of a socket.
-fn read(fd: i32) -> Stash {
-    Stash::read(|room, len| {
+fn read(fd: i32) -> Result<Wishes, Foreign> {
+    stash::read(|room, len| {
         // SAFETY: `room` is null with no room, or has as much as `len` says.
         let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, SO_GET_FILTER, room.cast(), len) };
         if result < 0 {
@@ -212,10 +212,10 @@ fn attach(fd: i32, program: &libc::sock_fprog) {
 }
 
 /// What a kernel socket gives back of what it was given.
-fn on_a_socket(wishes: &Wishes) -> Stash {
+fn on_a_socket(wishes: &Wishes) -> Result<Wishes, Foreign> {
     use std::os::fd::AsRawFd;
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
-    assert_eq!(read(socket.as_raw_fd()), Stash::None);
+    assert_eq!(read(socket.as_raw_fd()), Ok(Wishes::default()));
     attach(socket.as_raw_fd(), &Filter::new(wishes).program());
     read(socket.as_raw_fd())
 }
@@ -235,5 +235,5 @@ fn somebody_elses_filter_is_told() {
         filter: all.as_mut_ptr(),
     };
     attach(socket.as_raw_fd(), &program);
-    assert_eq!(read(socket.as_raw_fd()), Stash::Foreign);
+    assert_eq!(read(socket.as_raw_fd()), Err(Foreign));
 }
