@@ -156,6 +156,8 @@ impl Engine {
         let all = paths::first_paths(core, &query, &wish.path_config)?;
         let path = *all.first().ok_or(Bypass::NoRoute)?;
         let mut options = wish.options.for_core(remote.is_ipv6());
+        let patience = options.user_timeout;
+        options.syn_patience = Some(patience.unwrap_or_else(|| attempt_time(options.syn_retries)));
         options.syn_retries = options.syn_retries.min(SYN_RETRIES_MAX);
         let has_port = wish.bound.is_some_and(|bound| bound.port() != 0);
         let bound = has_port.then(|| socket.as_fd());

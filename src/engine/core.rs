@@ -287,7 +287,7 @@ fn hear(endpoint: &mut Endpoint, now: Instant, incoming: Incoming<'_>) {
 fn call_error(error: CallError) -> io::Error {
     let errno = match error {
         CallError::InUse => libc::EADDRNOTAVAIL,
-        CallError::Gone | CallError::NotConnected => libc::ENOTCONN,
+        CallError::Gone => libc::ENOTCONN,
         CallError::Shutdown => libc::EPIPE,
         CallError::Broken(_) => libc::ECONNRESET,
     };
