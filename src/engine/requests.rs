@@ -204,8 +204,7 @@ impl Engine {
                 options.ttl = new.ttl;
                 options.mark = new.mark;
                 options.send_buffer = new.send_buffer;
-                // What was granted already stays granted.
-                options.recv_buffer = options.recv_buffer.max(new.recv_buffer);
+                options.recv_buffer = new.recv_buffer;
             });
         }
         Ok(())
