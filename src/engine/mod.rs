@@ -3,7 +3,7 @@
 //! | to understand                                  | read                                              |
 //! |------------------------------------------------|---------------------------------------------------|
 //! | how `libmptcp.so` can be executed              | `entry`, `program`                                |
-//! | what the process leaves and keeps              | `process`                                         |
+//! | what the process leaves and keeps              | `process`, `sandbox`                              |
 //! | the loop, and who owns what                    | `server`, `event_loop`, `slots`, `clock`          |
 //! | requests and answers                           | `control`, `requests`, `connect`, `status`        |
 //! | bytes between a program and the network        | `shadow`, `relay`, `stream`                       |
@@ -33,6 +33,7 @@ pub mod program;
 mod recent;
 mod relay;
 mod requests;
+mod sandbox;
 mod server;
 mod shadow;
 mod slots;

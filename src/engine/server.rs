@@ -16,6 +16,7 @@ use super::paths::Review;
 use super::plain_peers::PlainPeers;
 use super::recent::{Bypasses, End, Ends};
 use super::relay::{Ending, Turn};
+use super::sandbox;
 use super::slots::Slots;
 use super::socket_options;
 use super::stream::Stream;
@@ -112,8 +113,9 @@ impl Engine {
         })
     }
 
-    /// Serves until there has been nothing to do for the idle time.
+    /// Serves until there has been nothing to do for the idle time, without the rights that only the start needs.
     pub fn run(mut self) -> io::Result<()> {
+        sandbox::engage();
         let mut events = Vec::new();
         loop {
             let now = self.clock.now();
