@@ -113,7 +113,8 @@ impl Core {
     /// Interfaces, addresses or routes have changed since the last call.
     pub fn routes_changed(&mut self) -> bool {
         let changed = self.routes.changed();
-        if changed {
+        // Where the tables cannot be read, the next change tries again.
+        if changed && self.routes.refresh().is_ok() {
             let interfaces = self.routes.interfaces();
             self.link
                 .retain_interfaces(|index| interfaces.iter().any(|interface| interface.index == index));
@@ -300,7 +301,7 @@ fn hear(endpoint: &mut Endpoint, now: Instant, incoming: Incoming<'_>) {
 fn call_error(error: CallError) -> io::Error {
     let errno = match error {
         CallError::InUse => libc::EADDRNOTAVAIL,
-        CallError::Gone | CallError::NotConnected => libc::ENOTCONN,
+        CallError::Gone => libc::ENOTCONN,
         CallError::Shutdown => libc::EPIPE,
         CallError::Broken(_) => libc::ECONNRESET,
     };

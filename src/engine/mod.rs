@@ -25,6 +25,7 @@ mod core_stream;
 pub mod entry;
 mod event_loop;
 mod kernel_stream;
+mod namespace;
 mod paths;
 mod plain_peers;
 mod process;

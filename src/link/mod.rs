@@ -48,6 +48,7 @@ pub use path_config::PathConfig;
 pub use paths::Verdict;
 pub use ports::PortSet;
 pub use routes::{Query, Routes};
+pub use sys::interface_exists;
 
 use crate::wire::{Flags, Header, Segment, TcpOptions};
 use core::net::IpAddr;

@@ -42,7 +42,6 @@ impl Connection {
         match self.subflows[index].state {
             State::SynSent => self.on_syn_sent(ctx, index, seg),
             State::SynReceived => self.on_syn_received(ctx, index, seg),
-            State::Closed => {}
             _ => self.on_synchronized(ctx, index, seg),
         }
     }
@@ -336,10 +335,7 @@ impl Connection {
         if self.out.fin_queued && ack.gt(fin) && !self.out.fin_acked {
             self.on_fin_acked(ctx);
         }
-        if self.out.blocked && self.send_space() >= (self.options.send_buffer / 4).min(1 << 16) {
-            self.out.blocked = false;
-            ctx.events.push_back(Event::Writable(self.id));
-        }
+        self.tell_writable(ctx);
     }
 
     fn on_fin_acked(&mut self, ctx: &mut Ctx<'_>) {

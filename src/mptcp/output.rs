@@ -124,11 +124,25 @@ impl Connection {
             Some(segment) => segment,
             None if sf.tlp_now => {
                 sf.tlp_now = false;
-                sf.tx.probe_segment()?
+                // RFC 8985 section 7.3: new data if there is any, beyond the congestion window by this one segment.
+                if let Some(plan) = self.plan_probe_data(ctx, index) {
+                    return Some(plan);
+                }
+                self.subflows[index].tx.probe_segment()?
             }
             None => return None,
         };
         self.plan_again(ctx, index, segment)
+    }
+
+    fn plan_probe_data(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
+        let sf = &self.subflows[index];
+        if self.error.is_some() || !self.established || !sf.usable() || sf.stalled || !self.out.reinject.is_empty() {
+            return None;
+        }
+        let room = self.payload_room(ctx.now, index);
+        let len = self.new_data_len(room)?;
+        Some(self.plan_segment(ctx, index, self.out.nxt, len, false))
     }
 
     pub(super) fn plan_again(&mut self, ctx: &mut Ctx<'_>, index: usize, segment: usize) -> Option<Plan> {
@@ -299,7 +313,10 @@ impl Connection {
         let full = len == u64::from(room);
         let all = len == waiting;
         let outstanding = out.nxt != out.una;
-        let go = full || !outstanding || (all && (self.options.nodelay || out.fin_queued));
+        // Half of the largest window is worth a segment too: the peer's whole buffer may be smaller than one (section 3.8.6.2.1).
+        let largest = self.subflows.iter().map(|s| s.max_window).max().unwrap_or(0);
+        let half = len >= u64::from(largest / 2);
+        let go = full || half || !outstanding || (all && (self.options.nodelay || out.fin_queued));
         go.then_some(len as u32)
     }
 
