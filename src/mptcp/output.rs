@@ -141,8 +141,8 @@ impl Connection {
             return None;
         }
         let room = self.payload_room(ctx.now, index);
-        let len = self.new_data_len(room)?;
-        Some(self.plan_segment(ctx, index, self.out.nxt, len, false))
+        let len = self.new_data_len(room, room)?;
+        Some(self.plan_segment(ctx, index, self.out.nxt, (len, room), false))
     }
 
     pub(super) fn plan_again(&mut self, ctx: &mut Ctx<'_>, index: usize, segment: usize) -> Option<Plan> {
