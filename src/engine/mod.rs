@@ -6,6 +6,7 @@
 //! | what the process leaves and keeps              | `process`                                         |
 //! | the loop, and who owns what                    | `server`, `event_loop`, `slots`, `clock`          |
 //! | requests and answers                           | `control`, `requests`, `connect`, `status`        |
+//! | who listens, and how programs get connections    | `listeners`, `listen`, `delivery`                 |
 //! | bytes between a program and the network        | `shadow`, `relay`, `stream`                       |
 //! | who speaks TCP on the network                  | `core`, `core_events`, `core_stream`, `kernel_stream` |
 //! | which paths, and which peers are left alone    | `paths`, `plain_peers`                            |
@@ -23,8 +24,11 @@ mod core_events;
 mod core_stream;
 #[cfg(feature = "preload")]
 pub mod entry;
+mod delivery;
 mod event_loop;
 mod kernel_stream;
+mod listen;
+mod listeners;
 mod paths;
 mod plain_peers;
 mod process;

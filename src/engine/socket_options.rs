@@ -134,6 +134,18 @@ impl SocketOptions {
         Ok(())
     }
 
+    /// Takes over from the listener what an accepted carrier has of its own: segment size, buffers, and who it is.
+    pub fn keep_transport(&mut self, listener: &SocketOptions) {
+        for (option, value) in &mut self.values {
+            let kept = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG) || option.doubled;
+            let theirs = listener.values.iter().find(|(other, _)| *other == *option);
+            if let (true, Some((_, theirs))) = (kept, theirs) {
+                *value = *theirs;
+            }
+        }
+        self.buffer_lock = listener.buffer_lock;
+    }
+
     /// close() resets the connection: SO_LINGER is on, with time zero.
     pub fn linger_zero(&self) -> bool {
         self.get(libc::SOL_SOCKET, libc::SO_LINGER)

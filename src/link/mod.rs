@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+pub mod diag;
 mod filter;
 pub mod guard;
 pub mod ip;
@@ -39,7 +40,7 @@ pub mod routes;
 mod sys;
 mod tables;
 
-pub use guard::{Guard, GuardKind, GuardRequest, Guards, WantedPort};
+pub use guard::{Guard, GuardKind, GuardRequest, Guards, Lease, WantedPort};
 pub use ip::IpLink;
 pub use path_config::PathConfig;
 pub use paths::Verdict;

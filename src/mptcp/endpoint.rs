@@ -162,6 +162,16 @@ impl Endpoint {
 
     // ---- input from the network -------------------------------------------------------------------------------
 
+    /// Whether a segment with these addresses belongs to a connection, or to one that was here until lately.
+    pub fn knows(&self, tuple: FourTuple) -> bool {
+        self.tuples.contains_key(&tuple) || self.time_wait.contains_key(&tuple)
+    }
+
+    /// Whether a connection here has this token, for which a join may come in.
+    pub fn has_token(&self, token: u32) -> bool {
+        self.tokens.contains_key(&token)
+    }
+
     /// A segment arrived for this host. False when it belongs to nothing here (the caller may ignore it).
     pub fn handle_segment(
         &mut self,
@@ -360,6 +370,11 @@ impl Endpoint {
             return true;
         }
         self.half_open += 1;
+        // Answers follow the routing, as the kernel's own do; only a link-local peer is where it came from.
+        let iface = match tuple.remote.ip() {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => iface,
+            _ => 0,
+        };
         let key = self.fresh_key();
         let id = self.fresh_id();
         let path = LocalPath {
