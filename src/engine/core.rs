@@ -320,8 +320,11 @@ impl Gate<'_> {
                     local: SocketAddr::new(dst, segment.header.dst_port),
                     remote: SocketAddr::new(src, segment.header.src_port),
                 };
-                if self.is_ours(tuple, iface, &segment) {
-                    self.endpoint.handle_segment(now, src, dst, iface, &segment);
+                if !self.is_ours(tuple, iface, &segment) {
+                    return;
+                }
+                if !self.endpoint.handle_segment(now, src, dst, iface, &segment) && self.answers_for(tuple) {
+                    self.endpoint.refuse(tuple, iface, &segment);
                 }
             }
             Incoming::Icmp {
@@ -333,22 +336,28 @@ impl Gate<'_> {
         }
     }
 
+    /// The kernel, which answers segments that belong to nothing, is deaf at listeners' ports.
+    fn answers_for(&mut self, tuple: FourTuple) -> bool {
+        let listeners = self.listeners.as_mut();
+        listeners.is_some_and(|listeners| listeners.takes(tuple))
+    }
+
     /// A SYN that opens something new is ours when the kernel would give it to a listener that is deaf for our sake, or when it joins a
     /// connection of ours. All others are the kernel's, and so is everything on the loopback device.
     fn is_ours(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
         let flags = segment.header.flags;
-        if !flags.has(Flags::SYN) || flags.has(Flags::ACK) || self.endpoint.knows(tuple) {
+        if self.endpoint.knows(tuple) {
             return true;
         }
         if iface == LOOPBACK {
             return false;
         }
+        if !flags.has(Flags::SYN) || flags.has(Flags::ACK) {
+            return true;
+        }
         match segment.options.mptcp.join {
             Some(MpJoin::Syn { token, .. }) if self.endpoint.has_token(token) => true,
-            _ => self
-                .listeners
-                .as_mut()
-                .is_some_and(|listeners| listeners.takes(tuple)),
+            _ => self.answers_for(tuple),
         }
     }
 }

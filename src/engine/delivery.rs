@@ -51,11 +51,11 @@ struct Origin {
 impl Origin {
     fn of(listener: &Listener) -> Origin {
         Origin {
-            bound: listener.bound,
+            bound: listener.record.bound,
             options: listener.options.clone(),
             path_config: listener.path_config.clone(),
-            program: listener.program.clone(),
-            pid: listener.pid,
+            program: listener.record.program.clone(),
+            pid: listener.record.pid,
             own_side: listener.own_side(),
         }
     }

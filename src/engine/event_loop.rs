@@ -25,6 +25,8 @@ pub enum Source {
     Kernel(Key),
     /// A carrier was accepted, or broke.
     Carrier(Key),
+    /// The keeper has gone.
+    Keeper,
     /// The link has received something, or can send again.
     Link(u32),
     /// Addresses, routes or interfaces changed.
@@ -183,6 +185,13 @@ fn encode(source: Source) -> u64 {
         Source::Kernel(key) => (4, key),
         Source::Link(index) => (5, Key { index, generation: 0 }),
         Source::Carrier(key) => (7, key),
+        Source::Keeper => (
+            8,
+            Key {
+                index: 0,
+                generation: 0,
+            },
+        ),
         Source::Monitor => (
             6,
             Key {
@@ -207,6 +216,7 @@ fn decode(data: u64) -> Option<Source> {
         5 => Some(Source::Link(key.index)),
         6 => Some(Source::Monitor),
         7 => Some(Source::Carrier(key)),
+        8 => Some(Source::Keeper),
         _ => None,
     }
 }
@@ -227,6 +237,7 @@ mod tests {
             Source::Shadow(key),
             Source::Kernel(key),
             Source::Carrier(key),
+            Source::Keeper,
             Source::Link(7),
             Source::Monitor,
         ];

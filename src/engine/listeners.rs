@@ -8,6 +8,8 @@
 //! Not here: how an established connection gets to the program (`delivery`).
 
 use super::connection::unmap;
+use super::keeper::Record;
+use super::paths;
 use super::socket_options::SocketOptions;
 use crate::link::diag::{TcpDiag, TCP_LISTEN};
 use crate::link::path_config::PathConfig;
@@ -19,43 +21,48 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// One listening socket.
 pub struct Listener {
-    /// Its address as the program sees it.
-    pub bound: SocketAddr,
-    /// IPV6_V6ONLY, or an IPv4 socket.
-    pub one_family: bool,
+    /// What the keeper knows of it, too.
+    pub record: Record,
     /// Its options when it began to listen.
     pub options: SocketOptions,
     /// The program's `MPTCP_PATHS`.
     pub path_config: PathConfig,
-    /// The program's name.
-    pub program: String,
-    /// Its process id as the engine sees it.
-    pub pid: u32,
     /// Connections that it was given.
     pub accepted: u64,
     /// The link hears the port while this lives.
-    pub lease: Lease,
+    _lease: Lease,
 }
 
 impl Listener {
+    /// None when the record's options are of another version.
+    pub fn new(record: Record, lease: Lease) -> Option<Listener> {
+        Some(Listener {
+            options: SocketOptions::unpack(&record.options)?,
+            path_config: paths::parse_config(Some(record.paths.as_bytes())),
+            record,
+            accepted: 0,
+            _lease: lease,
+        })
+    }
+
     /// The addresses under which it is found on the wire: two for an IPv6 socket that hears IPv4 too.
     fn wire_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        let first = unmap(self.bound);
-        let second = (!self.one_family && self.bound.ip() == Ipv6Addr::UNSPECIFIED)
+        let first = unmap(self.record.bound);
+        let second = (!self.record.one_family && self.record.bound.ip() == Ipv6Addr::UNSPECIFIED)
             .then(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), first.port()));
         [Some(first), second].into_iter().flatten()
     }
 
     /// Where this host's own clients reach it, and the address that a client must have for that (unspecified: any).
     pub fn own_side(&self) -> (SocketAddr, IpAddr) {
-        let bound = unmap(self.bound);
+        let bound = unmap(self.record.bound);
         let any = match bound.ip() {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
         let target = match bound.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(ip) if ip.is_unspecified() && !self.one_family => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() && !self.record.one_family => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
             // An address that this host has lost would be somebody else's: to have it as one's own proves it.
             ip => return (SocketAddr::new(ip, bound.port()), ip),
@@ -76,8 +83,8 @@ pub struct Listeners {
 pub struct Swept {
     /// Addresses at which nobody listens any more.
     pub addresses: Vec<SocketAddr>,
-    /// Sockets that are gone, for the log.
-    pub gone: Vec<SocketAddr>,
+    /// Sockets that are gone: cookie and address.
+    pub gone: Vec<(u64, SocketAddr)>,
 }
 
 impl Listeners {
@@ -99,8 +106,8 @@ impl Listeners {
     }
 
     /// Every one.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &Listener)> {
-        self.by_cookie.iter().map(|(cookie, listener)| (*cookie, listener))
+    pub fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.by_cookie.values()
     }
 
     /// Is it known to the kernel by this cookie? Tells at once whether sock_diag works here.
@@ -110,7 +117,8 @@ impl Listeners {
     }
 
     /// Adds one; the addresses at which the core has to listen from now on.
-    pub fn add(&mut self, cookie: u64, listener: Listener) -> Vec<SocketAddr> {
+    pub fn add(&mut self, listener: Listener) -> Vec<SocketAddr> {
+        let cookie = listener.record.cookie;
         let mut new = Vec::new();
         for address in listener.wire_addresses() {
             let cookies = self.by_address.entry(address).or_default();
@@ -130,7 +138,7 @@ impl Listeners {
         let mut swept = Swept::default();
         let mut live = HashSet::new();
         for ipv6 in [false, true] {
-            if !self.by_cookie.values().any(|l| l.bound.is_ipv6() == ipv6) {
+            if !self.by_cookie.values().any(|l| l.record.bound.is_ipv6() == ipv6) {
                 continue;
             }
             match self.diag.listening(ipv6) {
@@ -144,7 +152,7 @@ impl Listeners {
         self.by_cookie.retain(|cookie, listener| {
             let lives = live.contains(cookie);
             if !lives {
-                swept.gone.push(listener.bound);
+                swept.gone.push((*cookie, listener.record.bound));
             }
             lives
         });
@@ -179,12 +187,6 @@ impl Listeners {
         let listener = self.by_cookie.get_mut(&cookie)?;
         listener.accepted += 1;
         Some(listener)
-    }
-
-    /// Whether the kernel-side socket of a connection on this host has an owner: None when it is gone.
-    pub fn is_accepted(&mut self, local: SocketAddr, remote: SocketAddr) -> Option<bool> {
-        let socket = self.diag.find(local, remote).ok().flatten()?;
-        (socket.state != TCP_LISTEN).then_some(socket.inode != 0)
     }
 
     fn at(&self, local: SocketAddr) -> &[u64] {

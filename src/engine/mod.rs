@@ -3,7 +3,7 @@
 //! | to understand                                  | read                                              |
 //! |------------------------------------------------|---------------------------------------------------|
 //! | how `libmptcp.so` can be executed              | `entry`, `program`                                |
-//! | what the process leaves and keeps              | `process`                                         |
+//! | what the process leaves, and what outlives it  | `process`, `keeper`                               |
 //! | the loop, and who owns what                    | `server`, `event_loop`, `slots`, `clock`          |
 //! | requests and answers                           | `control`, `requests`, `connect`, `status`        |
 //! | who listens, and how programs get connections    | `listeners`, `listen`, `delivery`                 |
@@ -26,6 +26,7 @@ mod core_stream;
 pub mod entry;
 mod delivery;
 mod event_loop;
+mod keeper;
 mod kernel_stream;
 mod listen;
 mod listeners;

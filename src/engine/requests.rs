@@ -32,6 +32,8 @@ impl Engine {
         match Request::decode(&bytes[..len]) {
             // Before all that only the engine's own user may ask: the accepted socket is the proof.
             Ok(Request::Claim) => self.serve_claim(now, client, fd, cred),
+            // Status is text, and that of nobody's business is empty.
+            Ok(Request::Status) if !self.may_ask(&Request::Status, &cred) => self.control.answer_text(client, b""),
             Ok(request) if !self.may_ask(&request, &cred) => self.answer_error(client, Errno::ACCESS),
             Ok(Request::Connect(request)) => self.serve_connect(now, client, &request, fd, cred),
             Ok(Request::Listen(request)) => self.serve_listen(now, client, &request, fd, cred),

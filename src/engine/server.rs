@@ -12,6 +12,7 @@ use super::core::Core;
 use super::core_stream::CoreStream;
 use super::delivery::Delivery;
 use super::event_loop::{EventLoop, Key, Readiness, Source};
+use super::keeper::Keeper;
 use super::kernel_stream::Attempt;
 use super::paths::Review;
 use super::plain_peers::PlainPeers;
@@ -55,6 +56,8 @@ pub struct Engine {
     pub(super) by_carrier: HashMap<SocketAddr, Key>,
     /// When to look whether listeners still listen; None while there are none.
     pub(super) sweep_due: Option<Instant>,
+    /// There is one while there are listeners.
+    pub(super) keeper: Option<Keeper>,
     pub(super) ends: Ends,
     pub(super) bypasses: Bypasses,
     pub(super) plain_peers: PlainPeers,
@@ -110,6 +113,7 @@ impl Engine {
             deliveries: Slots::default(),
             by_carrier: HashMap::new(),
             sweep_due: None,
+            keeper: None,
             ends: Ends::default(),
             bypasses: Bypasses::default(),
             plain_peers: PlainPeers::default(),
@@ -153,6 +157,8 @@ impl Engine {
             }
             Source::Kernel(key) => self.on_kernel_ready(now, key, ready),
             Source::Carrier(key) => self.on_carrier_ready(now, key, ready),
+            Source::Keeper if ready.hung_up || ready.read_closed => self.replace_keeper(),
+            Source::Keeper => {}
             Source::Link(_) => {
                 if let Some(core) = &mut self.core {
                     core.receive(now);

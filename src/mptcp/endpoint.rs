@@ -329,6 +329,35 @@ impl Endpoint {
         });
     }
 
+    /// RFC 9293 section 3.10.7.1: a reset for a segment that belongs to nothing here, at a port where nobody else answers.
+    pub fn refuse(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) {
+        let h = &segment.header;
+        if h.flags.has(Flags::RST) {
+            return;
+        }
+        if h.flags.has(Flags::ACK) {
+            return self.reset_old_connection(tuple, iface, segment);
+        }
+        let len = segment.payload.len() as u32 + u32::from(h.flags.has(Flags::FIN));
+        let header = Header {
+            src_port: tuple.local.port(),
+            dst_port: tuple.remote.port(),
+            seq: SeqNum(0),
+            ack: h.seq + len,
+            flags: Flags::RST.with(Flags::ACK),
+            window: 0,
+        };
+        self.push_stray(Stray {
+            tuple,
+            manner: Manner {
+                iface,
+                ..Manner::default()
+            },
+            header,
+            options: TcpOptions::default(),
+        });
+    }
+
     /// RFC 9293 sections 3.5.1 and 3.10.7.3: the peer holds another connection of this 4-tuple, an
     /// older one or one that was given up here; a reset frees it.
     fn reset_old_connection(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) {
