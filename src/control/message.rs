@@ -77,13 +77,8 @@ pub enum Request<'a> {
         name: i32,
         room: u32,
     },
-    /// setsockopt on it.
-    SetOption {
-        cookie: u64,
-        level: i32,
-        name: i32,
-        value: &'a [u8],
-    },
+    /// setsockopt on it: the option has the value that the program gave it on the TCP socket that comes as a descriptor.
+    SetOption { cookie: u64, level: i32, name: i32 },
     /// SIOCOUTQ and SIOCOUTQNSD.
     QueueSizes { cookie: u64 },
     /// Disconnect at once (connect to AF_UNSPEC; connect after a failed one): RST or MP_FASTCLOSE when there is something to abort, and give
@@ -202,17 +197,11 @@ impl<'a> Request<'a> {
                 w.i32(name)?;
                 w.u32(room)?;
             }
-            Request::SetOption {
-                cookie,
-                level,
-                name,
-                value,
-            } => {
+            Request::SetOption { cookie, level, name } => {
                 header(&mut w, SET_OPTION)?;
                 w.u64(cookie)?;
                 w.i32(level)?;
                 w.i32(name)?;
-                w.bytes(value, VALUE_MAX)?;
             }
             Request::QueueSizes { cookie } => {
                 header(&mut w, QUEUE_SIZES)?;
@@ -253,7 +242,6 @@ impl<'a> Request<'a> {
                 cookie: r.u64()?,
                 level: r.i32()?,
                 name: r.i32()?,
-                value: r.bytes(VALUE_MAX)?,
             },
             QUEUE_SIZES => Request::QueueSizes { cookie: r.u64()? },
             ABORT => Request::Abort { cookie: r.u64()? },

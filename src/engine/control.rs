@@ -178,6 +178,11 @@ impl Control {
         }
     }
 
+    /// Closes without an answer.
+    pub fn dismiss(&mut self, key: Key) {
+        self.remove(key);
+    }
+
     /// It is still there.
     pub fn is_here(&self, key: Key) -> bool {
         self.clients.get(key).is_some()

@@ -7,9 +7,11 @@ use super::listeners::Listeners;
 use crate::link::path_config::PathConfig;
 use crate::link::paths::Verdict;
 use crate::link::routes::{Query, Routes};
-use crate::link::{Guard, GuardKind, GuardRequest, Guards, Incoming, IpLink, Lease, Link, PortSet, WantedPort};
+use crate::link::{
+    AutoLink, Guard, GuardKind, GuardRequest, Guards, Incoming, Lease, Link, PortSet, WantedPort,
+};
 use crate::mptcp::endpoint::{CallError, ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::{Flags, MpJoin, Segment};
 use std::collections::HashMap;
 use std::io;
@@ -18,6 +20,8 @@ use std::os::fd::BorrowedFd;
 
 /// How often what the link reports is acted upon before the loop turns to others.
 const TRANSMIT_ROUNDS: usize = 8;
+/// How often the link is asked, while anything happens, whether it still is the right one.
+const LINK_REVIEW: Duration = Duration::from_secs(1);
 /// Calls of the link's `recv` before others get their turn.
 const RECV_BUDGET: usize = 4;
 
@@ -29,7 +33,9 @@ pub struct Core {
     pub by_conn: HashMap<ConnId, Key>,
     /// Where programs listen; None where the kernel does not tell who does.
     pub listeners: Option<Listeners>,
-    link: IpLink,
+    link: AutoLink,
+    /// When the link was last asked whether it still is the right one.
+    reviewed_at: Instant,
     guards: Guards,
     routes: Routes,
     /// A guard for each 4-tuple that is in use, TIME_WAIT included.
@@ -76,7 +82,7 @@ impl Core {
     pub fn start(event_loop: &EventLoop) -> io::Result<Core> {
         let guards = Guards::new()?;
         let admitted = guards.ports();
-        let link = IpLink::new(&admitted)?;
+        let link = AutoLink::new(&admitted)?;
         let routes = Routes::new()?;
         for (index, fd) in link.fds().into_iter().enumerate() {
             event_loop.add(fd, Source::Link(index as u32))?;
@@ -87,6 +93,7 @@ impl Core {
             by_conn: HashMap::new(),
             listeners: Listeners::new().ok(),
             link,
+            reviewed_at: Instant::ZERO,
             guards,
             routes,
             held: HashMap::new(),
@@ -113,7 +120,8 @@ impl Core {
     /// Interfaces, addresses or routes have changed since the last call.
     pub fn routes_changed(&mut self) -> bool {
         let changed = self.routes.changed();
-        if changed {
+        // Where the tables cannot be read, the next change tries again.
+        if changed && self.routes.refresh().is_ok() {
             let interfaces = self.routes.interfaces();
             self.link
                 .retain_interfaces(|index| interfaces.iter().any(|interface| interface.index == index));
@@ -133,6 +141,7 @@ impl Core {
             options,
         } = opening;
         let port = bound.map_or(WantedPort::Any, WantedPort::Held);
+        self.review_link(now);
         let tuple = self.guard(path.addr, port, remote, path.iface, options.mark)?;
         match self.endpoint.connect(now, tuple, path, options) {
             Ok(conn) => Ok((conn, tuple)),
@@ -225,8 +234,9 @@ impl Core {
         self.guards.kind()
     }
 
-    /// Has the link hear a port, from the next [`Core::admit_ports`] on.
-    pub fn lease(&self, port: u16) -> Lease {
+    /// Has the link hear a port on which a program listens, from the next [`Core::admit_ports`] on.
+    pub fn lease(&mut self, port: u16) -> Lease {
+        self.link.hear_after_filters();
         self.guards.lease(port)
     }
 
@@ -259,8 +269,16 @@ impl Core {
         self.more_to_receive
     }
 
+    fn review_link(&mut self, now: Instant) {
+        self.reviewed_at = now;
+        self.link.review();
+    }
+
     /// Lets time pass.
     pub fn expire(&mut self, now: Instant) {
+        if now.since(self.reviewed_at) >= LINK_REVIEW {
+            self.review_link(now);
+        }
         if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
             self.endpoint.handle_timeout(now);
         }
@@ -365,7 +383,7 @@ impl Gate<'_> {
 fn call_error(error: CallError) -> io::Error {
     let errno = match error {
         CallError::InUse => libc::EADDRNOTAVAIL,
-        CallError::Gone | CallError::NotConnected => libc::ENOTCONN,
+        CallError::Gone => libc::ENOTCONN,
         CallError::Shutdown => libc::EPIPE,
         CallError::Broken(_) => libc::ECONNRESET,
     };

@@ -30,6 +30,7 @@ mod keeper;
 mod kernel_stream;
 mod listen;
 mod listeners;
+mod namespace;
 mod paths;
 mod plain_peers;
 mod process;

@@ -9,7 +9,8 @@
 use super::clock::Clock;
 use super::keeper::Inheritance;
 use super::server::{Engine, Settings};
-use crate::control::EngineId;
+use crate::control::channel::{self, CallError};
+use crate::control::{EngineId, Privileges};
 use crate::time::Duration;
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -23,6 +24,11 @@ use std::os::unix::fs::OpenOptionsExt;
 
 /// How long the engine stays with nothing to do; `MPTCP_IDLE_MS` says otherwise.
 const IDLE: Duration = Duration::from_secs(10);
+/// Descriptors that the engine asks for: a thousand short connections a second over two paths.
+const DESCRIPTORS_MAX: u64 = 1 << 18;
+/// How often, and after which pauses, a name is tried for whose owner is leaving.
+const LEAVING_TRIES: usize = 100;
+const LEAVING_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// Runs the engine named `id` (this process's own, when it was started by hand) until it is idle; the exit code.
 pub fn run(id: Option<&OsStr>) -> i32 {
@@ -71,7 +77,14 @@ pub(super) fn serve(settings: Settings, inheritance: Option<Inheritance>) -> i32
 
 fn try_serve(settings: Settings, inheritance: Option<Inheritance>) -> std::io::Result<()> {
     let Settings { id, idle } = settings;
-    match Engine::start(settings) {
+    if !Privileges::current().cover(id.privileges()) {
+        // The program has capabilities that execve(2) does not hand on. With this name, and without them, we would be in the way
+        // of engines that have them.
+        return Err(std::io::Error::other(
+            "it has not the capabilities of the program that started it",
+        ));
+    }
+    match start(id, idle) {
         Ok(mut engine) => {
             log::info!(
                 "engine {id} of libmptcp {} serves as process {}",
@@ -89,6 +102,20 @@ fn try_serve(settings: Settings, inheritance: Option<Inheritance>) -> std::io::R
         Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) && inheritance.is_none() => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Takes the name, also from an engine that is just about to give it up: it refuses clients before it does.
+fn start(id: EngineId, idle: Duration) -> std::io::Result<Engine> {
+    let taken = |error: &std::io::Error| error.raw_os_error() == Some(libc::EADDRINUSE);
+    for _ in 0..LEAVING_TRIES {
+        match Engine::start(Settings { id, idle }) {
+            Err(error) if taken(&error) && matches!(channel::open(id), Err(CallError::NoEngine)) => {
+                std::thread::sleep(LEAVING_PAUSE);
+            }
+            result => return result,
+        }
+    }
+    Engine::start(Settings { id, idle })
 }
 
 /// Leaves what was inherited. The log, if there is one, becomes standard error: so the last words of a panic or of the
@@ -183,7 +210,21 @@ fn reset_signals() {
 }
 
 /// The program's soft limits were meant for the program: descriptors above all, but also CPU time and memory.
+///
+/// Each port in use has a guard with a descriptor, for a minute after the connection's end too. Who may raises the hard limit as well
+/// (CAP_SYS_RESOURCE); at the limit, connections are left to the kernel.
 fn raise_limits() {
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open");
+    if let Some(most) = most.ok().and_then(|text| text.trim().parse().ok()) {
+        let limit = Some(DESCRIPTORS_MAX.min(most)).max(getrlimit(Resource::Nofile).maximum);
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit,
+                maximum: limit,
+            },
+        );
+    }
     let limits = [
         Resource::Nofile,
         Resource::Cpu,

@@ -68,7 +68,7 @@ pub struct Engine {
     pub(super) next_serial: u32,
     idle_since: Option<Instant>,
     /// The name was given up: the end comes when the last client and connection have gone.
-    retired: bool,
+    pub(super) retired: bool,
 }
 
 /// Counts since the start.
@@ -78,7 +78,7 @@ pub struct Counters {
     pub connects: u64,
     /// … that were left to the kernel.
     pub bypassed: u64,
-    /// Connections that broke, or were never established.
+    /// … that were begun and never established.
     pub failed: u64,
 }
 
@@ -301,7 +301,7 @@ impl Engine {
         self.by_cookie.remove(&connection.cookie);
         let waiters = std::mem::take(&mut connection.waiters);
         if let Ending::Failed(_) = ending {
-            self.counters.failed += 1;
+            self.counters.failed += u64::from(!relay.is_established());
             relay.fail();
         } else {
             relay.finish();

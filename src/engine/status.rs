@@ -44,7 +44,7 @@ pub struct EngineStatus {
     pub connects: u64,
     /// Of these, left to the kernel.
     pub bypassed: u64,
-    /// Connections that broke or were never established.
+    /// Of these, begun and never established.
     pub failed: u64,
 }
 

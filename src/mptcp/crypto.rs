@@ -108,6 +108,7 @@ pub fn dss_pseudo_header(dsn: Dsn, ssn: u32, len: u16, checksum: u16) -> Checksu
 mod tests {
     use super::*;
 
+    // Proves K1, K2.
     #[test]
     fn tokens_and_initial_numbers_of_captured_keys() {
         for (key, expected_token, expected_idsn) in [
@@ -120,6 +121,7 @@ mod tests {
         assert_eq!(idsn(0xa50d_f7ac_7cbf_4515) + 1, Dsn(0xf022_f0e1_5207_ddfc));
     }
 
+    // Proves K4, J2, J3.
     #[test]
     fn hmacs_of_a_captured_join() {
         let (client, server) = (0x0b66_ce9e_6378_385c, 0xc18f_0d28_6dd9_89ca);
@@ -142,6 +144,7 @@ mod tests {
         }
     }
 
+    // Proves A2.
     #[test]
     fn hmacs_of_captured_announcements() {
         let v4 = IpAddr::from([198, 51, 100, 2]);
@@ -173,6 +176,7 @@ mod tests {
         }
     }
 
+    // Proves S2.
     #[test]
     fn checksums_of_captured_mappings() {
         for (dsn, ssn, len, payload, expected) in [
@@ -197,6 +201,7 @@ mod tests {
         }
     }
 
+    // Proves S2.
     #[test]
     fn the_two_zeros_of_one_s_complement_are_the_same_checksum() {
         // DSN ffff, all else zero: the sum is ffff and the checksum 0, which may arrive as ffff.

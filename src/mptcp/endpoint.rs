@@ -454,7 +454,7 @@ impl Endpoint {
         let half_open = conn.subflows.iter().filter(|s| s.state == State::SynReceived).count();
         // J7: only when established, and neither after fallback nor after the end of both directions.
         let allowed = conn.multipath() && conn.established && conn.error.is_none() && !conn.finished();
-        if !allowed || conn.subflows.len() >= 8 || half_open >= MAX_HALF_OPEN_JOINS {
+        if !allowed || conn.subflows.len() >= super::addresses::MAX_SUBFLOWS || half_open >= MAX_HALF_OPEN_JOINS {
             self.stray_reset(tuple, iface, segment, super::input::RST_PROHIBITED);
             return true;
         }
@@ -583,12 +583,19 @@ impl Endpoint {
                 conn.handle_timeout(ctx);
                 conn.after_input(ctx);
             });
-            // A timer that stays due would spin: whatever it is, a millisecond later is soon enough.
+            // A timer that stays due would spin: whatever it is, a millisecond later is soon enough. None is known to.
             if let Some(again) = self.armed.get(&id).copied().filter(|t| *t <= now) {
+                debug_assert!(false, "a timer stays due: {}", self.due_timers(id, now));
                 let later = again.max(now) + Duration::from_millis(1);
                 self.rearm(id, Some(later));
             }
         }
+    }
+
+    /// The timers of a connection that are due, by name.
+    fn due_timers(&self, id: ConnId, now: Instant) -> String {
+        let names = self.connections.get(&id).map(|c| c.due_timers(now));
+        names.unwrap_or_default().join(", ")
     }
 
     // ---- output -----------------------------------------------------------------------------------------------
@@ -603,6 +610,7 @@ impl Endpoint {
                 header: s.header,
                 options: s.options,
                 payload: [&[], &[]],
+                segment_size: 0,
                 tos: s.manner.tos,
                 ttl: s.manner.ttl,
                 mark: s.manner.mark,
@@ -719,11 +727,13 @@ impl Endpoint {
         local: SocketAddr,
     ) -> Result<SubflowId, CallError> {
         let c = self.connections.get_mut(&conn).ok_or(CallError::Gone)?;
-        let (path, local_id, remote, remote_id) = c.take_want(want).ok_or(CallError::Gone)?;
+        let remote = c.wanted_remote(want).ok_or(CallError::Gone)?;
         let tuple = FourTuple { local, remote };
         if self.tuples.contains_key(&tuple) || self.time_wait.contains_key(&tuple) {
+            // The want stays: `subflow_refused` ends it, another port answers it.
             return Err(CallError::InUse);
         }
+        let (path, local_id, _, remote_id) = c.take_want(want).ok_or(CallError::Gone)?;
         let iss = self.isn(now, tuple);
         let local_nonce = self.entropy.next_u64() as u32;
         let ts_offset = self.ts_offset(tuple);
@@ -799,9 +809,13 @@ impl Endpoint {
         self.with(now, conn, |c, ctx| c.abort(ctx));
     }
 
-    /// Changes nodelay, keepalive, user_timeout, tos, ttl, mark of a live connection.
+    /// Changes nodelay, keepalive, user_timeout, tos, ttl, mark, send_buffer, recv_buffer of a live connection. A buffer that
+    /// shrinks takes nothing back: neither bytes that were accepted nor a window that was offered.
     pub fn set_options(&mut self, now: Instant, conn: ConnId, change: &mut dyn FnMut(&mut ConnOptions)) {
-        self.with(now, conn, |c, _| change(&mut c.options));
+        self.with(now, conn, |c, ctx| {
+            change(&mut c.options);
+            c.options_changed(ctx);
+        });
     }
 
     /// A picture of one connection.
@@ -814,6 +828,19 @@ impl Endpoint {
         let mut ids: Vec<ConnId> = self.connections.keys().copied().collect();
         ids.sort_unstable();
         ids
+    }
+
+    /// Bytes of the peer's that a connection holds, and the entries that describe them.
+    #[cfg(test)]
+    pub fn held(&self, conn: ConnId) -> (usize, usize) {
+        let Some(c) = self.connections.get(&conn) else {
+            return (0, 0);
+        };
+        let maps = c.subflows.iter().flat_map(|s| &s.maps);
+        let checked: usize = maps.filter_map(|m| Some(m.checked.as_ref()?.held.len())).sum();
+        let stored: usize = c.subflows.iter().map(|s| s.rx.stored_bytes()).sum();
+        let entries = c.out.reinject.len() + c.subflows.iter().map(|s| s.maps.len()).sum::<usize>();
+        (c.inc.buf.ready() + c.inc.buf.ahead_bytes() + checked + stored, entries)
     }
 
     /// 4-tuples in TIME_WAIT.

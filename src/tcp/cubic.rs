@@ -28,8 +28,6 @@ pub fn initial_window(mss: u32) -> u32 {
 pub struct Cubic {
     mss: u32,
     state: State,
-    /// What a congestion event took away, until the next one.
-    before_event: Option<State>,
     hystart: HyStart,
     /// A retransmission timeout was the last thing that happened: a further one is the same event.
     timed_out: bool,
@@ -75,7 +73,6 @@ impl Cubic {
                 cwnd_prior: 0.0,
                 epoch: None,
             },
-            before_event: None,
             hystart: HyStart::default(),
             timed_out: false,
             last_ack: None,
@@ -183,7 +180,6 @@ impl Cubic {
     pub fn on_congestion_event(&mut self, now: Instant, flight: u32) {
         let cwnd = f64::from(self.state.cwnd);
         let ssthresh = self.reduced(now, flight);
-        self.before_event = Some(self.state);
         // RFC 9438 section 4.7, fast convergence: losing before the old plateau is regained makes room for others.
         self.state.w_max = if cwnd < self.state.w_max {
             cwnd * (1.0 + BETA) / 2.0
@@ -202,7 +198,6 @@ impl Cubic {
         if !self.timed_out {
             self.timed_out = true;
             let ssthresh = self.reduced(now, flight);
-            self.before_event = Some(self.state);
             self.state.cwnd_prior = f64::from(self.state.cwnd);
             self.state.ssthresh = ssthresh;
             // RFC 9438 section 4.8: the next stage starts on its plateau.
@@ -223,18 +218,6 @@ impl Cubic {
             flight.min(self.state.cwnd)
         };
         ((f64::from(base) * BETA) as u32).max(2 * self.mss)
-    }
-
-    /// The last congestion event was no congestion (RFC 9438 section 4.9): gives back what it took. False when there
-    /// is nothing to give back. It is up to the caller to ask only about the event of the current recovery.
-    pub fn undo(&mut self) -> bool {
-        let Some(before) = self.before_event.take() else {
-            return false;
-        };
-        let cwnd = before.cwnd.max(self.state.cwnd);
-        self.state = State { cwnd, ..before };
-        self.timed_out = false;
-        true
     }
 
     /// Sending starts again after `idle` without a segment in flight, the timeout being `rto`: the window halves for
@@ -319,6 +302,7 @@ mod tests {
         f64::from(cubic.cwnd()) / f64::from(MSS)
     }
 
+    // Proves R6928-1.
     #[test]
     fn the_initial_window_is_that_of_rfc_6928() {
         assert_eq!(initial_window(536), 5_360);
@@ -328,6 +312,7 @@ mod tests {
         assert_eq!(initial_window(7_301), 14_602);
     }
 
+    // Proves M3.3-15, MUST-19.
     #[test]
     fn slow_start_doubles_in_a_round_and_stops_at_ssthresh() {
         let mut cubic = Cubic::new(MSS);
@@ -339,6 +324,7 @@ mod tests {
         assert!((25 * MSS..26 * MSS).contains(&cubic.cwnd()), "{}", cubic.cwnd());
     }
 
+    // Proves R9438-1.
     #[test]
     fn an_event_leaves_seven_tenths_and_two_segments_at_least() {
         let mut cubic = avoiding(100);
@@ -349,6 +335,7 @@ mod tests {
         assert_eq!(small.cwnd(), 2 * MSS);
     }
 
+    // Proves R9438-1.
     #[test]
     fn the_plateau_is_regained_after_k_seconds() {
         // K = cbrt((100 - 70) / 0.4) = 4.217 s; the target looks one round trip ahead.
@@ -374,6 +361,7 @@ mod tests {
         assert!((1045.0..1060.0).contains(&segments(&cubic)), "{}", segments(&cubic));
     }
 
+    // Proves R9438-1.
     #[test]
     fn on_short_paths_it_is_as_reno() {
         // 10 ms: 0.529 segments a round trip from 70 to 100 (56.7 round trips), then 1.
@@ -473,20 +461,7 @@ mod tests {
         assert!(cubic.ssthresh() < 51 * MSS);
     }
 
-    #[test]
-    fn a_spurious_event_is_undone() {
-        let mut cubic = avoiding(100);
-        assert!(!cubic.undo());
-        for event in [Cubic::on_congestion_event, Cubic::on_rto] {
-            event(&mut cubic, Instant::ZERO, 100 * MSS);
-            assert!(cubic.cwnd() < 100 * MSS);
-            assert!(cubic.undo());
-            assert_eq!((cubic.cwnd(), cubic.ssthresh()), (100 * MSS, u32::MAX));
-            assert_eq!(cubic.state.w_max, 0.0);
-            assert!(!cubic.undo());
-        }
-    }
-
+    // Proves R5681-1.
     #[test]
     fn idleness_halves_the_window_for_each_timeout_down_to_the_initial_one() {
         let cwnd_after = |idle_ms: u64| {

@@ -139,6 +139,7 @@ mod tests {
         hystart.growth(MSS) == MSS / 4
     }
 
+    // Proves R9406-1.
     #[test]
     fn growth_by_an_eighth_of_the_round_trip_counts() {
         assert!(!conservative_after(80_000, 8, 89_999));
@@ -190,6 +191,7 @@ mod tests {
         (hystart, una)
     }
 
+    // Proves R9406-1.
     #[test]
     fn five_rounds_of_it_end_slow_start() {
         let (mut hystart, mut una) = conservative();
@@ -199,6 +201,7 @@ mod tests {
         assert!(round(&mut hystart, &mut una, 8, 60_000));
     }
 
+    // Proves R9406-1.
     #[test]
     fn a_round_trip_that_falls_again_resumes_slow_start() {
         let (mut hystart, mut una) = conservative();

@@ -84,6 +84,7 @@ mod tests {
         sent
     }
 
+    // Proves CC, R6937-1.
     #[test]
     fn one_loss_of_a_hundred_ends_at_ssthresh_without_a_gap() {
         let mut prr = Prr::default();
@@ -130,6 +131,7 @@ mod tests {
         assert_eq!(quota(6999), 1);
     }
 
+    // Proves R6937-1.
     #[test]
     fn after_heavy_loss_it_sends_what_was_delivered_and_one_more_on_progress() {
         // 100 in flight, 70 lost at once: pipe is far below ssthresh.

@@ -102,6 +102,7 @@ impl<T> Receiver<T> {
     }
 
     /// Payload bytes kept out of order.
+    #[cfg(test)]
     pub fn stored_bytes(&self) -> usize {
         self.stored_bytes
     }
@@ -267,6 +268,7 @@ mod tests {
         Receiver::new(Instant::ZERO, SeqNum(100))
     }
 
+    // Proves R2018-2.
     #[test]
     fn sack_blocks_most_recent_first_and_merged() {
         let mut r = rx();
@@ -277,6 +279,7 @@ mod tests {
         assert_eq!(b.as_slice(), [(SeqNum(200), SeqNum(220)), (SeqNum(300), SeqNum(310))]);
     }
 
+    // Proves SHLD-31.
     #[test]
     fn filling_the_gap_releases_stored_segments_in_order() {
         let mut r = rx();

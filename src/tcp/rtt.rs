@@ -25,7 +25,6 @@ const BACKOFF_MAX: u32 = 10;
 pub struct RttEstimator {
     /// SRTT and RTTVAR.
     smoothed: Option<(Duration, Duration)>,
-    latest: Option<Duration>,
     min: WindowedMin,
     /// Timeout while there is no sample.
     initial: Duration,
@@ -44,7 +43,6 @@ impl RttEstimator {
     pub fn new() -> Self {
         RttEstimator {
             smoothed: None,
-            latest: None,
             min: WindowedMin::default(),
             initial: RTO_INITIAL,
             backoff: 0,
@@ -64,7 +62,6 @@ impl RttEstimator {
             None => (rtt, rtt / 2),
             Some((srtt, rttvar)) => ((srtt * 7 + rtt) / 8, (rttvar * 3 + srtt.abs_diff(rtt)) / 4),
         });
-        self.latest = Some(rtt);
         self.min.add(now, rtt);
     }
 
@@ -76,11 +73,6 @@ impl RttEstimator {
     /// RTTVAR.
     pub fn rttvar(&self) -> Option<Duration> {
         self.smoothed.map(|(_, rttvar)| rttvar)
-    }
-
-    /// The last sample.
-    pub fn latest(&self) -> Option<Duration> {
-        self.latest
     }
 
     /// The least sample of the last `MIN_RTT_WINDOW`, as of the last sample.
@@ -161,6 +153,7 @@ mod tests {
         rtt
     }
 
+    // Proves R6298-1.
     #[test]
     fn the_first_sample_is_the_estimate_and_half_of_it_the_variance() {
         let rtt = after(&[300]);
@@ -168,6 +161,7 @@ mod tests {
         assert_eq!(rtt.rto(), ms(300 + 4 * 150));
     }
 
+    // Proves R6298-1.
     #[test]
     fn later_samples_move_it_by_an_eighth_and_a_quarter() {
         // RTTVAR = 3/4 * 150 + 1/4 * |300 - 380| = 132.5, SRTT = 7/8 * 300 + 1/8 * 380 = 310
@@ -175,9 +169,9 @@ mod tests {
         assert_eq!(rtt.srtt(), Some(ms(310)));
         assert_eq!(rtt.rttvar(), Some(Duration::from_micros(132_500)));
         assert_eq!(rtt.rto(), ms(310 + 530));
-        assert_eq!(rtt.latest(), Some(ms(380)));
     }
 
+    // Proves R6298-2.
     #[test]
     fn the_variance_term_is_200_ms_at_least() {
         // 4 * RTTVAR = 2 * sample: 100 ms is the boundary.
@@ -186,6 +180,7 @@ mod tests {
         assert_eq!(after(&[101]).rto(), ms(303));
     }
 
+    // Proves R6298-4.
     #[test]
     fn without_a_sample_one_second_or_three_after_a_lost_syn() {
         let mut rtt = RttEstimator::new();
@@ -196,6 +191,7 @@ mod tests {
         assert_eq!(rtt.rto(), ms(210));
     }
 
+    // Proves MUST-19, R6298-3.
     #[test]
     fn back_off_doubles_up_to_two_minutes_and_ends() {
         let mut rtt = after(&[100]);

@@ -77,6 +77,7 @@ fn a_header_is_refused_for_what_is_wrong_with_it() {
     }
 }
 
+// Proves MUST-4, MUST-69.
 #[test]
 fn padding_without_timestamps_is_that_of_linux() {
     let sack_permitted = TcpOptions {
@@ -92,6 +93,7 @@ fn padding_without_timestamps_is_that_of_linux() {
     both_ways("020402180101040201030307", options);
 }
 
+// Proves MUST-7.
 #[test]
 fn a_bad_length_ends_the_list_and_keeps_what_came_before() {
     let before = TcpOptions {
@@ -112,6 +114,7 @@ fn a_bad_length_ends_the_list_and_keeps_what_came_before() {
     assert_eq!(parsed("020405b40003030a"), before);
 }
 
+// Proves MUST-4, MUST-6.
 #[test]
 fn unknown_and_mis_sized_tcp_options_are_skipped() {
     let expected = TcpOptions {
@@ -159,6 +162,7 @@ fn the_last_valid_one_of_two_options_counts() {
     assert_eq!(ack("1e082001000000051e08200100000006"), Some(WireDsn::Short(6)));
 }
 
+// Proves C2, C6, J1, M3.8-2.
 #[test]
 fn mptcp_options_of_every_other_length_are_ignored() {
     // The third byte with a low half of 0, which is a non-echo ADD_ADDR; DSS has a test of its own.
@@ -194,6 +198,7 @@ fn mptcp_options_of_every_other_length_are_ignored() {
     }
 }
 
+// Proves A1.
 #[test]
 fn an_echo_of_an_address_has_no_hmac_and_its_own_lengths() {
     for len in 3..=40 {
@@ -205,6 +210,7 @@ fn an_echo_of_an_address_has_no_hmac_and_its_own_lengths() {
     }
 }
 
+// Proves C6, D1.
 #[test]
 fn a_dss_has_exactly_the_length_of_its_flags() {
     for flags in 0..=255u8 {
@@ -232,6 +238,7 @@ fn short_numbers_stay_short() {
     assert_eq!(dss.map.unwrap().dsn, WireDsn::Short(8));
 }
 
+// Proves M3.1-14.
 #[test]
 fn reserved_bits_and_versions_do_not_hide_an_option() {
     // DSS flags e0, MP_PRIO bits 2 to 4, version 15 and all flags of MP_CAPABLE.
@@ -296,6 +303,7 @@ fn everything() -> TcpOptions {
     }
 }
 
+// Proves O1.
 #[test]
 fn what_does_not_fit_is_dropped_in_the_documented_order() {
     let all = everything();

@@ -137,6 +137,7 @@ impl Client {
             },
             options,
             payload: [one, two],
+            segment_size: 0,
             tos: self.tos,
             ttl: self.ttl,
             mark: 0,

@@ -64,6 +64,7 @@ fn finish(client: &mut Client, mut connection: Connection, stream: TcpStream) {
     drop(stream);
 }
 
+// Proves MUST-2.
 #[test]
 fn round_trip_with_a_repair_guard_over_ipv4() {
     round_trip(GuardKind::Repair, "192.0.2.1", "192.0.2.2:8080");
@@ -190,6 +191,7 @@ fn sockets_that_send_hear_nothing() {
     }
 }
 
+// Proves MUST-3.
 #[test]
 fn a_wrong_checksum_is_not_heard() {
     let (client_ns, server_ns) = two_hosts();
@@ -323,6 +325,7 @@ fn a_segment_that_the_route_cannot_take_is_reported_at_once() {
     }
 }
 
+// Proves MUST-54.
 #[test]
 fn unreachable_destinations_are_reported() {
     let (client_ns, router_ns, _server_ns) = narrow_path();

@@ -29,6 +29,7 @@ fn client() -> Script {
     s
 }
 
+// Proves A3, M3.4-2.
 #[test]
 fn a3_an_announcement_is_echoed_each_time_it_comes() {
     let mut s = client();
@@ -40,6 +41,7 @@ fn a3_an_announcement_is_echoed_each_time_it_comes() {
     assert_eq!(wanted(&mut s), ["198.51.100.2:8000"], "and wanted once");
 }
 
+// Proves A3, M3.4-3.
 #[test]
 fn a3_ours_is_repeated_until_the_echo_and_one_at_a_time() {
     let mut s = Script::server_up();
@@ -63,6 +65,7 @@ fn a3_ours_is_repeated_until_the_echo_and_one_at_a_time() {
     assert!((1..=6).contains(&announced(&mut s).len()));
 }
 
+// Proves A4, M3.4-1.
 #[test]
 fn a4_a_wrong_hmac_is_ignored_in_silence() {
     let mut s = client();
@@ -71,6 +74,7 @@ fn a4_a_wrong_hmac_is_ignored_in_silence() {
     assert!(wanted(&mut s).is_empty());
 }
 
+// Proves A5.
 #[test]
 fn a5_addresses_that_no_peer_may_send_us_to_are_not_joined() {
     for ip in [[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255]] {
@@ -80,6 +84,7 @@ fn a5_addresses_that_no_peer_may_send_us_to_are_not_joined() {
     }
 }
 
+// Proves A5.
 #[test]
 fn a5_the_same_id_with_another_address_is_an_update() {
     let mut s = client();
@@ -88,6 +93,7 @@ fn a5_the_same_id_with_another_address_is_an_update() {
     assert_eq!(wanted(&mut s).last().map(String::as_str), Some("198.51.100.3:8000"));
 }
 
+// Proves A6.
 #[test]
 fn a6_remove_addr_closes_the_subflows_of_the_id_and_data_goes_elsewhere() {
     let mut s = Script::server_up();
@@ -101,6 +107,7 @@ fn a6_remove_addr_closes_the_subflows_of_the_id_and_data_goes_elsewhere() {
     assert!(again.is_some(), "{sent:?}");
 }
 
+// Proves M3.3-10.
 #[test]
 fn a6_remove_addr_of_the_only_subflow_does_not_break_the_connection() {
     let mut s = Script::server_up();
@@ -109,6 +116,7 @@ fn a6_remove_addr_of_the_only_subflow_does_not_break_the_connection() {
     assert_eq!(s.recv().unwrap(), b"on");
 }
 
+// Proves A6, M3.4-7.
 #[test]
 fn a6_unknown_ids_are_ignored() {
     let mut s = Script::server_up();
@@ -118,6 +126,7 @@ fn a6_unknown_ids_are_ignored() {
     assert_eq!(s.info().unwrap().subflows.len(), 2);
 }
 
+// Proves A6, M3.2-9, M3.4-9.
 #[test]
 fn a6_a_path_that_is_gone_is_removed_behind_a_dss_on_another_subflow() {
     let mut s = Script::client_up();
@@ -127,6 +136,7 @@ fn a6_a_path_that_is_gone_is_removed_behind_a_dss_on_another_subflow() {
     s.expect_among(ack(1, 1).dack32(1).mp("1e044001"));
 }
 
+// Proves A8.
 #[test]
 fn a8_id_0_with_another_address_is_echoed_and_ignored() {
     let mut s = client();
@@ -135,6 +145,7 @@ fn a8_id_0_with_another_address_is_echoed_and_ignored() {
     assert!(wanted(&mut s).is_empty());
 }
 
+// Proves SEC.
 #[test]
 fn a_flood_of_announcements_is_bounded() {
     let mut s = client();
@@ -145,6 +156,7 @@ fn a_flood_of_announcements_is_bounded() {
     assert!(wanted.len() <= 7, "{} subflows wanted", wanted.len());
 }
 
+// Proves A5, M3.4-5.
 #[test]
 fn an_announced_address_that_may_not_be_used_does_not_take_a_path_away() {
     let mut s = Script::client_up();

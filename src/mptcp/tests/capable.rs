@@ -21,18 +21,21 @@ fn answer_to(option: &str) -> bool {
     sent.options.mptcp.capable.is_some()
 }
 
+// Proves C2.
 #[test]
 fn c2_a_syn_option_of_another_length_is_not_there() {
     assert!(answer_to("1e040101"));
     assert!(!answer_to("1e0c0101c18f0d286dd989ca"));
 }
 
+// Proves C4.
 #[test]
 fn c4_version_0_is_plain_tcp_and_a_later_one_is_answered_with_ours() {
     assert!(!answer_to("1e040001"));
     assert!(answer_to("1e040201"));
 }
 
+// Proves C3, C5, M3.1-4, M3.1-8.
 #[test]
 fn c5_flag_strictness() {
     // (flags & 0x1f) must be 1, and B clear.
@@ -51,6 +54,7 @@ fn c5_flag_strictness() {
     }
 }
 
+// Proves C5.
 #[test]
 fn c5_bad_flags_in_the_syn_ack_mean_plain_tcp() {
     for (option, falls_back) in [
@@ -69,6 +73,7 @@ fn c5_bad_flags_in_the_syn_ack_mean_plain_tcp() {
     }
 }
 
+// Proves C7, M3.1-11.
 #[test]
 fn c7_lost_third_ack_is_repeated_with_the_data_and_with_its_retransmission() {
     let mut s = Script::client(CLIENT_KEY, SERVER_KEY, ConnOptions::default());
@@ -87,6 +92,7 @@ fn c7_lost_third_ack_is_repeated_with_the_data_and_with_its_retransmission() {
     s.expect_among(data(1, 1, "hello").mp(first));
 }
 
+// Proves C7.
 #[test]
 fn c7_after_a_dss_of_the_server_the_retransmission_is_a_dss() {
     let mut s = Script::client(CLIENT_KEY, SERVER_KEY, ConnOptions::default());
@@ -99,6 +105,7 @@ fn c7_after_a_dss_of_the_server_the_retransmission_is_a_dss() {
     s.expect_among(data(1, 1, "hello").dack32(1).map(1, 1, 5));
 }
 
+// Proves C8.
 #[test]
 fn c8_data_after_a_lost_third_ack_establishes_the_server() {
     let mut s = Script::server(SERVER_KEY, CLIENT_KEY, ConnOptions::default());
@@ -110,6 +117,7 @@ fn c8_data_after_a_lost_third_ack_establishes_the_server() {
     assert_eq!(fallback(&s), None);
 }
 
+// Proves C8.
 #[test]
 fn c8_first_data_may_be_a_plain_dss() {
     let mut s = Script::server_up();
@@ -118,6 +126,7 @@ fn c8_first_data_may_be_a_plain_dss() {
     assert_eq!(s.recv().unwrap(), b"hello");
 }
 
+// Proves C9.
 #[test]
 fn c9_a_server_holds_its_data_until_the_third_ack() {
     let mut s = Script::server(SERVER_KEY, CLIENT_KEY, ConnOptions::default());
@@ -130,6 +139,7 @@ fn c9_a_server_holds_its_data_until_the_third_ack() {
     s.expect(data(1, 1, "banner").dack32(1).map(1, 1, 6));
 }
 
+// Proves K1, M3.1-9, M3.1-10.
 #[test]
 fn k1_token_collision_draws_another_key() {
     let mut s = Script::server_up();
@@ -139,6 +149,7 @@ fn k1_token_collision_draws_another_key() {
     s.expect(syn_ack().on(SECOND).mp("1e0c01010000000000000042"));
 }
 
+// Proves F1, M3.1-13.
 #[test]
 fn f1_syns_with_mp_capable_three_times_then_without() {
     let mut s = Script::client(CLIENT_KEY, SERVER_KEY, ConnOptions::default());
@@ -156,6 +167,7 @@ fn f1_syns_with_mp_capable_three_times_then_without() {
     assert_eq!(fallback(&s), Some(Fallback::SynDropped));
 }
 
+// Proves F1.
 #[test]
 fn f1_mp_capable_in_an_answer_to_a_syn_without_it_does_not_count() {
     let mut s = Script::client(CLIENT_KEY, SERVER_KEY, ConnOptions::default());
@@ -166,6 +178,7 @@ fn f1_mp_capable_in_an_answer_to_a_syn_without_it_does_not_count() {
     s.expect(ack(1, 1).mp("1e1401010b66ce9e6378385cc18f0d286dd989ca"));
 }
 
+// Proves F2, M3.1-3.
 #[test]
 fn f2_third_ack_without_keys_is_plain_tcp() {
     let mut s = Script::server(SERVER_KEY, CLIENT_KEY, ConnOptions::default());
@@ -178,6 +191,7 @@ fn f2_third_ack_without_keys_is_plain_tcp() {
     assert_eq!(s.recv().unwrap(), b"plain");
 }
 
+// Proves F2.
 #[test]
 fn f2_third_ack_with_a_key_that_is_not_ours_is_not_multipath() {
     let mut s = Script::server(SERVER_KEY, CLIENT_KEY, ConnOptions::default());
@@ -187,6 +201,7 @@ fn f2_third_ack_with_a_key_that_is_not_ours_is_not_multipath() {
     assert!(fallback(&s).is_some());
 }
 
+// Proves F4, M3.7-7.
 #[test]
 fn f4_after_a_fallback_there_is_no_way_back() {
     let mut s = Script::client(CLIENT_KEY, SERVER_KEY, ConnOptions::default());
@@ -207,6 +222,7 @@ fn f4_after_a_fallback_there_is_no_way_back() {
     assert!(s.expect_reset(SECOND).is_some());
 }
 
+// Proves O5, MUST-10.
 #[test]
 fn o5_simultaneous_open_is_plain_tcp() {
     let mut s = Script::client(CLIENT_KEY, SERVER_KEY, ConnOptions::default());

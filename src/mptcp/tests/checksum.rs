@@ -27,6 +27,7 @@ fn fallback(s: &Script) -> Option<Fallback> {
     s.info().and_then(|i| i.fallback)
 }
 
+// Proves C3, S1, M3.1-5, M3.1-6.
 #[test]
 fn s1_either_side_switches_checksums_on() {
     for (option, flags) in [(false, "81"), (true, "01"), (true, "81")] {
@@ -44,6 +45,7 @@ fn s1_either_side_switches_checksums_on() {
     }
 }
 
+// Proves S1, M3.3-4.
 #[test]
 fn s1_a_map_without_checksum_first_of_all_is_a_fallback() {
     let mut s = summed_server();
@@ -53,6 +55,7 @@ fn s1_a_map_without_checksum_first_of_all_is_a_fallback() {
     assert_eq!(s.recv().unwrap(), b"abc");
 }
 
+// Proves S1, M3.3-4.
 #[test]
 fn s1_a_map_with_checksum_where_none_was_agreed_on_a_join_is_reset() {
     let mut s = Script::server_up();
@@ -62,6 +65,7 @@ fn s1_a_map_with_checksum_where_none_was_agreed_on_a_join_is_reset() {
     assert_eq!(s.expect_reset(SECOND), Some(1));
 }
 
+// Proves S3, M3.7-4.
 #[test]
 fn s3_a_wrong_checksum_on_one_of_two_subflows_resets_it_with_mp_fail() {
     let mut s = summed_server();
@@ -77,6 +81,7 @@ fn s3_a_wrong_checksum_on_one_of_two_subflows_resets_it_with_mp_fail() {
     assert_eq!(s.recv().unwrap(), b"good");
 }
 
+// Proves S4.
 #[test]
 fn s4_a_wrong_checksum_before_any_good_one_is_a_fallback_without_mp_fail() {
     let mut s = summed_server();
@@ -88,6 +93,7 @@ fn s4_a_wrong_checksum_before_any_good_one_is_a_fallback_without_mp_fail() {
     assert_eq!(s.recv().unwrap(), b"more");
 }
 
+// Proves S4, M3.7-5.
 #[test]
 fn s4_a_wrong_checksum_later_is_answered_with_mp_fail_and_the_infinite_map_accepted() {
     let mut s = summed_server();
@@ -109,6 +115,7 @@ fn s4_a_wrong_checksum_later_is_answered_with_mp_fail_and_the_infinite_map_accep
     );
 }
 
+// Proves S4.
 #[test]
 fn s4_unanswered_mp_fail_ends_the_connection_after_120_s() {
     let mut s = summed_server();
@@ -121,6 +128,7 @@ fn s4_unanswered_mp_fail_ends_the_connection_after_120_s() {
     assert!(s.info().is_none_or(|i| i.error.is_some()));
 }
 
+// Proves S4, M3.7-6.
 #[test]
 fn s4_mp_fail_of_the_peer_is_answered_with_mp_fail_and_an_infinite_map() {
     let mut s = Script::client(CLIENT_KEY, SERVER_KEY, with_checksum());
@@ -145,6 +153,7 @@ fn s4_mp_fail_of_the_peer_is_answered_with_mp_fail_and_an_infinite_map() {
     assert_eq!(map.dsn, WireDsn::Long(dsn + 5));
 }
 
+// Proves S5.
 #[test]
 fn s5_mp_fail_after_a_join_is_no_fallback() {
     let mut s = Script::server_up();
@@ -153,6 +162,7 @@ fn s5_mp_fail_after_a_join_is_no_fallback() {
     assert_eq!(fallback(&s), None);
 }
 
+// Proves S6.
 #[test]
 fn s6_a_checksummed_mapping_is_delivered_whole_or_not_at_all() {
     let mut s = summed_server();
@@ -166,6 +176,7 @@ fn s6_a_checksummed_mapping_is_delivered_whole_or_not_at_all() {
     assert_eq!(s.recv().unwrap(), whole);
 }
 
+// Proves F3, M3.7-1.
 #[test]
 fn f3_first_data_without_options_is_a_fallback_and_the_peer_is_told() {
     let mut s = Script::server_up();
@@ -177,6 +188,7 @@ fn f3_first_data_without_options_is_a_fallback_and_the_peer_is_told() {
     assert_eq!(s.recv().unwrap(), b"more");
 }
 
+// Proves F3, M3.7-2.
 #[test]
 fn f3_first_data_of_ours_acknowledged_without_a_dss_is_a_fallback() {
     let mut s = Script::client(CLIENT_KEY, SERVER_KEY, ConnOptions::default());
@@ -191,6 +203,7 @@ fn f3_first_data_of_ours_acknowledged_without_a_dss_is_a_fallback() {
     assert_eq!(s.recv().unwrap(), b"answer");
 }
 
+// Proves F3.
 #[test]
 fn f3_unmapped_data_after_good_maps_is_no_fallback() {
     let mut s = Script::server_up();
@@ -203,6 +216,7 @@ fn f3_unmapped_data_after_good_maps_is_no_fallback() {
     assert!(s.expect_reset(FIRST).is_some());
 }
 
+// Proves M3.3-5.
 #[test]
 fn f3_an_infinite_map_at_once_is_a_fallback() {
     let mut s = Script::server_up();
@@ -213,6 +227,7 @@ fn f3_an_infinite_map_at_once_is_a_fallback() {
     assert_eq!(s.recv().unwrap(), b"plain");
 }
 
+// Proves F5.
 #[test]
 fn f5_an_infinite_map_after_a_join_resets_the_subflow() {
     let mut s = Script::server_up();
@@ -222,6 +237,7 @@ fn f5_an_infinite_map_after_a_join_resets_the_subflow() {
     s.expect_reset(FIRST);
 }
 
+// Proves M3.7-7.
 #[test]
 fn f_plain_close_after_a_fallback() {
     let mut s = Script::server_up();

@@ -12,6 +12,7 @@ fn failed(s: &mut Script) -> Option<ConnError> {
     })
 }
 
+// Proves X1, M3.3-8.
 #[test]
 fn x1_a_data_fin_alone_takes_one_number_and_is_acknowledged() {
     let mut s = Script::server_up();
@@ -20,6 +21,7 @@ fn x1_a_data_fin_alone_takes_one_number_and_is_acknowledged() {
     assert_eq!(s.recv(), Err(CallError::Shutdown));
 }
 
+// Proves X1.
 #[test]
 fn x1_a_data_fin_with_data_counts_in_the_length() {
     let mut s = Script::server_up();
@@ -29,6 +31,7 @@ fn x1_a_data_fin_with_data_counts_in_the_length() {
     assert_eq!(s.recv(), Err(CallError::Shutdown));
 }
 
+// Proves X1.
 #[test]
 fn x1_a_data_fin_before_its_data_waits() {
     let mut s = Script::server_up();
@@ -50,6 +53,7 @@ fn x1_a_second_data_fin_elsewhere_changes_nothing() {
     assert_eq!(s.recv(), Err(CallError::Shutdown));
 }
 
+// Proves X2, M3.3-7.
 #[test]
 fn x2_no_fin_before_both_data_fins_are_acknowledged() {
     let mut s = Script::client_up();
@@ -62,6 +66,7 @@ fn x2_no_fin_before_both_data_fins_are_acknowledged() {
     s.expect_among(fin(1, 1).dack(2));
 }
 
+// Proves X2.
 #[test]
 fn x2_a_subflow_fin_alone_closes_that_subflow_only() {
     let mut s = Script::server_up();
@@ -75,6 +80,7 @@ fn x2_a_subflow_fin_alone_closes_that_subflow_only() {
     assert_eq!(s.recv().unwrap(), b"still here");
 }
 
+// Proves X2, M3.3-10.
 #[test]
 fn x2_a_fin_on_the_only_subflow_is_no_end_of_the_stream() {
     let mut s = Script::server_up();
@@ -89,6 +95,7 @@ fn x2_a_fin_on_the_only_subflow_is_no_end_of_the_stream() {
     assert_eq!(s.recv().unwrap(), b"def");
 }
 
+// Proves X3.
 #[test]
 fn x3_after_shutdown_the_other_direction_goes_on() {
     let mut s = Script::client_up();
@@ -104,6 +111,7 @@ fn x3_after_shutdown_the_other_direction_goes_on() {
     assert_eq!(s.recv().unwrap().len(), 20);
 }
 
+// Proves X4, M3.5-1.
 #[test]
 fn x4_fastclose_on_an_ack_is_answered_with_resets() {
     let mut s = Script::server_up();
@@ -114,6 +122,7 @@ fn x4_fastclose_on_an_ack_is_answered_with_resets() {
     assert_eq!(failed(&mut s), Some(ConnError::Reset));
 }
 
+// Proves X4, M3.5-1.
 #[test]
 fn x4_fastclose_in_a_rst_resets_the_other_subflows() {
     let mut s = Script::server_up();
@@ -124,6 +133,7 @@ fn x4_fastclose_in_a_rst_resets_the_other_subflows() {
     assert_eq!(failed(&mut s), Some(ConnError::Reset));
 }
 
+// Proves X4, M3.5-2.
 #[test]
 fn x4_a_wrong_key_is_ignored() {
     let mut s = Script::server_up();
@@ -133,6 +143,7 @@ fn x4_a_wrong_key_is_ignored() {
     assert_eq!(s.recv().unwrap(), b"fine");
 }
 
+// Proves X5, M4-1.
 #[test]
 fn x5_a_rst_on_one_of_two_closes_that_one_and_its_data_goes_elsewhere() {
     let mut s = Script::server_up();
@@ -145,6 +156,7 @@ fn x5_a_rst_on_one_of_two_closes_that_one_and_its_data_goes_elsewhere() {
     s.expect_among(data(1, 1, "precious").on(1 - flow).dack32(1).map(1, 1, 8));
 }
 
+// Proves X5, MUST-12.
 #[test]
 fn x5_a_rst_on_the_only_subflow_is_econnreset_at_once() {
     let mut s = Script::server_up();
@@ -162,6 +174,7 @@ fn x5_data_already_here_can_be_read_after_the_rst() {
     assert_eq!(s.recv(), Err(CallError::Broken(ConnError::Reset)));
 }
 
+// Proves X7.
 #[test]
 fn x7_the_data_fin_is_repeated_until_acknowledged() {
     let mut s = Script::client_up();
@@ -178,6 +191,7 @@ fn x7_the_data_fin_is_repeated_until_acknowledged() {
     s.expect_nothing();
 }
 
+// Proves X7.
 #[test]
 fn x7_an_orphan_whose_peer_never_closes_is_given_up() {
     let mut s = Script::client_up();
@@ -199,6 +213,7 @@ fn shutdown_before_the_handshake_ends_shows_the_keys_first() {
     s.expect(ack(1, 1).dack32(1).data_fin(1));
 }
 
+// Proves SHLD-3.
 #[test]
 fn close_with_unread_data_resets() {
     let mut s = Script::server_up();
@@ -208,6 +223,7 @@ fn close_with_unread_data_resets() {
     s.expect(rst(1, 7).mp(&format!("1e0c7000{CLIENT_KEY:016x} 1e048000")));
 }
 
+// Proves SHLD-3.
 #[test]
 fn data_after_close_resets() {
     let mut s = Script::server_up();
@@ -288,6 +304,7 @@ fn a_fin_that_nobody_answers_is_given_up() {
     assert_eq!(failed(&mut s), Some(ConnError::TimedOut));
 }
 
+// Proves MAY-2.
 #[test]
 fn time_wait_answers_a_repeated_fin_and_lets_a_newer_syn_in() {
     let mut s = Script::server(SERVER_KEY, CLIENT_KEY, ConnOptions::default());
@@ -311,6 +328,7 @@ fn time_wait_answers_a_repeated_fin_and_lets_a_newer_syn_in() {
     assert!(s.take_sent()[0].header.flags.has(Flags::SYN.with(Flags::ACK)));
 }
 
+// Proves MUST-13.
 #[test]
 fn time_wait_ends_after_60_s() {
     let mut s = Script::plain_client_up(ConnOptions::default());

@@ -11,6 +11,7 @@ fn small(recv_buffer: usize) -> ConnOptions {
     }
 }
 
+// Proves D3, M3.3-3.
 #[test]
 fn d3_data_acks_have_32_bits_before_any_map_and_64_after() {
     let mut s = Script::client_up();
@@ -20,6 +21,7 @@ fn d3_data_acks_have_32_bits_before_any_map_and_64_after() {
     s.expect(ack(2, 2).dack(2));
 }
 
+// Proves D4, M3.3-3.
 #[test]
 fn d4_short_numbers_are_completed_near_what_is_known() {
     // A DSN and a DATA_ACK of 32 bits each: flags 05 (ACK, map), subtype 2.
@@ -34,6 +36,7 @@ fn d4_short_numbers_are_completed_near_what_is_known() {
     assert_eq!(s.info().unwrap().bytes_acked, 3);
 }
 
+// Proves D5, M3.8-1.
 #[test]
 fn d5_data_ack_of_what_was_never_sent_is_ignored() {
     let mut s = Script::client_up();
@@ -47,6 +50,7 @@ fn d5_data_ack_of_what_was_never_sent_is_ignored() {
     assert_eq!(s.info().unwrap().bytes_acked, 3);
 }
 
+// Proves D5, M3.3-6.
 #[test]
 fn d5_data_is_kept_until_it_is_acknowledged_at_data_level_and_sent_again() {
     let mut s = Script::client_up();
@@ -63,6 +67,7 @@ fn d5_data_is_kept_until_it_is_acknowledged_at_data_level_and_sent_again() {
     s.expect_nothing();
 }
 
+// Proves D5.
 #[test]
 fn d5_data_ack_on_the_other_subflow_counts() {
     let mut s = Script::server_up();
@@ -73,6 +78,7 @@ fn d5_data_ack_on_the_other_subflow_counts() {
     assert_eq!(s.info().unwrap().bytes_acked, 5);
 }
 
+// Proves D6, M3.3-1.
 #[test]
 fn d6_retransmission_repeats_its_map_bit_for_bit() {
     let mut s = Script::client_up();
@@ -83,6 +89,7 @@ fn d6_retransmission_repeats_its_map_bit_for_bit() {
     s.expect_among(data(1, 1, "hello").dack32(1).map(1, 1, 5));
 }
 
+// Proves D6, M3.3-2.
 #[test]
 fn d6_data_without_a_map_waits_for_it_and_is_reset_with_reason_6_when_it_never_comes() {
     let mut s = Script::server_up();
@@ -109,6 +116,7 @@ fn d6_the_map_that_comes_late_is_in_time() {
     assert_eq!(s.recv().unwrap(), b"hello");
 }
 
+// Proves D6, M3.3-1.
 #[test]
 fn d6_a_contradicting_map_is_reset() {
     let mut s = Script::server_up();
@@ -138,6 +146,7 @@ fn d6_bytes_of_a_known_map_need_no_option() {
     assert_eq!(s.info().unwrap().fallback, None);
 }
 
+// Proves D7.
 #[test]
 fn d7_one_map_never_exceeds_what_it_can_say_and_comes_with_its_first_byte() {
     let mut s = Script::client_up();
@@ -156,6 +165,7 @@ fn d7_one_map_never_exceeds_what_it_can_say_and_comes_with_its_first_byte() {
     assert!(next > 10_000);
 }
 
+// Proves D8.
 #[test]
 fn d8_the_receiver_drops_what_it_has_by_data_number() {
     let mut s = Script::server_up();
@@ -167,6 +177,7 @@ fn d8_the_receiver_drops_what_it_has_by_data_number() {
     assert_eq!(s.recv().unwrap(), b"");
 }
 
+// Proves D8.
 #[test]
 fn d8_two_subflows_fill_each_others_gaps() {
     let mut s = Script::server_up();
@@ -179,6 +190,7 @@ fn d8_two_subflows_fill_each_others_gaps() {
     assert_eq!(s.recv().unwrap(), b"helloworld");
 }
 
+// Proves D9, M3.3-12, MUST-34.
 #[test]
 fn d9_the_window_is_one_and_its_right_edge_never_shrinks() {
     // The SYN/ACK offered 64240 bytes; what offers less takes nothing back.
@@ -190,6 +202,7 @@ fn d9_the_window_is_one_and_its_right_edge_never_shrinks() {
     assert!(sent > 4096, "{sent}");
 }
 
+// Proves D9.
 #[test]
 fn d9_our_window_counts_from_the_data_ack() {
     let mut s = Script::server_up_with(small(64 << 10));
@@ -199,6 +212,7 @@ fn d9_our_window_counts_from_the_data_ack() {
     s.recv().unwrap();
 }
 
+// Proves D11, MUST-36.
 #[test]
 fn d11_zero_window_probe_is_answered_and_the_window_is_probed() {
     let mut s = Script::client_up();
@@ -222,6 +236,7 @@ fn d11_zero_window_probe_is_answered_and_the_window_is_probed() {
     assert!(s.take_sent().iter().any(|seg| !seg.payload.is_empty()));
 }
 
+// Proves O4.
 #[test]
 fn o1_o4_one_sack_block_fits_beside_a_64_bit_data_ack_and_two_beside_32_bits() {
     let mut s = Script::server_up();
@@ -245,6 +260,7 @@ fn o1_o4_one_sack_block_fits_beside_a_64_bit_data_ack_and_two_beside_32_bits() {
     assert_eq!(last.options.sack.as_slice().len(), 1);
 }
 
+// Proves O1, MUST-16.
 #[test]
 fn o1_a_full_sized_segment_fits_the_mtu_with_all_its_options() {
     let mut s = Script::client_up();
@@ -255,6 +271,7 @@ fn o1_a_full_sized_segment_fits_the_mtu_with_all_its_options() {
     }
 }
 
+// Proves D2.
 #[test]
 fn d2_maps_are_relative_to_the_isn_also_across_the_wrap() {
     // The script's ISN lies 256 below the wrap.

@@ -4,6 +4,7 @@
 use super::script::*;
 use crate::mptcp::ConnOptions;
 
+// Proves J1, M3.3-9.
 #[test]
 fn a_handshake_echo_join_and_orderly_close() {
     let mut s = Script::client(CLIENT_KEY, SERVER_KEY, ConnOptions::default());
@@ -63,6 +64,7 @@ fn a_handshake_echo_join_and_orderly_close() {
     s.expect_nothing();
 }
 
+// Proves C9.
 #[test]
 fn b_server_speaks_first() {
     let (client, server) = (0xff4c_bfcc_682c_0bc7, 0x8b7a_45fd_8ac2_d2c5);
@@ -83,6 +85,7 @@ fn b_server_speaks_first() {
     s.expect(ack(2, 10));
 }
 
+// Proves C8, M3.4-4, M3.9-1.
 #[test]
 fn c_announced_address_is_echoed_and_joined() {
     let (client, server) = (0x41d2_e297_6f12_a6f7, 0x054a_bd02_257d_3909);
@@ -108,6 +111,7 @@ fn c_announced_address_is_echoed_and_joined() {
     );
 }
 
+// Proves M3.4-4, M3.9-1.
 #[test]
 fn cp_announced_port_is_echoed_and_joined() {
     let (client, server) = (0x1bb0_448e_8c2e_fc41, 0x8a5b_d2b3_7888_2636);
@@ -145,6 +149,7 @@ fn c6_ipv6_announcement_on_ipv4_is_echoed_and_not_used() {
     assert!(!format!("{:?}", s.events()).contains("WantSubflow"));
 }
 
+// Proves C3, A7, M3.1-7.
 #[test]
 fn k_the_c_flag_forbids_joins_to_the_first_address() {
     let (client, server) = (0x17d7_c331_b230_6b03, 0x2301_80c8_c422_6e47);
@@ -161,6 +166,7 @@ fn k_the_c_flag_forbids_joins_to_the_first_address() {
     s.expect_among(syn().on(CROSS).mp("1e0c10013c6539cf4963354d"));
 }
 
+// Proves M3.3-8.
 #[test]
 fn f_checksum_asked_for_by_the_client_only() {
     let (client, server) = (0xa50d_f7ac_7cbf_4515, 0x8c6a_c579_b0d3_7c4f);
@@ -197,6 +203,7 @@ fn f_checksum_asked_for_by_the_client_only() {
     s.expect_among(ack(17, 17).mp("1e1c201fd17be320d857630af022f0e15207de0c000000000001eee5"));
 }
 
+// Proves X3.
 #[test]
 fn hc_half_close() {
     let (client, server) = (0x83f2_9c67_5a89_ad03, 0xdf22_e8e5_3ff4_910f);
@@ -220,6 +227,7 @@ fn hc_half_close() {
     assert!(s.recv().is_err(), "end of the stream");
 }
 
+// Proves F1, M3.1-1.
 #[test]
 fn i_server_is_plain_tcp() {
     let mut s = Script::client(CLIENT_KEY, SERVER_KEY, ConnOptions::default());

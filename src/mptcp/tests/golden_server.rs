@@ -4,6 +4,7 @@ use super::script::*;
 use crate::mptcp::endpoint::ConnError;
 use crate::mptcp::{ConnOptions, Event};
 
+// Proves M3.2-7.
 #[test]
 fn a_handshake_echo_join_and_orderly_close() {
     let mut s = Script::server(SERVER_KEY, CLIENT_KEY, ConnOptions::default());
@@ -85,6 +86,7 @@ fn b_server_speaks_first_with_short_data_acks() {
     assert_eq!(low, 0xded9_843d);
 }
 
+// Proves M3.9-2.
 #[test]
 fn c_address_is_announced() {
     let (client, server) = (0x41d2_e297_6f12_a6f7, 0x054a_bd02_257d_3909);
@@ -134,6 +136,7 @@ fn f_checksum_asked_for_by_the_client_only() {
     assert!(s.recv().is_err(), "end of the stream");
 }
 
+// Proves X4, M3.5-3.
 #[test]
 fn e1_abort_is_a_reset_with_fastclose_on_every_subflow() {
     let mut s = Script::server_up();
@@ -154,6 +157,7 @@ fn e1_fastclose_of_the_peer_ends_everything_and_is_not_answered_on_its_subflow()
     assert!(s.events().contains(&Event::Failed(s.conn, ConnError::Reset)));
 }
 
+// Proves P2.
 #[test]
 fn pb_join_with_backup() {
     let (client, server) = (CLIENT_KEY, SERVER_KEY);
@@ -191,6 +195,7 @@ fn hc_half_close_of_the_client() {
     s.expect_nothing();
 }
 
+// Proves D11.
 #[test]
 fn n_zero_window_probe_byte_is_accepted() {
     let options = ConnOptions {
@@ -220,6 +225,7 @@ fn r_data_level_retransmission_on_new_subflow_bytes_is_dropped_as_a_duplicate() 
     assert_eq!(s.recv().unwrap(), b"hello");
 }
 
+// Proves D2.
 #[test]
 fn d2_one_mapping_in_both_forms_over_many_segments() {
     let mut s = Script::server_up();
@@ -238,6 +244,7 @@ fn d2_one_mapping_in_both_forms_over_many_segments() {
     assert_eq!(s.recv().unwrap(), expected);
 }
 
+// Proves A6.
 #[test]
 fn g_the_client_removes_its_address() {
     let mut s = Script::server_up();
@@ -251,6 +258,7 @@ fn g_the_client_removes_its_address() {
     assert_eq!(s.state(FIRST), Some("ESTABLISHED"));
 }
 
+// Proves M3.1-2.
 #[test]
 fn i_the_client_is_plain_tcp() {
     let mut s = Script::server(SERVER_KEY, CLIENT_KEY, ConnOptions::default());
@@ -263,6 +271,7 @@ fn i_the_client_is_plain_tcp() {
     assert_eq!(s.recv().unwrap(), b"helloworld");
 }
 
+// Proves J6.
 #[test]
 fn j_refused_join_of_linux_is_over_with_its_reset() {
     // Run J with us as the client: the RST of Linux's request socket has ACK number 0 and no timestamps.

@@ -155,6 +155,7 @@ impl Hostile {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
+    // Proves SEC.
     #[test]
     fn the_stream_is_never_corrupted(server in any::<bool>(), deeds in proptest::collection::vec(deed(), 1..60)) {
         let mut h = Hostile::new(server);
@@ -168,6 +169,7 @@ proptest! {
         prop_assert!(h.s.info().is_none(), "a closed connection is over after an hour");
     }
 
+    // Proves SEC, M3.8-2.
     #[test]
     fn any_options_on_two_subflows_and_at_any_time_do_no_harm(
         segments in proptest::collection::vec(
@@ -294,6 +296,7 @@ fn a_flood_of_syns_is_bounded_and_passes() {
     assert!(syn_from(&mut ep, end, 4000), "and then there is room again");
 }
 
+// Proves SEC, M5-2.
 #[test]
 fn a_flood_of_join_syns_leaves_the_connection_alone() {
     let mut s = Script::server_up();

@@ -18,6 +18,7 @@ fn wants(s: &mut Script) -> usize {
     events.iter().filter(|e| matches!(e, Event::WantSubflow { .. })).count()
 }
 
+// Proves J2, M3.2-3, M5-1.
 #[test]
 fn j2_wrong_hmac_in_the_syn_ack_is_reset() {
     let mut s = Script::client_up();
@@ -30,6 +31,7 @@ fn j2_wrong_hmac_in_the_syn_ack_is_reset() {
     assert_eq!(s.state(FIRST), Some("ESTABLISHED"));
 }
 
+// Proves M3.2-4, M3.7-3.
 #[test]
 fn j2_syn_ack_without_mp_join_is_reset() {
     let mut s = Script::client_up();
@@ -40,6 +42,7 @@ fn j2_syn_ack_without_mp_join_is_reset() {
     assert!(s.expect_reset(SECOND).is_some());
 }
 
+// Proves J3, X6, M3.2-3, M5-1.
 #[test]
 fn j3_wrong_hmac_in_the_third_ack_is_reset_with_reason_3() {
     let mut s = Script::server_up();
@@ -50,6 +53,7 @@ fn j3_wrong_hmac_in_the_third_ack_is_reset_with_reason_3() {
     assert!(s.state(SECOND).is_none());
 }
 
+// Proves M3.2-5.
 #[test]
 fn j3_third_ack_without_mp_join_is_reset() {
     // note F2: without the option a join is reset, it cannot become anything else.
@@ -60,6 +64,7 @@ fn j3_third_ack_without_mp_join_is_reset() {
     assert!(s.expect_reset(SECOND).is_some());
 }
 
+// Proves J4, M3.2-6.
 #[test]
 fn j4_no_data_before_the_fourth_ack_and_the_third_is_repeated() {
     let mut s = Script::client_up();
@@ -88,6 +93,7 @@ fn j4_no_data_before_the_fourth_ack_and_the_third_is_repeated() {
         .any(|seg| seg.flow == SECOND && !seg.payload.is_empty()));
 }
 
+// Proves J5, M3.2-2.
 #[test]
 fn j5_a_join_is_matched_by_token_whatever_the_port() {
     let mut s = Script::server_up();
@@ -97,6 +103,7 @@ fn j5_a_join_is_matched_by_token_whatever_the_port() {
     assert!(answer.options.mptcp.join.is_some());
 }
 
+// Proves J6, X6, M3.2-1.
 #[test]
 fn j6_unknown_token_is_reset_with_reason_1() {
     let mut s = Script::server_up();
@@ -104,6 +111,7 @@ fn j6_unknown_token_is_reset_with_reason_1() {
     assert_eq!(s.expect_reset(SECOND), Some(1));
 }
 
+// Proves M3.2-8.
 #[test]
 fn j6_a_retransmitted_join_syn_is_answered_again_alike() {
     let mut s = Script::server_up();
@@ -114,6 +122,7 @@ fn j6_a_retransmitted_join_syn_is_answered_again_alike() {
     assert_eq!(s.waiting(), first);
 }
 
+// Proves J7.
 #[test]
 fn j7_no_join_before_the_connection_is_established() {
     let mut s = Script::server(SERVER_KEY, CLIENT_KEY, ConnOptions::default());
@@ -123,6 +132,7 @@ fn j7_no_join_before_the_connection_is_established() {
     assert!(s.expect_reset(SECOND).is_some());
 }
 
+// Proves J7, M3.1-12.
 #[test]
 fn j7_a_client_asks_for_joins_only_when_the_server_has_shown_its_keys() {
     let mut s = Script::client(CLIENT_KEY, SERVER_KEY, ConnOptions::default());
@@ -133,6 +143,7 @@ fn j7_a_client_asks_for_joins_only_when_the_server_has_shown_its_keys() {
     assert_eq!(wants(&mut s), 1);
 }
 
+// Proves J8, M3.2-9.
 #[test]
 fn j8_the_address_id_of_the_joiner_counts_not_its_address() {
     let mut s = Script::server_up();
@@ -143,6 +154,7 @@ fn j8_the_address_id_of_the_joiner_counts_not_its_address() {
     assert_eq!(s.state(FIRST), Some("ESTABLISHED"));
 }
 
+// Proves J9.
 #[test]
 fn j9_on_a_join_of_the_peer_one_segment_until_it_is_acknowledged() {
     let mut s = Script::server_up();
@@ -161,6 +173,7 @@ fn j9_on_a_join_of_the_peer_one_segment_until_it_is_acknowledged() {
     s.take_sent().iter().find(|seg| seg.flow == SECOND).expect("more data");
 }
 
+// Proves J10, M3.9-3.
 #[test]
 fn j10_a_refused_join_is_not_tried_again_until_a_subflow_closes() {
     let mut s = Script::client_up();
@@ -184,6 +197,7 @@ fn j10_a_refused_join_is_not_tried_again_until_a_subflow_closes() {
     assert_eq!(wants(&mut s), 0);
 }
 
+// Proves SEC, M3.2-10, M5-2.
 #[test]
 fn j_half_open_joins_are_bounded() {
     let mut s = Script::server_up();
@@ -198,6 +212,7 @@ fn j_half_open_joins_are_bounded() {
     assert_eq!(s.info().unwrap().subflows.len(), 1);
 }
 
+// Proves P1.
 #[test]
 fn p1_mp_prio_applies_to_the_subflow_it_came_on() {
     let mut s = Script::server_up();
@@ -209,6 +224,7 @@ fn p1_mp_prio_applies_to_the_subflow_it_came_on() {
     assert_eq!(backup(&s), [false, false]);
 }
 
+// Proves P1.
 #[test]
 fn p1_a_path_that_becomes_backup_is_told_by_mp_prio_behind_a_dss() {
     let mut s = Script::client_up();
@@ -223,6 +239,7 @@ fn p1_a_path_that_becomes_backup_is_told_by_mp_prio_behind_a_dss() {
     s.expect_nothing();
 }
 
+// Proves P2, M3.3-16.
 #[test]
 fn p2_nothing_is_sent_on_a_backup_while_another_works() {
     let mut s = Script::server_up();

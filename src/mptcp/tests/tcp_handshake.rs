@@ -54,6 +54,7 @@ fn syn_sent_refused_by_a_reset() {
     assert_eq!(failed(&mut s), Some(ConnError::Refused));
 }
 
+// Proves MUST-22, MUST-23.
 #[test]
 fn syn_retries_are_counted() {
     let options = ConnOptions {
@@ -64,6 +65,21 @@ fn syn_retries_are_counted() {
     // Linux 6.18 with tcp_syn_retries=2 sends at 0, 1, 2, 3, 4 and 5 s, and gives up at 7 s.
     s.advance(6_999);
     assert_eq!(s.take_sent().len(), 6);
+    assert_eq!(failed(&mut s), None);
+    s.advance(1);
+    assert_eq!(failed(&mut s), Some(ConnError::TimedOut));
+    s.expect_nothing();
+}
+
+#[test]
+fn an_attempt_ends_with_its_patience() {
+    let options = ConnOptions {
+        syn_patience: Some(Duration::from_millis(3500)),
+        ..plain()
+    };
+    let mut s = Script::client(1, 2, options);
+    s.advance(3_499);
+    assert_eq!(s.take_sent().len(), 4);
     assert_eq!(failed(&mut s), None);
     s.advance(1);
     assert_eq!(failed(&mut s), Some(ConnError::TimedOut));
@@ -82,6 +98,7 @@ fn a_syn_ack_is_repeated_and_then_given_up() {
     assert!(s.events().is_empty(), "nobody ever heard of it");
 }
 
+// Proves MUST-11.
 #[test]
 fn syn_received_is_reset_only_by_the_exact_number() {
     let mut s = Script::server(SERVER_KEY, CLIENT_KEY, plain());
@@ -92,6 +109,7 @@ fn syn_received_is_reset_only_by_the_exact_number() {
     assert!(s.ep.connections().is_empty());
 }
 
+// Proves MUST-10.
 #[test]
 fn simultaneous_open_of_plain_tcp() {
     let mut s = Script::client(1, 2, plain());
@@ -103,6 +121,7 @@ fn simultaneous_open_of_plain_tcp() {
     assert_eq!(s.state(FIRST), Some("ESTABLISHED"));
 }
 
+// Proves R5961-1.
 #[test]
 fn rfc5961_a_reset_in_the_window_but_not_exact_is_challenged() {
     let mut s = plain_up();
@@ -116,6 +135,7 @@ fn rfc5961_a_reset_in_the_window_but_not_exact_is_challenged() {
     assert_eq!(failed(&mut s), Some(ConnError::Reset));
 }
 
+// Proves R5961-2.
 #[test]
 fn rfc5961_a_syn_is_challenged() {
     let mut s = plain_up();
@@ -124,6 +144,7 @@ fn rfc5961_a_syn_is_challenged() {
     assert_eq!(s.state(FIRST), Some("ESTABLISHED"));
 }
 
+// Proves R5961-4.
 #[test]
 fn rfc5961_challenges_are_limited_to_ten_a_second() {
     let mut s = plain_up();
@@ -136,6 +157,7 @@ fn rfc5961_challenges_are_limited_to_ten_a_second() {
     assert_eq!(s.take_sent().len(), 1);
 }
 
+// Proves R5961-3.
 #[test]
 fn rfc5961_acks_of_the_future_and_of_the_distant_past_are_challenged() {
     let mut s = plain_up();
@@ -151,6 +173,7 @@ fn rfc5961_acks_of_the_future_and_of_the_distant_past_are_challenged() {
     assert_eq!(s.recv().unwrap(), b"");
 }
 
+// Proves M3.3-11.
 #[test]
 fn data_beyond_the_window_is_not_taken() {
     let options = ConnOptions {
@@ -164,6 +187,7 @@ fn data_beyond_the_window_is_not_taken() {
     assert_eq!(s.recv().unwrap().len(), 4096);
 }
 
+// Proves R7323-3.
 #[test]
 fn rfc7323_an_old_timestamp_is_dropped_and_acknowledged() {
     let mut s = plain_up();
@@ -176,6 +200,7 @@ fn rfc7323_an_old_timestamp_is_dropped_and_acknowledged() {
     assert_eq!(s.recv().unwrap(), b"same");
 }
 
+// Proves R7323-3.
 #[test]
 fn rfc7323_timestamps_wrap() {
     let mut s = Script::client(1, 2, plain());
@@ -185,6 +210,7 @@ fn rfc7323_timestamps_wrap() {
     assert_eq!(s.recv().unwrap(), b"a");
 }
 
+// Proves R7323-2.
 #[test]
 fn rfc7323_the_echo_is_from_the_segment_at_the_left_edge() {
     let mut s = plain_up();
@@ -197,6 +223,7 @@ fn rfc7323_the_echo_is_from_the_segment_at_the_left_edge() {
     assert_eq!(second.options.timestamps.unwrap().ecr, 0x7000_0000);
 }
 
+// Proves MUST-1.
 #[test]
 fn rfc7323_without_window_scale_windows_are_as_they_stand() {
     let mut s = Script::client(1, 2, plain());
@@ -208,6 +235,7 @@ fn rfc7323_without_window_scale_windows_are_as_they_stand() {
     assert!((3000..=5000).contains(&sent), "{sent} bytes into a window of 5000");
 }
 
+// Proves R7323-1.
 #[test]
 fn rfc7323_a_scale_above_14_counts_as_14() {
     for (scale, edge) in [(14, 1u32 << 14), (15, 1 << 14), (255, 1 << 14)] {
@@ -229,6 +257,7 @@ fn rfc7323_a_scale_above_14_counts_as_14() {
     }
 }
 
+// Proves MUST-14, MUST-15.
 #[test]
 fn mss_absent_is_536_and_tiny_is_bounded() {
     for (mss, largest) in [(None, 536), (Some(1), 88), (Some(1460), 1460), (Some(65_535), 1460)] {
@@ -241,6 +270,7 @@ fn mss_absent_is_536_and_tiny_is_bounded() {
     }
 }
 
+// Proves R7323-4.
 #[test]
 fn a_peer_without_options_gets_none() {
     let mut s = Script::server(SERVER_KEY, CLIENT_KEY, ConnOptions::default());
@@ -250,6 +280,7 @@ fn a_peer_without_options_gets_none() {
     assert!(o.timestamps.is_none() && !o.sack_permitted && o.window_scale.is_none() && o.mptcp.is_empty());
 }
 
+// Proves MUST-54, MUST-56.
 #[test]
 fn icmp_unreachable_ends_an_attempt_and_not_a_connection() {
     let unreachable = IcmpKind::Unreachable { errno: 113 };
@@ -264,6 +295,7 @@ fn icmp_unreachable_ends_an_attempt_and_not_a_connection() {
     assert_eq!(failed(&mut s), None);
 }
 
+// Proves R1191-1.
 #[test]
 fn packet_too_big_makes_segments_smaller_and_sends_again_and_a_forged_one_does_not() {
     let mut s = Script::client_up();
@@ -283,6 +315,7 @@ fn packet_too_big_makes_segments_smaller_and_sends_again_and_a_forged_one_does_n
     assert!(sent >= before[0], "what was too big came again: {sent}");
 }
 
+// Proves R1191-1.
 #[test]
 fn packet_too_big_with_an_absurd_mtu_is_bounded() {
     let mut s = plain_up();
@@ -293,6 +326,7 @@ fn packet_too_big_with_an_absurd_mtu_is_bounded() {
     assert!(largest >= 500, "{largest}");
 }
 
+// Proves MUST-24, MUST-26, MUST-29.
 #[test]
 fn keepalive_probes_and_gives_up() {
     let options = ConnOptions {
@@ -320,6 +354,7 @@ fn keepalive_probes_and_gives_up() {
     assert_eq!(failed(&mut s), Some(ConnError::TimedOut));
 }
 
+// Proves SHLD-12.
 #[test]
 fn a_keepalive_of_the_peer_is_answered() {
     let mut s = plain_up();

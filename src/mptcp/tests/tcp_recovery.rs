@@ -42,6 +42,7 @@ fn numbers(s: &mut Script) -> Vec<u8> {
         .collect()
 }
 
+// Proves SHLD-7, MUST-60.
 #[test]
 fn nagle_holds_a_small_segment_until_the_last_is_acknowledged() {
     let mut s = up();
@@ -54,6 +55,7 @@ fn nagle_holds_a_small_segment_until_the_last_is_acknowledged() {
     s.expect(data(2, 1, "bc"));
 }
 
+// Proves MUST-17.
 #[test]
 fn nodelay_sends_at_once() {
     let mut s = nodelay();
@@ -63,6 +65,7 @@ fn nodelay_sends_at_once() {
     s.expect(data(2, 1, "b"));
 }
 
+// Proves MUST-40, SHLD-18, SHLD-19, MUST-58.
 #[test]
 fn acknowledgments_are_delayed_by_40_ms_or_two_segments_after_the_start() {
     let mut s = up();
@@ -84,6 +87,7 @@ fn acknowledgments_are_delayed_by_40_ms_or_two_segments_after_the_start() {
     assert_eq!(s.take_sent().len(), 1);
 }
 
+// Proves R2018-2, R5681-2.
 #[test]
 fn out_of_order_data_is_acknowledged_at_once_with_sack_most_recent_first() {
     let mut s = up();
@@ -100,6 +104,7 @@ fn out_of_order_data_is_acknowledged_at_once_with_sack_most_recent_first() {
     assert_eq!(s.recv().unwrap().len(), 400);
 }
 
+// Proves R2883-1.
 #[test]
 fn rfc2883_a_duplicate_is_told_once() {
     let mut s = up();
@@ -111,6 +116,7 @@ fn rfc2883_a_duplicate_is_told_once() {
     s.expect(ack(1, 201));
 }
 
+// Proves R2018-1.
 #[test]
 fn without_sack_permitted_no_blocks() {
     let mut s = Script::client(
@@ -127,6 +133,7 @@ fn without_sack_permitted_no_blocks() {
     s.expect(ack(1, 1));
 }
 
+// Proves R6582-1.
 #[test]
 fn three_duplicate_acknowledgments_with_sack_send_the_hole_again() {
     let mut s = in_flight(5);
@@ -140,6 +147,7 @@ fn three_duplicate_acknowledgments_with_sack_send_the_hole_again() {
     s.expect_nothing();
 }
 
+// Proves R8985-1.
 #[test]
 fn rack_waits_a_quarter_of_the_round_trip_for_reordered_segments() {
     let mut s = in_flight(3);
@@ -153,6 +161,7 @@ fn rack_waits_a_quarter_of_the_round_trip_for_reordered_segments() {
     assert_eq!(numbers(&mut s), [0]);
 }
 
+// Proves R8985-1.
 #[test]
 fn rack_reordering_within_the_window_is_no_loss() {
     let mut s = in_flight(3);
@@ -166,6 +175,7 @@ fn rack_reordering_within_the_window_is_no_loss() {
     assert_eq!(s.info().unwrap().subflows[0].retransmits, 0);
 }
 
+// Proves R8985-2.
 #[test]
 fn a_tail_loss_is_probed_before_the_timeout() {
     let mut s = in_flight(5);
@@ -181,6 +191,7 @@ fn a_tail_loss_is_probed_before_the_timeout() {
     assert_eq!(numbers(&mut s), [3], "the probe's answer shows the hole");
 }
 
+// Proves MUST-20, MUST-21.
 #[test]
 fn the_timeout_backs_off_and_ends_with_the_user_timeout() {
     let options = ConnOptions {
@@ -208,6 +219,7 @@ fn the_timeout_backs_off_and_ends_with_the_user_timeout() {
     assert_eq!(error, Some(ConnError::TimedOut));
 }
 
+// Proves R2018-3.
 #[test]
 fn after_a_timeout_everything_unacknowledged_comes_again_in_order() {
     let mut s = in_flight(4);
@@ -223,6 +235,7 @@ fn after_a_timeout_everything_unacknowledged_comes_again_in_order() {
     s.expect_nothing();
 }
 
+// Proves MUST-18.
 #[test]
 fn karn_an_acknowledgment_of_what_was_sent_twice_is_no_sample() {
     let mut s = in_flight(1);
@@ -233,6 +246,7 @@ fn karn_an_acknowledgment_of_what_was_sent_twice_is_no_sample() {
     assert_eq!(s.info().unwrap().subflows[0].srtt_us, before);
 }
 
+// Proves R2018-3.
 #[test]
 fn a_lying_sack_past_what_was_sent_is_ignored() {
     let mut s = in_flight(2);
@@ -244,6 +258,7 @@ fn a_lying_sack_past_what_was_sent_is_ignored() {
     s.expect_nothing();
 }
 
+// Proves MUST-35, SHLD-30.
 #[test]
 fn a_zero_window_stops_data_and_is_probed_with_backoff() {
     let mut s = nodelay();
@@ -269,6 +284,7 @@ fn a_zero_window_stops_data_and_is_probed_with_backoff() {
     assert!(!numbers(&mut s).is_empty());
 }
 
+// Proves MUST-39.
 #[test]
 fn the_window_reopens_with_an_update_of_ours() {
     let options = ConnOptions {
@@ -287,6 +303,7 @@ fn the_window_reopens_with_an_update_of_ours() {
     assert_eq!(update.header.window, 8);
 }
 
+// Proves MUST-38.
 #[test]
 fn silly_windows_are_not_filled_while_data_is_in_flight() {
     let mut s = Script::client(

@@ -48,6 +48,7 @@ fn a_bare_window_update_after_a_dss_is_no_stripping() {
     assert_eq!(s.info().unwrap().fallback, None);
 }
 
+// Proves M3.3-6.
 #[test]
 fn a_data_ack_that_lags_is_waited_for_without_a_storm() {
     let mut s = Script::client_up();
@@ -61,6 +62,7 @@ fn a_data_ack_that_lags_is_waited_for_without_a_storm() {
     s.expect_nothing();
 }
 
+// Proves D9, M3.3-13.
 #[test]
 fn the_greatest_right_edge_of_all_subflows_counts() {
     let mut s = Script::server_up();
@@ -74,6 +76,7 @@ fn the_greatest_right_edge_of_all_subflows_counts() {
     assert!(sent > 8000, "{sent}");
 }
 
+// Proves M3.2-8.
 #[test]
 fn a_lost_syn_ack_of_a_join_is_asked_for_again_with_the_same_nonce() {
     let mut s = Script::client_up();
@@ -90,6 +93,7 @@ fn a_lost_syn_ack_of_a_join_is_asked_for_again_with_the_same_nonce() {
     assert!(s.events().iter().any(|e| matches!(e, Event::WantSubflow { .. })));
 }
 
+// Proves J4, M3.2-7.
 #[test]
 fn a_lost_fourth_ack_is_answered_again() {
     let mut s = Script::server_up();
@@ -100,6 +104,7 @@ fn a_lost_fourth_ack_is_answered_again() {
     s.expect(ack(1, 1).on(SECOND).dack32(1));
 }
 
+// Proves M3.3-14.
 #[test]
 fn data_of_a_silent_subflow_comes_again_on_the_other() {
     let mut s = Script::client_up();
@@ -121,6 +126,7 @@ fn data_of_a_silent_subflow_comes_again_on_the_other() {
     assert_eq!(s.info().unwrap().bytes_acked, 8);
 }
 
+// Proves M3.3-14.
 #[test]
 fn a_stalled_subflow_s_late_copy_is_dropped_by_data_number() {
     let mut s = Script::server_up();
@@ -131,6 +137,7 @@ fn a_stalled_subflow_s_late_copy_is_dropped_by_data_number() {
     assert_eq!(s.recv().unwrap(), b"again!");
 }
 
+// Proves M6-2.
 #[test]
 fn coalesced_segments_carry_one_option_and_split_ones_repeat_it() {
     let mut s = Script::server_up();
@@ -153,6 +160,7 @@ fn one_segment_with_the_end_of_one_map_and_the_start_of_another() {
     assert_eq!(s.recv().unwrap(), b"world");
 }
 
+// Proves M6-1.
 #[test]
 fn rewritten_ports_and_isns_do_not_matter_to_a_join() {
     // The token says whose it is, from whatever address: NAT (J5, J8).
@@ -162,6 +170,7 @@ fn rewritten_ports_and_isns_do_not_matter_to_a_join() {
     assert_eq!(s.recv().unwrap(), b"via NAT");
 }
 
+// Proves A3.
 #[test]
 fn an_echo_of_a_wrong_address_is_no_echo() {
     let mut s = Script::server_up();
@@ -175,6 +184,7 @@ fn an_echo_of_a_wrong_address_is_no_echo() {
     );
 }
 
+// Proves M3.5-3.
 #[test]
 fn a_reset_of_ours_on_the_last_subflow_carries_fastclose() {
     // X5: a plain RST would leave a Linux program waiting for 60 s.
@@ -244,6 +254,7 @@ fn a_join_after_the_data_fin_of_the_client_is_allowed_while_the_server_sends() {
     assert!(s.take_sent().iter().any(|seg| !seg.payload.is_empty()));
 }
 
+// Proves M3.3-16.
 #[test]
 fn mp_prio_on_the_only_subflow_does_not_stop_it() {
     let mut s = Script::server_up();

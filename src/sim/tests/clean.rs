@@ -28,6 +28,7 @@ fn one_path_carries_both_directions() {
     assert!(report.through_at < Instant::from_millis(1500), "{report:?}");
 }
 
+// Proves MUST-16.
 #[test]
 fn ipv6_with_the_smallest_mtu() {
     let mut scenario = Scenario::clean(1, Plan::sends(100_000), Plan::sends(100_000));
@@ -44,6 +45,7 @@ fn ipv6_with_the_smallest_mtu() {
     completes(&scenario);
 }
 
+// Proves M3.3-15.
 #[test]
 fn two_paths_are_faster_than_one() {
     for server_sends in [false, true] {
@@ -137,6 +139,7 @@ fn close_delivers_what_is_queued() {
     completes(&Scenario::clean(2, quiet(), closes));
 }
 
+// Proves MUST-12.
 #[test]
 fn an_abort_is_a_reset_at_the_other_end() {
     for aborter in [CLIENT, SERVER] {
@@ -175,6 +178,7 @@ fn a_closed_port_refuses() {
     assert!(report.through_at < Instant::from_millis(100), "{report:?}");
 }
 
+// Proves MUST-22.
 #[test]
 fn no_answer_times_out() {
     let mut scenario = Scenario::clean(1, Plan::sends(10), quiet());
@@ -184,6 +188,7 @@ fn no_answer_times_out() {
     completes(&scenario);
 }
 
+// Proves MUST-39.
 #[test]
 fn a_slow_reader_closes_the_window_and_opens_it_again() {
     let mut reader = quiet();
@@ -200,6 +205,7 @@ fn a_slow_reader_closes_the_window_and_opens_it_again() {
     }
 }
 
+// Proves MUST-39.
 #[test]
 fn a_reader_of_single_bytes() {
     let mut reader = quiet();
@@ -238,6 +244,7 @@ fn tiny_buffers() {
     completes(&scenario);
 }
 
+// Proves MUST-14.
 #[test]
 fn the_smallest_mss() {
     for who in [CLIENT, SERVER] {
@@ -260,6 +267,7 @@ fn a_peer_without_sack_timestamps_or_window_scaling() {
     }
 }
 
+// Proves M3.1-5.
 #[test]
 fn checksums_asked_by_either_end() {
     for who in [CLIENT, SERVER] {
@@ -290,6 +298,7 @@ fn second_server_address(bytes: u64) -> Scenario {
     scenario
 }
 
+// Proves M3.9-2.
 #[test]
 fn the_client_joins_the_address_that_the_server_announces() {
     let report = completes(&second_server_address(2 * MEGABYTE));
@@ -324,6 +333,7 @@ fn a_removed_path_is_left_and_an_added_one_used() {
     }
 }
 
+// Proves P2.
 #[test]
 fn a_backup_path_carries_nothing_while_the_other_works() {
     let mut scenario = Scenario::clean(2, Plan::sends(MEGABYTE), Plan::sends(MEGABYTE));

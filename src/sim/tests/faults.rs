@@ -66,6 +66,7 @@ fn third_ack_lost() {
     }
 }
 
+// Proves C7, M3.1-11.
 #[test]
 fn third_ack_and_first_data_lost() {
     for scenario in talkers() {
@@ -147,6 +148,7 @@ fn a_path_that_dies_for_good_is_survived_by_the_other() {
     }
 }
 
+// Proves M3.9-3.
 #[test]
 fn a_path_that_comes_back_is_used_again() {
     for server_sends in [false, true] {
@@ -190,6 +192,7 @@ fn one_path_alone_survives_a_pause() {
     completes(&scenario);
 }
 
+// Proves MUST-20.
 #[test]
 fn dead_for_good_is_learned_by_both_ends() {
     let mut scenario = Scenario::clean(2, Plan::sends(5_000_000), Plan::sends(5_000_000));

@@ -29,6 +29,7 @@ fn strip(what: Strip, towards: Option<Dir>) -> Middlebox {
     Middlebox::Strip { what, towards }
 }
 
+// Proves MB, M3.1-1.
 #[test]
 fn options_stripped_from_syns() {
     for towards in [None, Some(Dir::Up), Some(Dir::Down)] {
@@ -38,6 +39,7 @@ fn options_stripped_from_syns() {
     }
 }
 
+// Proves MB, M3.7-1.
 #[test]
 fn options_stripped_from_data_whoever_speaks_first() {
     for towards in [None, Some(Dir::Up), Some(Dir::Down)] {
@@ -57,6 +59,7 @@ fn options_stripped_from_data_whoever_speaks_first() {
     }
 }
 
+// Proves M3.7-3.
 #[test]
 fn options_stripped_on_the_second_path_leave_the_first_alone() {
     for what in [Strip::MptcpFromSyn, Strip::MptcpFromData, Strip::MptcpAll] {
@@ -84,6 +87,7 @@ fn add_addr_stripped() {
     stays_multipath(&through(strip(Strip::AddAddr, None), 0));
 }
 
+// Proves MB, M6-3.
 #[test]
 fn sequence_numbers_shifted() {
     for on in [0, 1] {
@@ -96,6 +100,7 @@ fn sequence_numbers_shifted() {
     }
 }
 
+// Proves MB.
 #[test]
 fn segments_split() {
     for max_payload in [100, 1000] {
@@ -105,6 +110,7 @@ fn segments_split() {
     }
 }
 
+// Proves M6-2.
 #[test]
 fn segments_split_under_checksums() {
     let mut scenario = scenario(Middlebox::Split { max_payload: 500 }, 0);
@@ -112,6 +118,7 @@ fn segments_split_under_checksums() {
     stays_multipath(&completes(&scenario));
 }
 
+// Proves MB.
 #[test]
 fn segments_coalesced() {
     for on in [0, 1] {
@@ -119,6 +126,7 @@ fn segments_coalesced() {
     }
 }
 
+// Proves MB, M6-1.
 #[test]
 fn addresses_translated() {
     for on in [0, 1] {
@@ -126,6 +134,7 @@ fn addresses_translated() {
     }
 }
 
+// Proves S3, MB.
 #[test]
 fn payload_corrupted_with_another_path_to_go_to() {
     // The join is up long before the tenth segment with some certainty: it is the second path that is damaged.

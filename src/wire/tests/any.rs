@@ -154,6 +154,7 @@ proptest! {
         let _ = Segment::parse(&raw);
     }
 
+    // Proves MUST-5, MUST-64.
     #[test]
     fn whatever_was_read_is_written_and_read_again_the_same(list in plausible_list()) {
         let read = TcpOptions::parse(&list);

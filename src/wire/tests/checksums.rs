@@ -49,6 +49,7 @@ fn a_pseudo_header_of_each_family() {
     assert_eq!(pseudo_header_sum(v6(1), v6(2), 20), 0x5b8f);
 }
 
+// Proves MUST-2.
 #[test]
 fn a_partial_checksum_is_the_pseudo_header_sum_and_nothing_else() {
     let (src, dst) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));

@@ -132,6 +132,7 @@ fn add_addr(id: u8, addr: &str, port: Option<u16>, hmac: Option<u64>) -> MptcpOp
     }
 }
 
+// Proves C1, A1.
 #[test]
 fn captured_options_parse_to_their_values_and_emit_byte_for_byte() {
     for (shape, mptcp_hex, mptcp) in captured() {
@@ -183,6 +184,7 @@ fn mp_fail_stands_behind_a_dss_and_before_a_tcprst() {
     );
 }
 
+// Proves M3.3-5.
 #[test]
 fn an_infinite_mapping_has_length_and_checksum_zero() {
     let (_, before) = Later.options();
