@@ -14,7 +14,7 @@ use crate::control::{Phase, PhaseReport, Queues, Reply, Request, MESSAGE_MAX, VA
 use crate::mptcp::endpoint::ConnInfo;
 use crate::time::Instant;
 use rustix::io::Errno;
-use rustix::net::bind;
+use rustix::net::{bind, UCred};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Clients that may wait for one handshake: one per thread that has the descriptor and asks.
@@ -31,9 +31,15 @@ impl Engine {
         };
         let Asked { bytes, len, fd, cred } = asked;
         match Request::decode(&bytes[..len]) {
+            // Before all that only the engine's own user may ask: the accepted socket is the proof.
+            Ok(Request::Claim) => self.serve_claim(now, client, fd, cred),
+            // Status is text, and that of nobody's business is empty.
+            Ok(Request::Status) if !self.may_ask(&Request::Status, &cred) => self.control.answer_text(client, b""),
+            Ok(request) if !self.may_ask(&request, &cred) => self.answer_error(client, Errno::ACCESS),
             // The name is being given up, and later questions about a connection would not find us: the program is to start another engine.
-            Ok(Request::Connect(_)) if self.retired => self.control.dismiss(client),
+            Ok(Request::Connect(_) | Request::Listen(_)) if self.retired => self.control.dismiss(client),
             Ok(Request::Connect(request)) => self.serve_connect(now, client, &request, fd, cred),
+            Ok(Request::Listen(request)) => self.serve_listen(now, client, &request, fd, cred),
             Ok(Request::Status) => {
                 let text = self.status(now);
                 self.control.answer_text(client, &text);
@@ -64,6 +70,25 @@ impl Engine {
         }
     }
 
+    /// The engine serves its own user; another one may ask about connections that were accepted by it, which is how a server has it that
+    /// gave up its privileges.
+    fn may_ask(&mut self, request: &Request<'_>, cred: &UCred) -> bool {
+        let cookie = match *request {
+            _ if cred.uid == rustix::process::geteuid() => return true,
+            Request::Query { cookie }
+            | Request::GetOption { cookie, .. }
+            | Request::SetOption { cookie, .. }
+            | Request::QueueSizes { cookie }
+            | Request::Abort { cookie }
+            | Request::Wait { cookie } => cookie,
+            Request::Connect(_) | Request::Listen(_) | Request::Claim | Request::Status => return false,
+        };
+        match self.connection(cookie) {
+            Ok((_, connection)) => connection.uid == Some(cred.uid),
+            Err(_) => self.ends.get(cookie).is_some_and(|end| end.uid == Some(cred.uid)),
+        }
+    }
+
     /// Sends the one answer; false when the client has gone.
     pub(super) fn answer(&mut self, client: Key, reply: &Reply<'_>, fd: Option<BorrowedFd<'_>>) -> bool {
         let mut bytes = [0; MESSAGE_MAX];
@@ -73,7 +98,7 @@ impl Engine {
         }
     }
 
-    fn answer_error(&mut self, client: Key, error: Errno) {
+    pub(super) fn answer_error(&mut self, client: Key, error: Errno) {
         self.answer(client, &Reply::Error(error.raw_os_error()), None);
     }
 
@@ -103,7 +128,12 @@ impl Engine {
                     .map(|()| Reply::Done)
             }
             Request::QueueSizes { cookie } => self.queue_sizes(cookie).map(Reply::Queues),
-            Request::Connect(_) | Request::Abort { .. } | Request::Wait { .. } | Request::Status => Err(Errno::PROTO),
+            Request::Connect(_)
+            | Request::Listen(_)
+            | Request::Claim
+            | Request::Abort { .. }
+            | Request::Wait { .. }
+            | Request::Status => Err(Errno::PROTO),
         }
     }
 
