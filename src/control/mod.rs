@@ -26,8 +26,10 @@
 //! | 6 | Abort | cookie u64 | – | Done (with a descriptor), Error |
 //! | 7 | Status | – | – | a sequence of raw datagrams (no header) of JSON, ended by an empty one |
 //! | 8 | Wait | cookie u64 | – | Phase, once it is not Connecting; Error |
-//! | 9 | Picture | cookie u64 | – | Picture, Error |
-//! | 10 | SetWish | cookie u64, name i32 ([`multipath::name`]), value bytes (≤ 1024) | – | Done, Error |
+//! | 9 | Listen | program name bytes, settings bytes (as Connect's) | the program's listening kernel socket | Done, Bypass |
+//! | 10 | Claim | – | an accepted kernel socket | Shadow; Error (ENOENT: it is somebody's real connection) |
+//! | 11 | Picture | cookie u64 | – | Picture, Error |
+//! | 12 | SetWish | cookie u64, name i32 ([`multipath::name`]), value bytes (≤ 1024) | – | Done, Error |
 //!
 //! | kind | reply | body | descriptor |
 //! |---|---|---|---|
@@ -52,6 +54,7 @@
 
 mod address;
 mod bypass;
+pub mod carrier;
 pub mod channel;
 mod codec;
 mod message;
@@ -63,10 +66,10 @@ pub mod shadow;
 pub use address::{trusted_uid, Cgroup, EngineId, ParseIdError, Privileges};
 pub use bypass::Bypass;
 pub use codec::{DecodeError, Overflow};
-pub use message::{Connect, Phase, PhaseReport, Queues, Reply, Request};
+pub use message::{setting, Connect, Listen, Phase, PhaseReport, Queues, Reply, Request};
 
 /// Version of the layout of messages. An engine answers only its own.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 /// No request or reply (Status chunks and pictures excepted) is longer, bytes.
 pub const MESSAGE_MAX: usize = 2048;
 /// A program's name as the kernel keeps it (TASK_COMM_LEN), bytes.

@@ -351,11 +351,13 @@ impl Engine {
             why_plain: None,
             flushed: false,
             queued: false,
+            accepted: false,
+            uid: None,
         })
     }
 
     /// Has the event loop watch a new connection.
-    fn watch(&mut self, key: Key, cookie: u64) -> bool {
+    pub(super) fn watch(&mut self, key: Key, cookie: u64) -> bool {
         let Some(connection) = self.connections.get(key) else {
             return false;
         };
@@ -371,7 +373,7 @@ impl Engine {
     }
 
     /// Gives the shadow the name that says whose it is and what it is connected to.
-    fn name_shadow(&mut self, relay: &Relay, local: SocketAddr, remote: SocketAddr) -> Result<(), Errno> {
+    pub(super) fn name_shadow(&mut self, relay: &Relay, local: SocketAddr, remote: SocketAddr) -> Result<(), Errno> {
         for _ in 0..SERIALS_MAX {
             self.next_serial = self.next_serial.wrapping_add(1);
             let name = ShadowName {

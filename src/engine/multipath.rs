@@ -73,7 +73,7 @@ pub fn read_wishes(socket: BorrowedFd<'_>) -> Wishes {
         }
         Ok(())
     });
-    read.unwrap_or_default()
+    read.unwrap_or_default().wishes
 }
 
 /// Has a kernel socket carry wishes, where it is to be as the program's was.
@@ -81,7 +81,7 @@ pub fn write_wishes(socket: BorrowedFd<'_>, wishes: &Wishes) {
     if *wishes == Wishes::default() {
         return;
     }
-    let filter = Filter::new(wishes);
+    let filter = Filter::new(wishes, false);
     let program = filter.program();
     let len = size_of::<libc::sock_fprog>() as libc::socklen_t;
     let value: *const libc::sock_fprog = &program;
@@ -150,6 +150,20 @@ impl Connection {
 }
 
 impl Engine {
+    /// The accepted socket carries what the listener did (RFC 6897 leaves it open; Linux's accepted sockets inherit too).
+    pub(super) fn inherit_wishes(&mut self, now: Instant, key: Key, accepted: BorrowedFd<'_>) {
+        let wishes = read_wishes(accepted);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        *connection.wishes = wishes;
+        if sources(&wishes, None) != Sources::default() {
+            if let Err(error) = self.apply_sources(now, key, &wishes) {
+                log::info!("the listener's list of addresses is not obeyed: {error}");
+            }
+        }
+    }
+
     fn stage(&self, connection: &Connection) -> Stage {
         match (&connection.backend, self.conn_info(connection)) {
             (_, Some(info)) if !info.established => Stage::Connecting,

@@ -5,6 +5,7 @@ use super::socket_options::SocketOptions;
 use crate::control::multipath::Wishes;
 use crate::control::{Bypass, PhaseReport};
 use crate::time::Instant;
+use rustix::process::Uid;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -23,6 +24,8 @@ pub struct End {
     pub wishes: Box<Wishes>,
     /// The address that the program had bound.
     pub bound: Option<SocketAddr>,
+    /// As `Connection::uid`.
+    pub uid: Option<Uid>,
 }
 
 /// How the last connections ended, by cookie.
@@ -112,6 +115,7 @@ mod tests {
                     options: options.clone(),
                     wishes: Box::default(),
                     bound: None,
+                    uid: None,
                 },
             );
             ends.push(
@@ -121,6 +125,7 @@ mod tests {
                     options: options.clone(),
                     wishes: Box::default(),
                     bound: None,
+                    uid: None,
                 },
             );
         }

@@ -16,7 +16,7 @@ use crate::control::{Phase, PhaseReport, Queues, Reply, Request, PICTURE_MESSAGE
 use crate::mptcp::endpoint::ConnInfo;
 use crate::time::Instant;
 use rustix::io::Errno;
-use rustix::net::bind;
+use rustix::net::{bind, UCred};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Clients that may wait for one handshake: one per thread that has the descriptor and asks.
@@ -33,9 +33,15 @@ impl Engine {
         };
         let Asked { bytes, len, fd, cred } = asked;
         match Request::decode(&bytes[..len]) {
+            // Before all that only the engine's own user may ask: the accepted socket is the proof.
+            Ok(Request::Claim) => self.serve_claim(now, client, fd, cred),
+            // Status is text, and that of nobody's business is empty.
+            Ok(Request::Status) if !self.may_ask(&Request::Status, &cred) => self.control.answer_text(client, b""),
+            Ok(request) if !self.may_ask(&request, &cred) => self.answer_error(client, Errno::ACCESS),
             // The name is being given up, and later questions about a connection would not find us: the program is to start another engine.
-            Ok(Request::Connect(_)) if self.retired => self.control.dismiss(client),
+            Ok(Request::Connect(_) | Request::Listen(_)) if self.retired => self.control.dismiss(client),
             Ok(Request::Connect(request)) => self.serve_connect(now, client, &request, fd, cred),
+            Ok(Request::Listen(request)) => self.serve_listen(now, client, &request, fd, cred),
             Ok(Request::Status) => {
                 let text = self.status(now);
                 self.control.answer_text(client, &text);
@@ -64,6 +70,27 @@ impl Engine {
                 );
                 self.answer_error(client, Errno::PROTO);
             }
+        }
+    }
+
+    /// The engine serves its own user; another one may ask about connections that were accepted by it, which is how a server has it that
+    /// gave up its privileges.
+    fn may_ask(&mut self, request: &Request<'_>, cred: &UCred) -> bool {
+        let cookie = match *request {
+            _ if cred.uid == rustix::process::geteuid() => return true,
+            Request::Query { cookie }
+            | Request::GetOption { cookie, .. }
+            | Request::SetOption { cookie, .. }
+            | Request::QueueSizes { cookie }
+            | Request::Abort { cookie }
+            | Request::Picture { cookie }
+            | Request::SetWish { cookie, .. }
+            | Request::Wait { cookie } => cookie,
+            Request::Connect(_) | Request::Listen(_) | Request::Claim | Request::Status => return false,
+        };
+        match self.connection(cookie) {
+            Ok((_, connection)) => connection.uid == Some(cred.uid),
+            Err(_) => self.ends.get(cookie).is_some_and(|end| end.uid == Some(cred.uid)),
         }
     }
 
@@ -111,6 +138,8 @@ impl Engine {
             }
             Request::QueueSizes { cookie } => self.queue_sizes(cookie).map(Reply::Queues),
             Request::Connect(_)
+            | Request::Listen(_)
+            | Request::Claim
             | Request::Abort { .. }
             | Request::Wait { .. }
             | Request::Picture { .. }
@@ -221,8 +250,7 @@ impl Engine {
                 options.ttl = new.ttl;
                 options.mark = new.mark;
                 options.send_buffer = new.send_buffer;
-                // What was granted already stays granted.
-                options.recv_buffer = options.recv_buffer.max(new.recv_buffer);
+                options.recv_buffer = new.recv_buffer;
             });
         }
         Ok(())

@@ -29,6 +29,7 @@
 //! ```
 
 mod auto;
+pub mod diag;
 mod filter;
 pub mod guard;
 pub mod ip;
@@ -43,7 +44,7 @@ mod sys;
 mod tables;
 
 pub use auto::AutoLink;
-pub use guard::{Guard, GuardKind, GuardRequest, Guards, WantedPort};
+pub use guard::{Guard, GuardKind, GuardRequest, Guards, Lease, WantedPort};
 pub use ip::IpLink;
 pub use path_config::PathConfig;
 pub use paths::Verdict;

@@ -137,6 +137,24 @@ fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<
     failed(Bypass::NoEngine)
 }
 
+/// Sends a Listen request to this process's engine: that engine when it answers from now on.
+pub fn listen(request: &Request<'_>, socket: BorrowedFd<'_>) -> Result<EngineId, Bypass> {
+    let engine = own().ok_or(Bypass::NoLibrary)?;
+    match call_started(engine, request, socket, &mut [0; MESSAGE_MAX])? {
+        (Reply::Done, _) => Ok(engine),
+        (Reply::Bypass(reason), _) => Err(reason),
+        _ => Err(Bypass::EngineFault),
+    }
+}
+
+/// Shows an accepted socket to an engine: the shadow that it stands for, and its cookie. None when it is not that engine's.
+pub fn claim(engine: EngineId, accepted: BorrowedFd<'_>) -> Option<(OwnedFd, u64)> {
+    match channel::call(engine, &Request::Claim, Some(accepted), &mut [0; MESSAGE_MAX]) {
+        Ok((Reply::Shadow { cookie }, Some(end))) => Some((end, cookie)),
+        _ => None,
+    }
+}
+
 /// What the engine knows about a connection; None when it does not answer.
 pub fn query(engine: EngineId, cookie: u64) -> Option<Phase> {
     phase_reply(

@@ -5,7 +5,7 @@
 
 use super::sys::{self, Errno};
 use super::{engine, identify, memory, names, start, table, Verdict};
-use crate::control::multipath::stash::{self, Filter, Foreign, SO_GET_FILTER};
+use crate::control::multipath::stash::{self, Filter, Foreign, Kept, SO_GET_FILTER};
 use crate::control::multipath::{name, Socket, Stage, Wishes, LIST_MAX};
 use crate::control::shadow::ShadowName;
 use crate::control::Bypass;
@@ -17,7 +17,7 @@ const TCP_CLOSE: u8 = 7;
 const TCP_LISTEN: u8 = 10;
 
 /// What a kernel socket carries.
-pub fn load(fd: c_int) -> Result<Wishes, Foreign> {
+pub fn load(fd: c_int) -> Result<Kept, Foreign> {
     stash::read(|room, len| {
         let args = [
             fd as usize,
@@ -32,9 +32,9 @@ pub fn load(fd: c_int) -> Result<Wishes, Foreign> {
     })
 }
 
-/// Has a kernel socket carry wishes.
-pub fn store(fd: c_int, wishes: &Wishes) -> Result<(), Errno> {
-    let filter = Filter::new(wishes);
+/// Has a kernel socket carry wishes, and hear everything, or only what comes by the loopback device.
+pub fn store(fd: c_int, wishes: &Wishes, deaf: bool) -> Result<(), Errno> {
+    let filter = Filter::new(wishes, deaf);
     let program = filter.program();
     let args = [
         fd as usize,
@@ -50,13 +50,30 @@ pub fn store(fd: c_int, wishes: &Wishes) -> Result<(), Errno> {
 
 /// Judges a socket that is about to connect by what its program asked for.
 pub fn judge(fd: c_int) -> Result<(), Bypass> {
-    let wishes = load(fd).map_err(|Foreign| Bypass::TcpFeature)?;
+    let Kept { wishes, .. } = load(fd).map_err(|Foreign| Bypass::TcpFeature)?;
     match wishes.enable {
         Some(false) => Err(Bypass::TurnedOff),
         // RFC 6897 section 4.2.1: who binds a specific address, and knows nothing of MPTCP, is respected.
         None if !wishes.linux && has_bound_address(fd) => Err(Bypass::BoundAddress),
         _ => Ok(()),
     }
+}
+
+/// Judges a socket that is about to listen.
+pub fn judge_listener(fd: c_int) -> Result<(), Bypass> {
+    match load(fd).map_err(|Foreign| Bypass::TcpFeature)?.wishes.enable {
+        Some(false) => Err(Bypass::TurnedOff),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a socket hear only what comes by the loopback device, or everything again.
+pub fn set_deaf(fd: c_int, deaf: bool) -> Result<(), Errno> {
+    let Kept { wishes, .. } = load(fd).map_err(|Foreign| libc::EOPNOTSUPP)?;
+    if !deaf && wishes == Wishes::default() {
+        return sys::setsockopt_bytes(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0i32.to_ne_bytes());
+    }
+    store(fd, &wishes, deaf)
 }
 
 fn has_bound_address(fd: c_int) -> bool {
@@ -69,7 +86,7 @@ fn has_bound_address(fd: c_int) -> bool {
 
 /// A connect that is left to the kernel: its TCP uses no address that the program has excluded either.
 pub fn narrow(fd: c_int, remote: SocketAddr) {
-    let Ok(wishes) = load(fd) else { return };
+    let Ok(Kept { wishes, .. }) = load(fd) else { return };
     if !wishes.restricted || has_bound_address(fd) {
         return;
     }
@@ -234,14 +251,14 @@ impl KernelSocket {
     }
 
     fn set(&self, fd: c_int, option: c_int, value: &[u8]) -> Result<(), Errno> {
-        let mut wishes = load(fd).map_err(|Foreign| libc::EOPNOTSUPP)?;
+        let Kept { mut wishes, deaf } = load(fd).map_err(|Foreign| libc::EOPNOTSUPP)?;
         let mut socket = Socket {
             inet6: self.inet6,
             stage: self.stage,
             is_local: &mut is_local,
         };
         wishes.set(option, value, &mut socket)?;
-        store(fd, &wishes)?;
+        store(fd, &wishes, deaf)?;
         table::set_aware(fd);
         Ok(())
     }
@@ -255,7 +272,7 @@ impl KernelSocket {
             name::ENABLE if !before => return Ok([0; 4]),
             _ => {}
         }
-        let wishes = load(fd).unwrap_or_default();
+        let wishes = load(fd).unwrap_or_default().wishes;
         wishes.get(option).map(i32::to_ne_bytes).ok_or(libc::ENOPROTOOPT)
     }
 }

@@ -122,6 +122,18 @@ pub fn ownership(fd: c_int) -> Ownership {
     }
 }
 
+/// As [`ownership`], of a socket that stays in its place: forks and duplicates of this program's do not matter, other programs do.
+pub fn made_here(fd: c_int) -> Ownership {
+    let value = slot(fd).map_or(0, |slot| slot.load(Relaxed));
+    match sys::cookie(fd) {
+        Ok(cookie) if hint(fd) == Kind::KernelTcp && speaks_of(value, cookie) => match value & ODD {
+            0 => Ownership::Sole,
+            _ => Ownership::Odd,
+        },
+        _ => Ownership::MaybeShared,
+    }
+}
+
 /// Two numbers now name one description.
 pub fn mark_shared(from: c_int, to: c_int) {
     let kind = hint(from);

@@ -1,4 +1,5 @@
-//! Where a kernel socket keeps [`Wishes`]: in a socket filter that lets everything pass.
+//! Where a kernel socket keeps [`Wishes`]: in a socket filter that lets everything pass, or, on a listening socket that the engine answers for,
+//! what comes by the loopback device (`shim/listen.rs`).
 //!
 //! A classic filter (SO_ATTACH_FILTER) belongs to the socket's description, can be read back (SO_GET_FILTER), needs no privilege, and its
 //! instructions behind the first return are never executed: they carry our bytes, four each. A program that attaches a filter of its own takes
@@ -26,13 +27,50 @@ const ALL: u32 = u32::MAX;
 /// `MPW1`: ours, and the layout's version.
 const MAGIC: u32 = 0x4d50_5731;
 
+const fn instruction(code: u32, jump_true: u8, jump_false: u8, k: u32) -> Instruction {
+    Instruction {
+        code: code as u16,
+        jump_true,
+        jump_false,
+        k,
+    }
+}
+
+/// The loopback device's index, in every network namespace.
+const LOOPBACK: u32 = 1;
+
+/// Lets everything pass.
+const OPEN: [Instruction; 1] = [instruction(RETURN as u32, 0, 0, ALL)];
+
+/// The device that a packet came by is the loopback device, or the packet is dropped.
+const DEAF: [Instruction; 4] = [
+    instruction(
+        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
+        0,
+        0,
+        (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32,
+    ),
+    instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, LOOPBACK),
+    instruction(libc::BPF_RET | libc::BPF_K, 0, 0, ALL),
+    instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+];
+
+/// What a socket's filter says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Kept {
+    /// What the program asked for.
+    pub wishes: Wishes,
+    /// Only what comes by the loopback device passes.
+    pub deaf: bool,
+}
+
 /// Words of the fixed part: magic, flags, lengths.
 const HEAD: usize = 3;
 /// Words of an address: family, sixteen bytes, scope.
 const ADDRESS: usize = 6;
 const WORDS_MAX: usize = HEAD + 2 * ADDRESSES_MAX * ADDRESS;
 /// The longest filter, instructions.
-const LEN_MAX: usize = WORDS_MAX + 2;
+const LEN_MAX: usize = DEAF.len() + WORDS_MAX + 1;
 
 /// SO_GET_FILTER of asm-generic/socket.h; with the same number SO_ATTACH_FILTER sets.
 pub const SO_GET_FILTER: i32 = libc::SO_ATTACH_FILTER;
@@ -44,20 +82,20 @@ pub struct Foreign;
 /// Reads a socket's wishes; without a filter there are none. `get` is getsockopt(SOL_SOCKET, SO_GET_FILTER): it gets where to write, which is
 /// null or has room for as many instructions as ours have at the most, and the room there, in instructions, which it replaces by the
 /// filter's length.
-pub fn read(mut get: impl FnMut(*mut Instruction, &mut u32) -> Result<(), i32>) -> Result<Wishes, Foreign> {
+pub fn read(mut get: impl FnMut(*mut Instruction, &mut u32) -> Result<(), i32>) -> Result<Kept, Foreign> {
     let mut len = 0;
     match get(core::ptr::null_mut(), &mut len) {
-        Ok(()) if len == 0 => return Ok(Wishes::default()),
+        Ok(()) if len == 0 => return Ok(Kept::default()),
         Ok(()) if len as usize <= LEN_MAX => {}
         // EACCES is how the kernel says that it is an eBPF program; other errors, that there are no filters here.
         Ok(()) | Err(libc::EACCES) => return Err(Foreign),
-        Err(_) => return Ok(Wishes::default()),
+        Err(_) => return Ok(Kept::default()),
     }
     let mut filter = Filter::EMPTY;
     len = LEN_MAX as u32;
     get(filter.instructions.as_mut_ptr(), &mut len).map_err(|_| Foreign)?;
     filter.len = (len as usize).min(LEN_MAX);
-    filter.wishes().ok_or(Foreign)
+    filter.kept().ok_or(Foreign)
 }
 
 /// A filter.
@@ -77,10 +115,12 @@ impl Filter {
         len: 0,
     };
 
-    /// The filter that carries these wishes.
-    pub fn new(wishes: &Wishes) -> Filter {
+    /// The filter that carries these wishes, and lets pass everything or (`deaf`) what comes by the loopback device.
+    pub fn new(wishes: &Wishes, deaf: bool) -> Filter {
         let mut filter = Filter::EMPTY;
-        filter.push(RETURN, ALL);
+        let head: &[Instruction] = if deaf { &DEAF } else { &OPEN };
+        filter.instructions[..head.len()].copy_from_slice(head);
+        filter.len = head.len();
         filter.push(LOAD, MAGIC);
         filter.push(LOAD, flags(wishes));
         let count = |list: &AddressList| list.iter().count() as u32;
@@ -93,8 +133,11 @@ impl Filter {
     }
 
     /// Reads it back; None when it is somebody else's.
-    fn wishes(&self) -> Option<Wishes> {
-        let mut words = self.instructions[..self.len].iter().skip(1).map(|i| i.k);
+    fn kept(&self) -> Option<Kept> {
+        let instructions = &self.instructions[..self.len];
+        let rest = instructions.strip_prefix(&DEAF);
+        let deaf = rest.is_some();
+        let mut words = rest.or(instructions.strip_prefix(&OPEN))?.iter().map(|i| i.k);
         if words.next()? != MAGIC {
             return None;
         }
@@ -106,7 +149,7 @@ impl Filter {
         for _ in 0..counts & 0xffff {
             wishes.removed.push(pop_address(&mut words)?).ok()?;
         }
-        Some(wishes)
+        Some(Kept { wishes, deaf })
     }
 
     /// struct sock_fprog for setsockopt(SO_ATTACH_FILTER); it points into `self`.

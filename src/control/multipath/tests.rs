@@ -1,4 +1,4 @@
-use super::stash::{self, Filter, Foreign, SO_GET_FILTER};
+use super::stash::{self, Filter, Foreign, Kept, SO_GET_FILTER};
 use super::*;
 
 fn list(addresses: &[&str]) -> Vec<u8> {
@@ -166,7 +166,7 @@ fn numbers_are_judged() {
 #[test]
 fn a_filter_carries_every_wish() {
     let mut wishes = Wishes::default();
-    assert_eq!(on_a_socket(&wishes), Ok(wishes));
+    assert_eq!(on_a_socket(&wishes), [wishes; 2]);
     set_at(
         &mut wishes,
         Stage::Fresh,
@@ -181,18 +181,18 @@ fn a_filter_carries_every_wish() {
     wishes.fate = Some(false);
     wishes.names = Names::Fail;
     wishes.join = JoinPolicy::Never;
-    assert_eq!(on_a_socket(&wishes), Ok(wishes));
+    assert_eq!(on_a_socket(&wishes), [wishes; 2]);
     let mut full = Wishes::default();
     for n in 0..ADDRESSES_MAX as u32 {
         let address = SocketAddr::new(core::net::Ipv4Addr::from_bits(n + 1).into(), 0);
         full.listed.push(address).unwrap();
         full.removed.push(address).unwrap();
     }
-    assert_eq!(on_a_socket(&full), Ok(full));
+    assert_eq!(on_a_socket(&full), [full; 2]);
 }
 
 /// Reads the stash of a socket.
-fn read(fd: i32) -> Result<Wishes, Foreign> {
+fn read(fd: i32) -> Result<Kept, Foreign> {
     stash::read(|room, len| {
         // SAFETY: `room` is null with no room, or has as much as `len` says.
         let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, SO_GET_FILTER, room.cast(), len) };
@@ -211,13 +211,17 @@ fn attach(fd: i32, program: &libc::sock_fprog) {
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// What a kernel socket gives back of what it was given.
-fn on_a_socket(wishes: &Wishes) -> Result<Wishes, Foreign> {
+/// What a kernel socket gives back of what it was given, with a filter of either kind.
+fn on_a_socket(wishes: &Wishes) -> [Wishes; 2] {
     use std::os::fd::AsRawFd;
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
-    assert_eq!(read(socket.as_raw_fd()), Ok(Wishes::default()));
-    attach(socket.as_raw_fd(), &Filter::new(wishes).program());
-    read(socket.as_raw_fd())
+    assert_eq!(read(socket.as_raw_fd()), Ok(Kept::default()));
+    [false, true].map(|deaf| {
+        attach(socket.as_raw_fd(), &Filter::new(wishes, deaf).program());
+        let kept = read(socket.as_raw_fd()).expect("a filter of ours");
+        assert_eq!(kept.deaf, deaf);
+        kept.wishes
+    })
 }
 
 #[test]
