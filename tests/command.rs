@@ -226,7 +226,7 @@ fn run_hands_options_on_and_keeps_what_is_preloaded_already() {
     command.args(["run", "--library"]).arg(library());
     command.args([
         "--paths",
-        "eth0,wlan0:backup",
+        "lo:backup",
         "--log",
         "warn",
         "--log-file",
@@ -237,7 +237,7 @@ fn run_hands_options_on_and_keeps_what_is_preloaded_already() {
     let output = command.arg("env").env("LD_PRELOAD", "libm.so.6").output().unwrap();
     let environment = text(&output.stdout);
     for line in [
-        "MPTCP_PATHS=eth0,wlan0:backup",
+        "MPTCP_PATHS=lo:backup",
         "MPTCP_LOG=warn",
         "MPTCP_LOG_FILE=/dev/null",
         "MPTCP_LINK=kernel",
@@ -367,4 +367,46 @@ fn the_library_and_the_header_have_the_same_version() {
         header.contains(&format!("#define MPTCP_VERSION \"{version}\"")),
         "{header}"
     );
+}
+
+#[test]
+fn another_users_engine_is_counted() {
+    let (lab, http) = two_wires();
+    let _running = slow_download(&lab, &http);
+    status_with(&lab, |picture| !picture["engines"].as_array().unwrap().is_empty());
+    let mut command = lab.client().command("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    let output = command.args([MPTCP, "status", "--json"]).output().unwrap();
+    let picture = json(&output);
+    assert_eq!(picture["of_others"], 1, "{picture}");
+    assert_eq!(picture["faults"].as_array().map(Vec::len), Some(0), "{picture}");
+}
+
+#[test]
+fn what_makes_no_sense_is_said_before_the_program_starts() {
+    let library = library();
+    let run = |words: &[&str]| {
+        let own = ["run", "--library", library.to_str().unwrap()];
+        here(&[&own[..], words, &["true"]].concat())
+    };
+    let unknown = run(&["--paths", "nowhere9"]);
+    assert_eq!(unknown.status.code(), Some(0));
+    assert!(text(&unknown.stderr).contains("no interface nowhere9"), "{unknown:?}");
+    let unwritable = run(&["--log-file", "/nonexistent/x"]);
+    assert_eq!(unwritable.status.code(), Some(0));
+    assert!(text(&unwritable.stderr).contains("/nonexistent/x"), "{unwritable:?}");
+    for filter in ["bogus", "info,x=warn", "mptcp=loud"] {
+        assert_eq!(run(&["--log", filter]).status.code(), Some(2), "{filter}");
+    }
+    for filter in ["info", "WARN,mptcp::shim=debug", "mptcp"] {
+        let output = run(&["--log", filter]);
+        assert_eq!(
+            (output.status.code(), output.stderr.len()),
+            (Some(0), 0),
+            "{filter}: {output:?}"
+        );
+    }
+    let port = here(&["check", "192.0.2.1:99999"]);
+    assert_eq!(port.status.code(), Some(2));
+    assert!(text(&port.stderr).contains("99999 is no port"), "{port:?}");
 }

@@ -1,11 +1,15 @@
-//! Which engine serves a program: one per version, user, user namespace, cgroup and (abstract names being per namespace) network namespace.
+//! Which engine serves a program: one per version, user, user namespace, cgroup, network privileges and (abstract names being per namespace)
+//! network namespace.
 //!
 //! The cgroup is part of it because stopping one service kills its whole cgroup: an engine shared across services would die with the first.
+//! The privileges are because an engine can do what its first program could: a program without CAP_NET_RAW would otherwise leave an engine
+//! without a link to every program of its user that has it.
 
 use core::fmt;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::thread::{capabilities, CapabilitySet};
 
 /// Bits of an [`EngineId`]: it has to fit into the shadow's name beside two IPv6 addresses.
 const ID_BITS: u32 = 48;
@@ -55,9 +59,35 @@ fn hash_file(file: &OwnedFd) -> Result<u64, Errno> {
     }
 }
 
+/// The effective capabilities that decide what an engine can do. They are the last two bits of an [`EngineId`], so that an engine can see
+/// whether it has what its name promises.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Privileges(u64);
+
+impl Privileges {
+    const NET_ADMIN: u64 = 1;
+    const NET_RAW: u64 = 2;
+    const BITS: u32 = 2;
+
+    /// Neither of them.
+    pub const NONE: Privileges = Privileges(0);
+
+    /// Those of the calling thread; none when the kernel does not tell.
+    pub fn current() -> Privileges {
+        let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+        let bit = |set, bit| if effective.contains(set) { bit } else { 0 };
+        Privileges(bit(CapabilitySet::NET_ADMIN, Self::NET_ADMIN) | bit(CapabilitySet::NET_RAW, Self::NET_RAW))
+    }
+
+    /// Whether these are all of `wanted`, and maybe more.
+    pub fn cover(self, wanted: Privileges) -> bool {
+        self.0 & wanted.0 == wanted.0
+    }
+}
+
 impl EngineId {
-    /// The engine of this version for user `uid` in these surroundings.
-    pub fn new(uid: u32, place: Cgroup) -> EngineId {
+    /// The engine of this version for user `uid` in these surroundings, for programs with these privileges.
+    pub fn new(uid: u32, place: Cgroup, privileges: Privileges) -> EngineId {
         let mut hash = Fnv::new();
         hash.write(&super::PROTOCOL_VERSION.to_le_bytes());
         hash.write(env!("CARGO_PKG_VERSION").as_bytes());
@@ -65,12 +95,33 @@ impl EngineId {
         hash.write(&place.user_namespace.to_le_bytes());
         hash.write(&place.cgroup.to_le_bytes());
         // Folding keeps what the upper bits know.
-        EngineId((hash.0 ^ (hash.0 >> ID_BITS)) & ((1 << ID_BITS) - 1))
+        let folded = (hash.0 ^ (hash.0 >> ID_BITS)) << Privileges::BITS;
+        EngineId((folded | privileges.0) & ((1 << ID_BITS) - 1))
     }
 
-    /// The engine for the calling process as it is now (effective user).
+    /// What the programs can do that this engine is for.
+    pub fn privileges(self) -> Privileges {
+        Privileges(self.0 & ((1 << Privileges::BITS) - 1))
+    }
+
+    /// The engine for the calling process as it is now (effective user and capabilities).
     pub fn current() -> Result<EngineId, Errno> {
-        Ok(EngineId::new(rustix::process::geteuid().as_raw(), Cgroup::current()?))
+        Ok(EngineId::of_caller(Cgroup::current()?))
+    }
+
+    /// As [`EngineId::current`], with the user namespace and cgroup given.
+    pub fn of_caller(place: Cgroup) -> EngineId {
+        EngineId::new(rustix::process::geteuid().as_raw(), place, Privileges::current())
+    }
+
+    /// As a number, which is never 0 but for one in 2^48.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Of a number that is not 0.
+    pub fn from_bits(bits: u64) -> Option<EngineId> {
+        (bits != 0).then_some(EngineId(bits))
     }
 
     /// The abstract AF_UNIX name (without the leading NUL) that the engine's SOCK_SEQPACKET listener has.
@@ -137,27 +188,38 @@ mod tests {
         cgroup: 77,
     };
 
+    fn id(uid: u32, place: Cgroup) -> EngineId {
+        EngineId::new(uid, place, Privileges::NONE)
+    }
+
     #[test]
-    fn users_namespaces_and_cgroups_have_engines_of_their_own() {
-        let base = EngineId::new(1000, PLACE);
-        assert_eq!(base, EngineId::new(1000, PLACE));
-        assert_ne!(base, EngineId::new(1001, PLACE));
-        assert_ne!(base, EngineId::new(1000, Cgroup { cgroup: 78, ..PLACE }));
+    fn users_namespaces_cgroups_and_privileges_have_engines_of_their_own() {
+        let base = id(1000, PLACE);
+        assert_eq!(base, id(1000, PLACE));
+        assert_ne!(base, id(1001, PLACE));
+        assert_ne!(base, id(1000, Cgroup { cgroup: 78, ..PLACE }));
+        let user_namespace = 1;
         assert_ne!(
             base,
-            EngineId::new(
+            id(
                 1000,
                 Cgroup {
-                    user_namespace: 1,
+                    user_namespace,
                     ..PLACE
                 }
             )
         );
+        let raw = Privileges(Privileges::NET_RAW);
+        let with_raw = EngineId::new(1000, PLACE, raw);
+        assert_ne!(base, with_raw);
+        assert_eq!((base.privileges(), with_raw.privileges()), (Privileges::NONE, raw));
+        assert!(raw.cover(Privileges::NONE) && raw.cover(raw) && !Privileges::NONE.cover(raw));
+        assert!(!raw.cover(Privileges(Privileges::NET_ADMIN)));
     }
 
     #[test]
     fn text_and_name_carry_the_whole_id() {
-        let id = EngineId::new(0, PLACE);
+        let id = id(0, PLACE);
         assert_eq!(EngineId::parse(&id.text()), Ok(id));
         assert_eq!(id.to_string().as_bytes(), id.text());
         assert!(id.name().ends_with(&id.text()));

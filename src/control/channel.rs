@@ -5,7 +5,7 @@
 use super::{trusted_uid, DecodeError, EngineId, Reply, Request, MESSAGE_MAX};
 use core::mem::MaybeUninit;
 use core::time::Duration;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
     connect, recvmsg, sendmsg, socket_with, sockopt, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage,
@@ -23,8 +23,10 @@ pub enum CallError {
     NoEngine,
     /// Somebody listens there whom this program must not believe.
     Untrusted,
-    /// The engine closed the connection, or took too long.
+    /// The engine closed the connection.
     NoAnswer,
+    /// The engine is there and did not answer in [`ANSWER_TIME_MAX`].
+    TooLate,
     /// The answer is not a message.
     Garbage(DecodeError),
     /// A system call failed here.
@@ -39,7 +41,12 @@ impl From<Errno> for CallError {
 
 /// Connects to an engine, and refuses one that runs as somebody else. Each later call on the channel fails with EAGAIN after [`ANSWER_TIME_MAX`].
 pub fn open(engine: EngineId) -> Result<OwnedFd, CallError> {
-    let fd = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let fd = above_stdio(socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)?;
     // A full backlog is waited for, as long as an answer.
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(ANSWER_TIME_MAX))?;
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(ANSWER_TIME_MAX))?;
@@ -49,7 +56,7 @@ pub fn open(engine: EngineId) -> Result<OwnedFd, CallError> {
             Ok(()) => break,
             Err(Errno::INTR) => {}
             Err(Errno::CONNREFUSED) => return Err(CallError::NoEngine),
-            Err(Errno::AGAIN) => return Err(CallError::NoAnswer),
+            Err(Errno::AGAIN) => return Err(CallError::TooLate),
             Err(e) => return Err(CallError::Os(e)),
         }
     }
@@ -60,6 +67,14 @@ pub fn open(engine: EngineId) -> Result<OwnedFd, CallError> {
     Ok(fd)
 }
 
+/// A descriptor of ours above the standard three: in a program that has closed one of them, another thread's output would go there.
+pub fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    match fd.as_raw_fd() {
+        0..3 => rustix::io::fcntl_dupfd_cloexec(&fd, 3),
+        _ => Ok(fd),
+    }
+}
+
 /// Sends one request, with a descriptor if given; the channel is for [`answer`].
 pub fn submit(engine: EngineId, request: &Request<'_>, fd: Option<BorrowedFd<'_>>) -> Result<OwnedFd, CallError> {
     let channel = open(engine)?;
@@ -67,7 +82,8 @@ pub fn submit(engine: EngineId, request: &Request<'_>, fd: Option<BorrowedFd<'_>
     let len = request.encode(&mut buf).map_err(|_| CallError::Os(Errno::MSGSIZE))?;
     match send(&channel, &buf[..len], fd) {
         Ok(()) => Ok(channel),
-        Err(Errno::PIPE | Errno::CONNRESET | Errno::AGAIN) => Err(CallError::NoAnswer),
+        Err(Errno::PIPE | Errno::CONNRESET) => Err(CallError::NoAnswer),
+        Err(Errno::AGAIN) => Err(CallError::TooLate),
         Err(e) => Err(CallError::Os(e)),
     }
 }
@@ -77,12 +93,18 @@ pub fn answer<'b>(
     channel: impl AsFd,
     buf: &'b mut [u8; MESSAGE_MAX],
 ) -> Result<(Reply<'b>, Option<OwnedFd>), CallError> {
-    let (len, received) = match recv(channel, buf) {
-        Ok((0, _)) | Err(Errno::CONNRESET | Errno::AGAIN) => return Err(CallError::NoAnswer),
-        Ok(message) => message,
-        Err(e) => return Err(CallError::Os(e)),
-    };
+    let (len, received) = receive(channel, buf)?;
     Ok((Reply::decode(&buf[..len]).map_err(CallError::Garbage)?, received))
+}
+
+/// Receives the reply undecoded: its length, and its descriptor, if any.
+pub fn receive(channel: impl AsFd, buf: &mut [u8; MESSAGE_MAX]) -> Result<(usize, Option<OwnedFd>), CallError> {
+    match recv(channel, buf) {
+        Ok((0, _)) | Err(Errno::CONNRESET) => Err(CallError::NoAnswer),
+        Err(Errno::AGAIN) => Err(CallError::TooLate),
+        Ok(message) => Ok(message),
+        Err(e) => Err(CallError::Os(e)),
+    }
 }
 
 /// One request and its reply.
@@ -146,7 +168,7 @@ pub fn recv(channel: impl AsFd, buf: &mut [u8]) -> Result<(usize, Option<OwnedFd
     if message.flags.contains(ReturnFlags::CTRUNC) && first.is_none() {
         return Err(Errno::MFILE);
     }
-    Ok((message.bytes, first))
+    Ok((message.bytes, first.map(above_stdio).transpose()?))
 }
 
 #[cfg(test)]
@@ -186,7 +208,7 @@ mod tests {
             user_namespace: 0,
             cgroup: u64::from(std::process::id()),
         };
-        let nobody = EngineId::new(u32::MAX, place);
+        let nobody = EngineId::new(u32::MAX, place, super::super::Privileges::NONE);
         let answer = call(nobody, &Request::Status, None, &mut [0; MESSAGE_MAX]).map(|_| ());
         assert_eq!(answer, Err(CallError::NoEngine));
     }

@@ -15,6 +15,8 @@ const QUEUE_SIZES: u16 = 5;
 const ABORT: u16 = 6;
 const STATUS: u16 = 7;
 const WAIT: u16 = 8;
+const LISTEN: u16 = 9;
+const CLAIM: u16 = 10;
 const SHADOW: u16 = 129;
 const BYPASS: u16 = 130;
 const ERROR: u16 = 131;
@@ -41,10 +43,24 @@ pub struct Connect<'a> {
 impl<'a> Connect<'a> {
     /// The value of one of the program's settings, e.g. `MPTCP_PATHS`.
     pub fn setting(&self, name: &str) -> Option<&'a [u8]> {
-        self.settings
-            .split(|&b| b == 0)
-            .find_map(|s| s.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+        setting(self.settings, name)
     }
+}
+
+/// The value of one of the settings that a request carries.
+pub fn setting<'a>(settings: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    settings
+        .split(|&b| b == 0)
+        .find_map(|s| s.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+/// What a program asks when it listens; the listening kernel socket goes with it as a descriptor, and stays the program's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listen<'a> {
+    /// Its name, for `mptcp status`.
+    pub program: &'a [u8],
+    /// As in [`Connect`].
+    pub settings: &'a [u8],
 }
 
 /// A request to the engine.
@@ -61,18 +77,17 @@ pub enum Request<'a> {
         name: i32,
         room: u32,
     },
-    /// setsockopt on it.
-    SetOption {
-        cookie: u64,
-        level: i32,
-        name: i32,
-        value: &'a [u8],
-    },
+    /// setsockopt on it: the option has the value that the program gave it on the TCP socket that comes as a descriptor.
+    SetOption { cookie: u64, level: i32, name: i32 },
     /// SIOCOUTQ and SIOCOUTQNSD.
     QueueSizes { cookie: u64 },
     /// Disconnect at once (connect to AF_UNSPEC; connect after a failed one): RST or MP_FASTCLOSE when there is something to abort, and give
     /// back an unconnected kernel socket like the one that Connect brought.
     Abort { cookie: u64 },
+    /// Answer those who connect to this socket from other hosts.
+    Listen(Listen<'a>),
+    /// Was this accepted socket connected by the engine? Then give me the shadow that it stands for.
+    Claim,
     /// Query, answered once the phase is not Connecting.
     Wait { cookie: u64 },
     /// A picture of everything, as JSON.
@@ -118,7 +133,7 @@ pub struct Queues {
 /// The engine's answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reply<'a> {
-    /// The connection is being made; the program's end of the pair goes with it as a descriptor.
+    /// The connection is being made (or is, to Claim); the program's end of the pair goes with it as a descriptor.
     Shadow {
         /// SO_COOKIE of that end.
         cookie: u64,
@@ -131,7 +146,7 @@ pub enum Reply<'a> {
     Phase(PhaseReport),
     /// To GetOption.
     Value(&'a [u8]),
-    /// To SetOption, and to Abort with the kernel socket as a descriptor.
+    /// To Listen and SetOption, and to Abort with the kernel socket as a descriptor.
     Done,
     /// To QueueSizes.
     Queues(Queues),
@@ -182,17 +197,11 @@ impl<'a> Request<'a> {
                 w.i32(name)?;
                 w.u32(room)?;
             }
-            Request::SetOption {
-                cookie,
-                level,
-                name,
-                value,
-            } => {
+            Request::SetOption { cookie, level, name } => {
                 header(&mut w, SET_OPTION)?;
                 w.u64(cookie)?;
                 w.i32(level)?;
                 w.i32(name)?;
-                w.bytes(value, VALUE_MAX)?;
             }
             Request::QueueSizes { cookie } => {
                 header(&mut w, QUEUE_SIZES)?;
@@ -206,6 +215,12 @@ impl<'a> Request<'a> {
                 header(&mut w, WAIT)?;
                 w.u64(cookie)?;
             }
+            Request::Listen(l) => {
+                header(&mut w, LISTEN)?;
+                w.bytes(l.program, PROGRAM_MAX)?;
+                w.bytes(l.settings, SETTINGS_MAX)?;
+            }
+            Request::Claim => header(&mut w, CLAIM)?,
             Request::Status => header(&mut w, STATUS)?,
         }
         Ok(w.len())
@@ -227,11 +242,15 @@ impl<'a> Request<'a> {
                 cookie: r.u64()?,
                 level: r.i32()?,
                 name: r.i32()?,
-                value: r.bytes(VALUE_MAX)?,
             },
             QUEUE_SIZES => Request::QueueSizes { cookie: r.u64()? },
             ABORT => Request::Abort { cookie: r.u64()? },
             WAIT => Request::Wait { cookie: r.u64()? },
+            LISTEN => Request::Listen(Listen {
+                program: r.bytes(PROGRAM_MAX)?,
+                settings: r.bytes(SETTINGS_MAX)?,
+            }),
+            CLAIM => Request::Claim,
             STATUS => Request::Status,
             other => return Err(DecodeError::Kind(other)),
         };

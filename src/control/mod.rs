@@ -1,7 +1,7 @@
 //! What shim, engine and the `mptcp` command say to each other.
 //!
 //! The engine listens on a SOCK_SEQPACKET socket with an abstract name ([`EngineId::name`]): abstract names belong to a network namespace,
-//! and the id adds user, user namespace, cgroup and version, so that whoever finds an engine finds the right one. Each request is one
+//! and the id adds user, user namespace, cgroup, privileges and version, so that whoever finds an engine finds the right one. Each request is one
 //! connection: one datagram there, one back, closed. Both sides look at SO_PEERCRED: the shim believes an engine that runs as the
 //! program's effective user or root ([`trusted_uid`]), the engine serves its own user.
 //!
@@ -21,11 +21,13 @@
 //! | 1 | Connect | remote address, flag set (bit 0: non-blocking), pid u32, program name bytes (≤ 16), settings bytes (≤ 1024: `NAME=value` each ended by NUL) | the program's kernel socket | Shadow, Bypass, Error |
 //! | 2 | Query | cookie u64 | – | Phase, Error |
 //! | 3 | GetOption | cookie u64, level i32, name i32, room u32 | – | Value, Error |
-//! | 4 | SetOption | cookie u64, level i32, name i32, value bytes (≤ 256) | – | Done, Error |
+//! | 4 | SetOption | cookie u64, level i32, name i32 | a TCP socket of the program's, with the option set | Done, Error |
 //! | 5 | QueueSizes | cookie u64 | – | Queues, Error |
 //! | 6 | Abort | cookie u64 | – | Done (with a descriptor), Error |
 //! | 7 | Status | – | – | a sequence of raw datagrams (no header) of JSON, ended by an empty one |
 //! | 8 | Wait | cookie u64 | – | Phase, once it is not Connecting; Error |
+//! | 9 | Listen | program name bytes, settings bytes (as Connect's) | the program's listening kernel socket | Done, Bypass |
+//! | 10 | Claim | – | an accepted kernel socket | Shadow; Error (ENOENT: it is somebody's real connection) |
 //!
 //! | kind | reply | body | descriptor |
 //! |---|---|---|---|
@@ -49,19 +51,20 @@
 
 mod address;
 mod bypass;
+pub mod carrier;
 pub mod channel;
 mod codec;
 mod message;
 pub mod options;
 pub mod shadow;
 
-pub use address::{trusted_uid, Cgroup, EngineId, ParseIdError};
+pub use address::{trusted_uid, Cgroup, EngineId, ParseIdError, Privileges};
 pub use bypass::Bypass;
 pub use codec::{DecodeError, Overflow};
-pub use message::{Connect, Phase, PhaseReport, Queues, Reply, Request};
+pub use message::{setting, Connect, Listen, Phase, PhaseReport, Queues, Reply, Request};
 
 /// Version of the layout of messages. An engine answers only its own.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 /// No request or reply (Status chunks excepted) is longer, bytes.
 pub const MESSAGE_MAX: usize = 2048;
 /// A program's name as the kernel keeps it (TASK_COMM_LEN), bytes.

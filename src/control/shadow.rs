@@ -198,7 +198,7 @@ pub(super) fn get_hex(digits: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Cgroup;
+    use super::super::{Cgroup, Privileges};
     use super::*;
     use proptest::prelude::*;
 
@@ -209,6 +209,7 @@ mod tests {
                 user_namespace: 1,
                 cgroup: 2,
             },
+            Privileges::NONE,
         )
     }
 

@@ -10,6 +10,7 @@ use super::connection::{self, map_like, unmap, Backend, Connection};
 use super::core::Opening;
 use super::event_loop::{Key, Source};
 use super::kernel_stream::KernelStream;
+use super::namespace;
 use super::paths;
 use super::recent::BypassRecord;
 use super::relay::Relay;
@@ -155,6 +156,8 @@ impl Engine {
         let all = paths::first_paths(core, &query, &wish.path_config)?;
         let path = *all.first().ok_or(Bypass::NoRoute)?;
         let mut options = wish.options.for_core(remote.is_ipv6());
+        let patience = options.user_timeout;
+        options.syn_patience = Some(patience.unwrap_or_else(|| attempt_time(options.syn_retries)));
         options.syn_retries = options.syn_retries.min(SYN_RETRIES_MAX);
         let has_port = wish.bound.is_some_and(|bound| bound.port() != 0);
         let bound = has_port.then(|| socket.as_fd());
@@ -237,6 +240,7 @@ impl Engine {
             return false;
         };
         let conn = *conn;
+        // The kernel's socket takes the port over. Should it fail, the attempt is over, and a late answer is the kernel's to refuse.
         if let Some(core) = &mut self.core {
             core.release(FourTuple {
                 local: unmap(connection.local),
@@ -314,11 +318,13 @@ impl Engine {
             why_plain: None,
             flushed: false,
             queued: false,
+            accepted: false,
+            uid: None,
         })
     }
 
     /// Has the event loop watch a new connection.
-    fn watch(&mut self, key: Key, cookie: u64) -> bool {
+    pub(super) fn watch(&mut self, key: Key, cookie: u64) -> bool {
         let Some(connection) = self.connections.get(key) else {
             return false;
         };
@@ -334,7 +340,7 @@ impl Engine {
     }
 
     /// Gives the shadow the name that says whose it is and what it is connected to.
-    fn name_shadow(&mut self, relay: &Relay, local: SocketAddr, remote: SocketAddr) -> Result<(), Errno> {
+    pub(super) fn name_shadow(&mut self, relay: &Relay, local: SocketAddr, remote: SocketAddr) -> Result<(), Errno> {
         for _ in 0..SERIALS_MAX {
             self.next_serial = self.next_serial.wrapping_add(1);
             let name = ShadowName {
@@ -375,6 +381,7 @@ fn guard_refusal(error: &io::Error) -> Bypass {
 fn verify(fd: Option<OwnedFd>, remote: SocketAddr) -> Result<(OwnedFd, SocketOptions), Refusal> {
     let socket = fd.ok_or(Bypass::Unproven)?;
     let unproven = |_| Refusal::from(Bypass::Unproven);
+    namespace::check(socket.as_fd()).map_err(unproven)?;
     let family = sockopt::socket_domain(&socket).map_err(unproven)?;
     let stream = sockopt::socket_type(&socket).map_err(unproven)? == SocketType::STREAM;
     if !stream || sockopt::socket_protocol(&socket).map_err(unproven)? != Some(ipproto::TCP) {

@@ -9,6 +9,7 @@ use crate::link::path_config::PathConfig;
 use crate::link::routes::Query;
 use crate::mptcp::endpoint::ConnId;
 use crate::time::Instant;
+use rustix::process::Uid;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
@@ -46,6 +47,10 @@ pub struct Connection {
     pub flushed: bool,
     /// It waits for another turn.
     pub queued: bool,
+    /// A listener's: the peer opened it.
+    pub accepted: bool,
+    /// The user who claimed it, if that is another than the engine's, may ask about it.
+    pub uid: Option<Uid>,
 }
 
 /// Who speaks TCP.

@@ -34,7 +34,7 @@ impl Stream for CoreStream<'_> {
 
     fn recv(&mut self) -> Incoming<'_> {
         match self.endpoint.recv(self.conn) {
-            Ok(([], [])) | Err(CallError::NotConnected | CallError::InUse) => Incoming::Nothing,
+            Ok(([], [])) | Err(CallError::InUse) => Incoming::Nothing,
             Ok((head, tail)) => Incoming::Data(head, tail),
             Err(CallError::Shutdown) => Incoming::End,
             Err(CallError::Broken(error)) => Incoming::Broken(errno(error)),

@@ -5,6 +5,7 @@
 use super::event_loop::Readiness;
 use super::stream::{Incoming, Stream};
 use crate::control::Queues;
+use rustix::buffer::spare_capacity;
 use rustix::io::{ioctl_fionbio, Errno};
 use rustix::net::{
     connect, connect_unspec, getpeername, recv, send, shutdown, sockopt, RecvFlags, SendFlags, Shutdown,
@@ -173,18 +174,20 @@ impl KernelStream {
     }
 
     fn fill(&mut self) {
-        self.inbox.resize(READ, 0);
+        self.inbox.clear();
+        self.inbox.reserve(READ);
         self.inbox_at = 0;
         let result = loop {
-            match recv(&self.fd, &mut self.inbox[..], RecvFlags::DONTWAIT) {
+            match recv(&self.fd, spare_capacity(&mut self.inbox), RecvFlags::DONTWAIT) {
                 Err(Errno::INTR) => {}
                 other => break other.map(|(n, _)| n),
             }
         };
-        self.inbox.truncate(result.unwrap_or(0));
         match result {
             Ok(0) => self.ended = true,
-            Ok(_) | Err(Errno::AGAIN) => {}
+            Ok(_) => {}
+            // Nothing to hold a buffer for.
+            Err(Errno::AGAIN) => self.inbox = Vec::new(),
             Err(error) => self.fail(error),
         }
     }
@@ -222,8 +225,6 @@ impl Stream for KernelStream {
         if self.inbox_at < self.inbox.len() {
             return Incoming::Data(&self.inbox[self.inbox_at..], &[]);
         }
-        self.inbox = Vec::new();
-        self.inbox_at = 0;
         match self.error {
             Some(error) => Incoming::Broken(error),
             None if self.ended => Incoming::End,

@@ -7,8 +7,10 @@
 //! which is in `sandbox`.
 
 use super::clock::Clock;
+use super::keeper::Inheritance;
 use super::server::{Engine, Settings};
-use crate::control::EngineId;
+use crate::control::channel::{self, CallError};
+use crate::control::{EngineId, Privileges};
 use crate::time::Duration;
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -16,12 +18,17 @@ use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 
 /// How long the engine stays with nothing to do; `MPTCP_IDLE_MS` says otherwise.
 const IDLE: Duration = Duration::from_secs(10);
+/// Descriptors that the engine asks for: a thousand short connections a second over two paths.
+const DESCRIPTORS_MAX: u64 = 1 << 18;
+/// How often, and after which pauses, a name is tried for whose owner is leaving.
+const LEAVING_TRIES: usize = 100;
+const LEAVING_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// Runs the engine named `id` (this process's own, when it was started by hand) until it is idle; the exit code.
 pub fn run(id: Option<&OsStr>) -> i32 {
@@ -49,7 +56,17 @@ pub fn run(id: Option<&OsStr>) -> i32 {
     if logged {
         start_log();
     }
-    match serve(id) {
+    let idle = std::env::var("MPTCP_IDLE_MS").ok().and_then(|text| text.parse().ok());
+    let idle = idle.map_or(IDLE, Duration::from_millis);
+    serve(Settings { id, idle }, None)
+}
+
+/// Serves, in this process as it is, until idle; the exit code.
+pub(super) fn serve(settings: Settings, inheritance: Option<Inheritance>) -> i32 {
+    let id = settings.id;
+    // Only a name.
+    let _ = rustix::thread::set_name(c"mptcp-engine");
+    match try_serve(settings, inheritance) {
         Ok(()) => 0,
         Err(error) => {
             log::error!("engine {id} gives up: {error}");
@@ -58,24 +75,47 @@ pub fn run(id: Option<&OsStr>) -> i32 {
     }
 }
 
-fn serve(id: EngineId) -> std::io::Result<()> {
-    let idle = std::env::var("MPTCP_IDLE_MS").ok().and_then(|text| text.parse().ok());
-    let idle = idle.map_or(IDLE, Duration::from_millis);
-    match Engine::start(Settings { id, idle }) {
-        Ok(engine) => {
+fn try_serve(settings: Settings, inheritance: Option<Inheritance>) -> std::io::Result<()> {
+    let Settings { id, idle } = settings;
+    if !Privileges::current().cover(id.privileges()) {
+        // The program has capabilities that execve(2) does not hand on. With this name, and without them, we would be in the way
+        // of engines that have them.
+        return Err(std::io::Error::other(
+            "it has not the capabilities of the program that started it",
+        ));
+    }
+    match start(id, idle) {
+        Ok(mut engine) => {
             log::info!(
                 "engine {id} of libmptcp {} serves as process {}",
                 env!("CARGO_PKG_VERSION"),
                 std::process::id()
             );
+            if let Some(inheritance) = inheritance {
+                engine.inherit_listeners(inheritance);
+            }
             engine.run()?;
             log::info!("engine {id} goes, having been idle for {idle:?}");
             Ok(())
         }
-        // Another one was faster.
-        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Ok(()),
+        // Another one was faster. A keeper that has something to hand over tries again.
+        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) && inheritance.is_none() => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Takes the name, also from an engine that is just about to give it up: it refuses clients before it does.
+fn start(id: EngineId, idle: Duration) -> std::io::Result<Engine> {
+    let taken = |error: &std::io::Error| error.raw_os_error() == Some(libc::EADDRINUSE);
+    for _ in 0..LEAVING_TRIES {
+        match Engine::start(Settings { id, idle }) {
+            Err(error) if taken(&error) && matches!(channel::open(id), Err(CallError::NoEngine)) => {
+                std::thread::sleep(LEAVING_PAUSE);
+            }
+            result => return result,
+        }
+    }
+    Engine::start(Settings { id, idle })
 }
 
 /// Leaves what was inherited. The log, if there is one, becomes standard error: so the last words of a panic or of the
@@ -100,8 +140,6 @@ fn leave_program(log: Option<File>) -> Result<(), Errno> {
     close_above_stdio();
     reset_signals();
     raise_limits();
-    // Only a name.
-    let _ = rustix::thread::set_name(c"mptcp-engine");
     Ok(())
 }
 
@@ -132,6 +170,24 @@ fn close_above_stdio() {
     }
 }
 
+/// Closes every descriptor above the standard three but one. For a forked child that never drops what its parent owned.
+pub(super) fn close_all_but(kept: BorrowedFd<'_>) {
+    let kept = kept.as_raw_fd() as libc::c_uint;
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
+        if first <= last {
+            // SAFETY: what these numbers belonged to is never used again; the call touches no memory. It fails where it
+            // is not known (before Linux 5.9): then the child holds copies for its life.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    }
+}
+
+/// Ends a forked child, without the handlers and destructors of what it is a copy of.
+pub(super) fn exit_now(code: i32) -> ! {
+    // SAFETY: it does not return.
+    unsafe { libc::_exit(code) }
+}
+
 /// Default actions and an empty mask, whatever the program had; SIGPIPE ignored (every write says EPIPE instead).
 fn reset_signals() {
     for signal in 1..=64 {
@@ -154,7 +210,21 @@ fn reset_signals() {
 }
 
 /// The program's soft limits were meant for the program: descriptors above all, but also CPU time and memory.
+///
+/// Each port in use has a guard with a descriptor, for a minute after the connection's end too. Who may raises the hard limit as well
+/// (CAP_SYS_RESOURCE); at the limit, connections are left to the kernel.
 fn raise_limits() {
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open");
+    if let Some(most) = most.ok().and_then(|text| text.trim().parse().ok()) {
+        let limit = Some(DESCRIPTORS_MAX.min(most)).max(getrlimit(Resource::Nofile).maximum);
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit,
+                maximum: limit,
+            },
+        );
+    }
     let limits = [
         Resource::Nofile,
         Resource::Cpu,

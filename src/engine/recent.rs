@@ -4,6 +4,7 @@
 use super::socket_options::SocketOptions;
 use crate::control::{Bypass, PhaseReport};
 use crate::time::Instant;
+use rustix::process::Uid;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -20,6 +21,8 @@ pub struct End {
     pub options: SocketOptions,
     /// The address that the program had bound.
     pub bound: Option<SocketAddr>,
+    /// As `Connection::uid`.
+    pub uid: Option<Uid>,
 }
 
 /// How the last connections ended, by cookie.
@@ -108,6 +111,7 @@ mod tests {
                     report,
                     options: options.clone(),
                     bound: None,
+                    uid: None,
                 },
             );
             ends.push(
@@ -116,6 +120,7 @@ mod tests {
                     report,
                     options: options.clone(),
                     bound: None,
+                    uid: None,
                 },
             );
         }

@@ -4,6 +4,7 @@ use super::connection::{Backend, Connection};
 use super::control::Asked;
 use super::core_stream::CoreStream;
 use super::event_loop::Key;
+use super::namespace;
 use super::relay::Ending;
 use super::server::Engine;
 use super::socket_options;
@@ -13,7 +14,7 @@ use crate::control::{Phase, PhaseReport, Queues, Reply, Request, MESSAGE_MAX, VA
 use crate::mptcp::endpoint::ConnInfo;
 use crate::time::Instant;
 use rustix::io::Errno;
-use rustix::net::bind;
+use rustix::net::{bind, UCred};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Clients that may wait for one handshake: one per thread that has the descriptor and asks.
@@ -30,7 +31,15 @@ impl Engine {
         };
         let Asked { bytes, len, fd, cred } = asked;
         match Request::decode(&bytes[..len]) {
+            // Before all that only the engine's own user may ask: the accepted socket is the proof.
+            Ok(Request::Claim) => self.serve_claim(now, client, fd, cred),
+            // Status is text, and that of nobody's business is empty.
+            Ok(Request::Status) if !self.may_ask(&Request::Status, &cred) => self.control.answer_text(client, b""),
+            Ok(request) if !self.may_ask(&request, &cred) => self.answer_error(client, Errno::ACCESS),
+            // The name is being given up, and later questions about a connection would not find us: the program is to start another engine.
+            Ok(Request::Connect(_) | Request::Listen(_)) if self.retired => self.control.dismiss(client),
             Ok(Request::Connect(request)) => self.serve_connect(now, client, &request, fd, cred),
+            Ok(Request::Listen(request)) => self.serve_listen(now, client, &request, fd, cred),
             Ok(Request::Status) => {
                 let text = self.status(now);
                 self.control.answer_text(client, &text);
@@ -44,7 +53,7 @@ impl Engine {
             Ok(Request::Wait { cookie }) => self.serve_wait(client, cookie),
             Ok(request) => {
                 let mut value = [0; VALUE_MAX];
-                match self.serve_cookie(now, &request, &mut value) {
+                match self.serve_cookie(now, &request, fd.as_ref(), &mut value) {
                     Ok(reply) => {
                         self.answer(client, &reply, None);
                     }
@@ -61,6 +70,25 @@ impl Engine {
         }
     }
 
+    /// The engine serves its own user; another one may ask about connections that were accepted by it, which is how a server has it that
+    /// gave up its privileges.
+    fn may_ask(&mut self, request: &Request<'_>, cred: &UCred) -> bool {
+        let cookie = match *request {
+            _ if cred.uid == rustix::process::geteuid() => return true,
+            Request::Query { cookie }
+            | Request::GetOption { cookie, .. }
+            | Request::SetOption { cookie, .. }
+            | Request::QueueSizes { cookie }
+            | Request::Abort { cookie }
+            | Request::Wait { cookie } => cookie,
+            Request::Connect(_) | Request::Listen(_) | Request::Claim | Request::Status => return false,
+        };
+        match self.connection(cookie) {
+            Ok((_, connection)) => connection.uid == Some(cred.uid),
+            Err(_) => self.ends.get(cookie).is_some_and(|end| end.uid == Some(cred.uid)),
+        }
+    }
+
     /// Sends the one answer; false when the client has gone.
     pub(super) fn answer(&mut self, client: Key, reply: &Reply<'_>, fd: Option<BorrowedFd<'_>>) -> bool {
         let mut bytes = [0; MESSAGE_MAX];
@@ -70,7 +98,7 @@ impl Engine {
         }
     }
 
-    fn answer_error(&mut self, client: Key, error: Errno) {
+    pub(super) fn answer_error(&mut self, client: Key, error: Errno) {
         self.answer(client, &Reply::Error(error.raw_os_error()), None);
     }
 
@@ -79,6 +107,7 @@ impl Engine {
         &mut self,
         now: Instant,
         request: &Request<'_>,
+        fd: Option<&OwnedFd>,
         value: &'v mut [u8; VALUE_MAX],
     ) -> Result<Reply<'v>, Errno> {
         match *request {
@@ -93,14 +122,18 @@ impl Engine {
                 let len = self.get_option(cookie, level, name, &mut value[..room])?;
                 Ok(Reply::Value(&value[..len]))
             }
-            Request::SetOption {
-                cookie,
-                level,
-                name,
-                value,
-            } => self.set_option(now, cookie, level, name, value).map(|()| Reply::Done),
+            Request::SetOption { cookie, level, name } => {
+                let judge = fd.ok_or(Errno::BADMSG)?;
+                self.set_option(now, cookie, judge.as_fd(), level, name)
+                    .map(|()| Reply::Done)
+            }
             Request::QueueSizes { cookie } => self.queue_sizes(cookie).map(Reply::Queues),
-            Request::Connect(_) | Request::Abort { .. } | Request::Wait { .. } | Request::Status => Err(Errno::PROTO),
+            Request::Connect(_)
+            | Request::Listen(_)
+            | Request::Claim
+            | Request::Abort { .. }
+            | Request::Wait { .. }
+            | Request::Status => Err(Errno::PROTO),
         }
     }
 
@@ -171,20 +204,26 @@ impl Engine {
         Ok(len)
     }
 
-    fn set_option(&mut self, now: Instant, cookie: u64, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+    /// The program has set the option on `judge`, a socket of its own: what it may not do there it cannot do here.
+    fn set_option(
+        &mut self,
+        now: Instant,
+        cookie: u64,
+        judge: BorrowedFd<'_>,
+        level: i32,
+        name: i32,
+    ) -> Result<(), Errno> {
+        namespace::check(judge)?;
         let (_, connection) = self.connection(cookie)?;
         let conn = match &connection.backend {
             Backend::Core(conn) => *conn,
             Backend::Kernel(stream) => {
-                socket_options::set(stream.as_fd(), level, name, value)?;
                 // Kept too: linger is ours to obey, since the engine closes the kernel's socket.
-                return match connection.options.set(level, name, value) {
-                    Err(Errno::NOPROTOOPT) => Ok(()),
-                    result => result,
-                };
+                connection.options.set_as(judge, level, name)?;
+                return connection.options.apply(stream.as_fd(), level, name);
             }
         };
-        connection.options.set(level, name, value)?;
+        connection.options.set_as(judge, level, name)?;
         let new = connection.options.for_core(connection.wire_remote().is_ipv6());
         if let Some(core) = &mut self.core {
             core.endpoint.set_options(now, conn, &mut |options| {
@@ -194,8 +233,8 @@ impl Engine {
                 options.tos = new.tos;
                 options.ttl = new.ttl;
                 options.mark = new.mark;
-                // What was granted already stays granted.
-                options.recv_buffer = options.recv_buffer.min(new.recv_buffer);
+                options.send_buffer = new.send_buffer;
+                options.recv_buffer = new.recv_buffer;
             });
         }
         Ok(())

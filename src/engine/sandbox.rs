@@ -20,9 +20,12 @@ const CAP_NET_BIND_SERVICE: u32 = 10;
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_NET_RAW: u32 = 13;
 
+/// One thing that is given up: its name, and how.
+type Step = (&'static str, fn() -> io::Result<()>);
+
 /// Gives up all of it. What could not be given up is logged.
 pub fn engage() {
-    let steps: [(&str, fn() -> io::Result<()>); 4] = [
+    let steps: [Step; 4] = [
         ("capabilities", drop_capabilities),
         // The two below ask for it.
         ("new privileges", forbid_new_privileges),

@@ -29,10 +29,10 @@ use crate::control::shadow::{PADDING_BYTE, PADDING_CHUNK, SNDBUF_MIN};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{
-    bind, recv, send, sendmsg, shutdown, socketpair, sockopt, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags,
-    Shutdown, SocketAddrUnix, SocketFlags, SocketType,
+    bind, recv, recvmsg, send, sendmsg, shutdown, socketpair, sockopt, AddressFamily, RecvAncillaryBuffer, RecvFlags,
+    SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
 };
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::event_loop::Readiness;
@@ -170,12 +170,20 @@ impl Shadow {
         }
         // [held, d1, …, d(n-1)] is consumed, d(n) is looked at: the result is d1…d(n). A short read only happens where
         // somebody sent a descriptor along; d(n) is then what comes next, whatever it is.
-        let (n, _) = recv(&self.end, &mut buf[..n], RecvFlags::DONTWAIT)?;
-        let (peeked, _) = recv(&self.end, &mut buf[n..=n], RecvFlags::DONTWAIT | RecvFlags::PEEK)?;
-        if n == 0 || peeked != 1 {
+        let mut held = [0];
+        let mut slices = [IoSliceMut::new(&mut held), IoSliceMut::new(&mut buf[..n - 1])];
+        let n = recvmsg(
+            &self.end,
+            &mut slices,
+            &mut RecvAncillaryBuffer::default(),
+            RecvFlags::DONTWAIT,
+        )?
+        .bytes;
+        let last = buf.get_mut(n.wrapping_sub(1)..n).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let (peeked, _) = recv(&self.end, last, RecvFlags::DONTWAIT | RecvFlags::PEEK)?;
+        if peeked != 1 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        buf.copy_within(1..=n, 0);
         Ok(Read::Bytes(n))
     }
 

@@ -1,7 +1,7 @@
 //! The socket options of one connection: read from the program's kernel socket when it connects, then kept here.
 //!
-//! The kernel stays the judge of values: a later setsockopt is tried on a socket of its own first, and what that socket
-//! then says is the new value. So errors and rounding are the kernel's.
+//! The kernel stays the judge of values: a later setsockopt is made on a fresh socket by the program first, and what that
+//! socket then says is the new value. So errors, rounding and privileges are the kernel's, and the program's own.
 
 use crate::control::options::{SocketOption, KEPT, KEPT_LEN_MAX, NEVER_SET};
 use crate::mptcp::endpoint::{ConnOptions, Keepalive};
@@ -59,6 +59,36 @@ impl SocketOptions {
         })
     }
 
+    /// As bytes, for another process of the same version.
+    pub fn pack(&self) -> Vec<u8> {
+        let mut bytes = vec![u8::from(self.inet6)];
+        bytes.extend(self.buffer_lock.to_ne_bytes());
+        bytes.extend(self.cookie);
+        for (option, value) in &self.values {
+            let index = KEPT.iter().position(|kept| kept == *option).unwrap_or(KEPT.len());
+            bytes.push(index as u8);
+            bytes.extend(value);
+        }
+        bytes
+    }
+
+    /// Of [`SocketOptions::pack`]; None when they are not.
+    pub fn unpack(bytes: &[u8]) -> Option<SocketOptions> {
+        let (&inet6, bytes) = bytes.split_first()?;
+        let (lock, bytes) = bytes.split_first_chunk()?;
+        let (cookie, bytes) = bytes.split_first_chunk()?;
+        let entry = |entry: &[u8]| {
+            let (&index, value) = entry.split_first()?;
+            Some((KEPT.get(usize::from(index))?, *value.first_chunk()?))
+        };
+        Some(SocketOptions {
+            inet6: inet6 != 0,
+            buffer_lock: i32::from_ne_bytes(*lock),
+            cookie: *cookie,
+            values: bytes.chunks(1 + KEPT_LEN_MAX).map(entry).collect::<Option<_>>()?,
+        })
+    }
+
     fn new_socket(&self) -> Result<OwnedFd, Errno> {
         let family = if self.inet6 {
             AddressFamily::INET6
@@ -91,37 +121,41 @@ impl SocketOptions {
         Some(&value[..option.len])
     }
 
-    /// Changes one, as setsockopt(2) on a fresh TCP socket would.
+    /// Changes one to what it is on `judge`, a TCP socket on which the program has just set it.
     ///
     /// # Errors
-    /// What the kernel says; ENOPROTOOPT when the option is not one that is kept and the kernel has nothing against it.
-    pub fn set(&mut self, level: i32, name: i32, new: &[u8]) -> Result<(), Errno> {
+    /// ENOPROTOOPT when the option is not one that is kept; what the kernel says when it is asked.
+    pub fn set_as(&mut self, judge: BorrowedFd<'_>, level: i32, name: i32) -> Result<(), Errno> {
         if (level, name) == (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) {
             // Only before bind(): the judge is not bound.
             return Err(Errno::INVAL);
         }
-        // Values of other levels may hold pointers, or change more than the socket.
-        if self.get(level, name).is_none() && level != libc::IPPROTO_TCP {
-            return Err(Errno::NOPROTOOPT);
-        }
-        let judge = self.new_socket()?;
-        set(judge.as_fd(), level, name, new)?;
         let entry = self
             .values
             .iter_mut()
             .find(|(option, _)| (option.level, option.name) == (level, name));
         let (option, value) = entry.ok_or(Errno::NOPROTOOPT)?;
         let mut said = Value::default();
-        get(judge.as_fd(), level, name, &mut said[..option.len])?;
+        get(judge, level, name, &mut said[..option.len])?;
         *value = said;
         match (level, name) {
             (libc::SOL_SOCKET, libc::SO_SNDBUF) => self.buffer_lock |= SNDBUF_LOCK,
             (libc::SOL_SOCKET, libc::SO_RCVBUF) => self.buffer_lock |= RCVBUF_LOCK,
             // The kernel derives the priority from the type of service.
-            (libc::IPPROTO_IP, libc::IP_TOS) => self.copy(judge.as_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY)?,
+            (libc::IPPROTO_IP, libc::IP_TOS) => self.copy(judge, libc::SOL_SOCKET, libc::SO_PRIORITY)?,
             _ => {}
         }
         Ok(())
+    }
+
+    /// Sets one on another socket.
+    ///
+    /// # Errors
+    /// What the kernel says; ENOPROTOOPT when the option is not one that is kept.
+    pub fn apply(&self, to: BorrowedFd<'_>, level: i32, name: i32) -> Result<(), Errno> {
+        let kept = |(option, _): &&(&SocketOption, Value)| (option.level, option.name) == (level, name);
+        let (option, value) = self.values.iter().find(kept).ok_or(Errno::NOPROTOOPT)?;
+        set(to, level, name, &settable(option, *value)[..option.len])
     }
 
     /// Takes over one value from another socket.
@@ -132,6 +166,18 @@ impl SocketOptions {
             }
         }
         Ok(())
+    }
+
+    /// Takes over from the listener what an accepted carrier has of its own: segment size, buffers, and who it is.
+    pub fn keep_transport(&mut self, listener: &SocketOptions) {
+        for (option, value) in &mut self.values {
+            let kept = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG) || option.doubled;
+            let theirs = listener.values.iter().find(|(other, _)| *other == *option);
+            if let (true, Some((_, theirs))) = (kept, theirs) {
+                *value = *theirs;
+            }
+        }
+        self.buffer_lock = listener.buffer_lock;
     }
 
     /// close() resets the connection: SO_LINGER is on, with time zero.
@@ -150,7 +196,6 @@ impl SocketOptions {
     pub fn fresh_socket(&self) -> Result<OwnedFd, Errno> {
         let socket = self.new_socket()?;
         for (option, value) in &self.values {
-            let mut value = value.to_owned();
             if option.doubled {
                 let lock = if option.name == libc::SO_SNDBUF {
                     SNDBUF_LOCK
@@ -161,13 +206,11 @@ impl SocketOptions {
                     // Setting it would end the kernel's own tuning.
                     continue;
                 }
-                if let Some(size) = value.first_chunk_mut::<4>() {
-                    *size = (i32::from_ne_bytes(*size) / 2).to_ne_bytes();
-                }
             }
             let unset_mss = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG)
                 && value[..4] == MSS_UNSET.to_ne_bytes();
             if !unset_mss {
+                let value = settable(option, *value);
                 let _ = set(socket.as_fd(), option.level, option.name, &value[..option.len]);
             }
         }
@@ -233,6 +276,16 @@ impl SocketOptions {
         let bytes = self.get(level, name)?.first_chunk::<4>()?;
         Some(i32::from_ne_bytes(*bytes))
     }
+}
+
+/// What setsockopt(2) takes for a value that getsockopt(2) has given.
+fn settable(option: &SocketOption, mut value: Value) -> Value {
+    if option.doubled {
+        if let Some(size) = value.first_chunk_mut::<4>() {
+            *size = (i32::from_ne_bytes(*size) / 2).to_ne_bytes();
+        }
+    }
+    value
 }
 
 /// Bounds of a buffer that a program may ask for: two segments at least, and no more than the kernel grants by default.
@@ -324,29 +377,26 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_judges_later_changes() {
+    fn later_changes_are_those_that_the_kernel_made_on_another_socket() {
         let fd = socket(AddressFamily::INET);
         let mut options = SocketOptions::read(fd.as_fd(), false).unwrap();
-        let int = |n: i32| n.to_ne_bytes();
-        assert_eq!(options.set(libc::IPPROTO_TCP, libc::TCP_NODELAY, &int(5)), Ok(()));
-        assert_eq!(options.get(libc::IPPROTO_TCP, libc::TCP_NODELAY), Some(&int(1)[..]));
+        let judge = socket(AddressFamily::INET);
+        sockopt::set_tcp_nodelay(&judge, true).unwrap();
+        sockopt::set_socket_linger(&judge, Some(Duration::ZERO)).unwrap();
         assert_eq!(
-            options.set(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &int(0)),
-            Err(Errno::INVAL)
+            options.set_as(judge.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY),
+            Ok(())
         );
         assert_eq!(
-            options.set(libc::IPPROTO_TCP, libc::TCP_NODELAY, &[]),
-            Err(Errno::INVAL)
+            options.get(libc::IPPROTO_TCP, libc::TCP_NODELAY),
+            Some(&1i32.to_ne_bytes()[..])
         );
         assert_eq!(
-            options.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &[0; 16]),
+            options.set_as(judge.as_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER),
             Err(Errno::NOPROTOOPT)
         );
         assert!(!options.linger_zero());
-        assert_eq!(
-            options.set(libc::SOL_SOCKET, libc::SO_LINGER, &[1, 0, 0, 0, 0, 0, 0, 0]),
-            Ok(())
-        );
+        assert_eq!(options.set_as(judge.as_fd(), libc::SOL_SOCKET, libc::SO_LINGER), Ok(()));
         assert!(options.linger_zero());
     }
 }

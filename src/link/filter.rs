@@ -52,6 +52,33 @@ impl Filter {
         )
     }
 
+    /// For a packet socket, whose packets begin at the Ethernet header, IPv4 only: TCP to `ports`, no fragments.
+    pub(super) fn ethernet_ipv4_ports(ports: &PortSet) -> Filter {
+        Self::ports(
+            &[
+                statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 23),
+                Instruction {
+                    code: libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+                    jump_true: 1,
+                    jump_false: 0,
+                    k: libc::IPPROTO_TCP as u32,
+                },
+                statement(libc::BPF_RET | libc::BPF_K, 0),
+                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 20),
+                Instruction {
+                    code: libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K,
+                    jump_true: 0,
+                    jump_false: 1,
+                    k: 0x3fff,
+                },
+                statement(libc::BPF_RET | libc::BPF_K, 0),
+                statement(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 14),
+                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, 16),
+            ],
+            ports,
+        )
+    }
+
     /// For a raw IPv6 socket, whose packets begin at the TCP header: TCP to `ports`.
     pub(super) fn ipv6_ports(ports: &PortSet) -> Filter {
         Self::ports(&[statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 2)], ports)

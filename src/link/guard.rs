@@ -23,6 +23,9 @@ use std::rc::{Rc, Weak};
 /// IP_LOCAL_PORT_RANGE of linux/in.h: low port in the lower half, high port in the upper half of a u32.
 const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
 
+/// Entries of the table of listeners that are kept without looking which are alive.
+const LISTENERS_MIN: usize = 64;
+
 /// Which local port a guard shall own.
 #[derive(Clone, Copy, Debug)]
 pub enum WantedPort<'a> {
@@ -85,24 +88,27 @@ impl Guard {
 
 /// A port outside the block stays admitted by the link's filter while this lives.
 #[derive(Debug)]
-struct Lease {
+pub struct Lease {
     ports: Rc<RefCell<Ports>>,
-    port: u16,
+    /// None inside the block, which is always admitted.
+    single: Option<u16>,
 }
 
 impl Lease {
     fn new(ports: &Rc<RefCell<Ports>>, port: u16) -> Lease {
-        ports.borrow_mut().take(port);
+        let single = ports.borrow_mut().take(port).then_some(port);
         Lease {
             ports: Rc::clone(ports),
-            port,
+            single,
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.ports.borrow_mut().put(self.port);
+        if let Some(port) = self.single {
+            self.ports.borrow_mut().put(port);
+        }
     }
 }
 
@@ -145,6 +151,8 @@ pub struct Guards {
     kind: GuardKind,
     ports: Rc<RefCell<Ports>>,
     listeners: HashMap<(IpAddr, u16), Weak<Listener>>,
+    /// Entries of listeners that have gone are cleared at this size, which then is twice what is left.
+    listeners_max: usize,
 }
 
 impl Guards {
@@ -163,6 +171,7 @@ impl Guards {
             kind,
             ports: Rc::new(RefCell::new(Ports::from_host()?)),
             listeners: HashMap::new(),
+            listeners_max: LISTENERS_MIN,
         })
     }
 
@@ -174,6 +183,11 @@ impl Guards {
     /// All the ports that guards own or may own: what the link must admit. After `acquire`, before the first segment.
     pub fn ports(&self) -> PortSet {
         self.ports.borrow().set()
+    }
+
+    /// Has the link hear a port that a program listens on.
+    pub fn lease(&self, port: u16) -> Lease {
+        Lease::new(&self.ports, port)
     }
 
     /// A guard for a 4-tuple.
@@ -272,7 +286,10 @@ impl Guards {
                     WantedPort::Held(fd) => listen_on_held(fd)?,
                     WantedPort::Any | WantedPort::Ours(_) => listen_on_new(request, port)?,
                 });
-                self.listeners.retain(|_, l| l.strong_count() > 0);
+                if self.listeners.len() >= self.listeners_max {
+                    self.listeners.retain(|_, l| l.strong_count() > 0);
+                    self.listeners_max = (2 * self.listeners.len()).max(LISTENERS_MIN);
+                }
                 self.listeners.insert(key, Rc::downgrade(&listener));
                 listener
             }

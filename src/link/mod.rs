@@ -28,10 +28,13 @@
 //! # }
 //! ```
 
+mod auto;
+pub mod diag;
 mod filter;
 pub mod guard;
 pub mod ip;
 mod netlink;
+pub mod packet;
 pub mod path_config;
 pub mod paths;
 pub mod ports;
@@ -39,14 +42,16 @@ pub mod routes;
 mod sys;
 mod tables;
 
-pub use guard::{Guard, GuardKind, GuardRequest, Guards, WantedPort};
+pub use auto::AutoLink;
+pub use guard::{Guard, GuardKind, GuardRequest, Guards, Lease, WantedPort};
 pub use ip::IpLink;
 pub use path_config::PathConfig;
 pub use paths::Verdict;
 pub use ports::PortSet;
 pub use routes::{Query, Routes};
+pub use sys::interface_exists;
 
-use crate::wire::{Segment, TcpOptions};
+use crate::wire::{Flags, Header, Segment, TcpOptions};
 use core::net::IpAddr;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -60,17 +65,43 @@ pub struct Outgoing<'a> {
     /// Interface index that the path is bound to; 0 leaves the choice to the kernel's routing (the first subflow).
     pub iface: u32,
     /// Fixed TCP header.
-    pub header: crate::wire::Header,
+    pub header: Header,
     /// Options.
     pub options: TcpOptions,
     /// Payload, in up to two slices, in order.
     pub payload: [&'a [u8]; 2],
+    /// Payload bytes that one packet carries. A longer payload leaves as several segments with the same options and
+    /// flags, but PSH and FIN on the last one only (what Linux calls GSO); 0: it fits.
+    pub segment_size: u16,
     /// IP TOS / traffic class, and time to live (0: the system's default).
     pub tos: u8,
     /// Hop limit; 0: the system's default.
     pub ttl: u8,
     /// SO_MARK; 0 is none.
     pub mark: u32,
+}
+
+/// Cuts what is to leave into the segments that a packet can carry each: `each` gets header and payload.
+pub fn for_each_segment(out: &Outgoing<'_>, mut each: impl FnMut(&Header, [&[u8]; 2])) {
+    let size = match out.segment_size {
+        0 => usize::MAX,
+        size => usize::from(size),
+    };
+    let [mut head, mut tail] = out.payload;
+    let mut header = out.header;
+    loop {
+        let (first, head_left) = head.split_at(size.min(head.len()));
+        let (second, tail_left) = tail.split_at((size - first.len()).min(tail.len()));
+        (head, tail) = (head_left, tail_left);
+        let last = head.is_empty() && tail.is_empty();
+        if last {
+            header.flags = out.header.flags;
+            return each(&header, [first, second]);
+        }
+        header.flags = Flags(out.header.flags.0 & !(Flags::PSH.0 | Flags::FIN.0));
+        each(&header, [first, second]);
+        header.seq += (first.len() + second.len()) as u32;
+    }
 }
 
 /// What the network said.

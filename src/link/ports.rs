@@ -49,12 +49,13 @@ impl PortSet {
     }
 }
 
-/// The allocator's books: the block, where it may grow, and the single ports in use with their users counted.
+/// The allocator's books: the block, where it may grow, and the ports in use outside it with their users counted.
 #[derive(Debug)]
 pub(super) struct Ports {
     block: RangeInclusive<u16>,
     range: RangeInclusive<u16>,
     reserved: Vec<RangeInclusive<u16>>,
+    /// Ports that were outside the block when they were taken.
     singles: BTreeMap<u16, usize>,
 }
 
@@ -128,12 +129,16 @@ impl Ports {
         true
     }
 
-    /// Counts a user of a port; only those outside the block matter.
-    pub(super) fn take(&mut self, port: u16) {
-        *self.singles.entry(port).or_insert(0) += 1;
+    /// Counts a user of a port that the block does not cover; whether it was counted, and is to be given back by [`Ports::put`].
+    pub(super) fn take(&mut self, port: u16) -> bool {
+        let single = !self.block.contains(&port);
+        if single {
+            *self.singles.entry(port).or_insert(0) += 1;
+        }
+        single
     }
 
-    /// A user of `port` is gone.
+    /// A counted user of `port` is gone.
     pub(super) fn put(&mut self, port: u16) {
         if let Some(users) = self.singles.get_mut(&port) {
             *users -= 1;
@@ -208,9 +213,9 @@ mod tests {
     #[test]
     fn single_ports_are_counted_and_forgotten() {
         let mut ports = Ports::new(40000..=40511, Vec::new(), 0);
-        ports.take(80);
-        ports.take(80);
-        ports.take(40001);
+        assert!(ports.take(80) && ports.take(80));
+        assert!(!ports.take(40001), "the block covers it");
+        assert_eq!(ports.singles.len(), 1);
         assert!(ports.set().contains(80) && ports.set().contains(40001) && !ports.set().contains(81));
         ports.put(80);
         assert!(ports.set().contains(80));

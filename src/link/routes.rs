@@ -80,7 +80,15 @@ impl Routes {
         changed
     }
 
-    /// The interfaces.
+    /// Reads the tables anew if something has changed since.
+    pub fn refresh(&mut self) -> io::Result<()> {
+        match self.stale {
+            true => self.read_tables(),
+            false => Ok(()),
+        }
+    }
+
+    /// The interfaces, as of the last question or [`Routes::refresh`].
     pub fn interfaces(&self) -> &[Interface] {
         &self.interfaces
     }
@@ -89,9 +97,7 @@ impl Routes {
     pub fn verdict(&mut self, query: &Query, config: &PathConfig) -> io::Result<Verdict> {
         // A change that the loop has not yet heard of stays pending for its `changed`.
         self.stale |= self.monitor_has_news();
-        if self.stale {
-            self.read_tables()?;
-        }
+        self.refresh()?;
         let plain = match self.plain_route(query) {
             Ok(route) => Ok(route),
             Err(e) => Err(e.raw_os_error().ok_or(e)?),

@@ -3,6 +3,7 @@
 use core::ffi::c_int;
 use core::mem::size_of;
 use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
@@ -53,6 +54,12 @@ pub(super) fn set_buffers(fd: impl AsFd, bytes: c_int) {
             let _ = set_int(fd, libc::SOL_SOCKET, plain, bytes);
         }
     }
+}
+
+/// Whether this network namespace has an interface of this name now.
+pub fn interface_exists(name: &str) -> bool {
+    // SAFETY: reads the string, which ends with NUL.
+    CString::new(name).is_ok_and(|name| unsafe { libc::if_nametoindex(name.as_ptr()) } != 0)
 }
 
 /// Binds a socket to an interface index, or unbinds it with 0.

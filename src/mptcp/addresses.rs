@@ -7,14 +7,14 @@ use super::connection::{Connection, Ctx, Role};
 use super::crypto;
 use super::endpoint::{Event, LocalPath};
 use super::input::RST_PROHIBITED;
-use super::subflow::{State, Subflow};
+use super::subflow::Subflow;
 use crate::time::{Duration, Instant};
 use crate::wire::{AddAddr, RemoveAddr};
 use core::net::{IpAddr, SocketAddr};
 use std::collections::VecDeque;
 
 /// Subflows that one connection has at the most.
-const MAX_SUBFLOWS: usize = 8;
+pub(super) const MAX_SUBFLOWS: usize = 8;
 /// Addresses of the peer that are remembered.
 const MAX_REMOTES: usize = 16;
 /// New addresses that a peer may announce in a connection's life.
@@ -228,8 +228,8 @@ impl Addresses {
     }
 
     pub fn take_remove_addr(&mut self) -> Option<RemoveAddr> {
-        // Beside timestamps and a 64-bit DATA_ACK 16 bytes are left: 3 of header and 13 ids.
-        let n = self.removed.len().min(12);
+        // Beside timestamps and a 64-bit DATA_ACK 16 bytes are left, 3 of them for the header.
+        let n = self.removed.len().min(13);
         let ids: Vec<u8> = self.removed.drain(..n).collect();
         RemoveAddr::new(&ids)
     }
@@ -357,10 +357,7 @@ impl Connection {
         for i in 0..self.addresses.locals.len() {
             let l = &self.addresses.locals[i];
             let addr = l.path.addr;
-            let used = self
-                .subflows
-                .iter()
-                .any(|s| s.tuple.local.ip() == addr && s.state != State::Closed)
+            let used = self.subflows.iter().any(|s| s.tuple.local.ip() == addr)
                 || self.addresses.wants.iter().any(|w| w.local.addr == addr);
             if used || l.retry_at > ctx.now || self.subflow_budget() == 0 {
                 continue;
@@ -432,6 +429,15 @@ impl Connection {
             iface: path.iface,
             remote,
         });
+    }
+
+    /// Where a wanted subflow is to go.
+    pub(super) fn wanted_remote(&self, number: u32) -> Option<SocketAddr> {
+        self.addresses
+            .wants
+            .iter()
+            .find(|w| w.number == number)
+            .map(|w| w.remote)
     }
 
     /// The caller took a port for a wanted subflow: what is it to be?

@@ -41,6 +41,8 @@ pub struct ConnOptions {
     pub user_timeout: Option<Duration>,
     /// TCP_SYNCNT: SYN retransmissions before the connection attempt fails.
     pub syn_retries: u8,
+    /// The connection attempt fails after this even if SYNs were left; None is no such bound.
+    pub syn_patience: Option<Duration>,
     /// Upper bound of the MSS we announce and use (TCP_MAXSEG); 0 is none.
     pub mss_limit: u16,
     /// Bytes that may wait in the send buffer.
@@ -75,6 +77,7 @@ impl Default for ConnOptions {
             keepalive: None,
             user_timeout: None,
             syn_retries: 6,
+            syn_patience: None,
             mss_limit: 0,
             send_buffer: 4 << 20,
             recv_buffer: 6 << 20,
@@ -251,8 +254,6 @@ pub struct SubflowInfo {
 pub enum CallError {
     /// No such connection (any more).
     Gone,
-    /// Not established yet.
-    NotConnected,
     /// This direction was closed.
     Shutdown,
     /// The connection broke.

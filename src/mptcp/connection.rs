@@ -157,7 +157,6 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
         now: Instant,
         id: ConnId,
@@ -330,7 +329,28 @@ impl Connection {
 
     pub fn consume(&mut self, n: usize) {
         self.inc.buf.consume(n);
-        // RFC 9293 section 3.8.6.2.2: tell the peer when the window grew by something worth telling.
+        self.tell_window();
+    }
+
+    /// The buffers have other limits now.
+    pub fn options_changed(&mut self, ctx: &mut Ctx<'_>) {
+        self.inc.buf.set_limit(self.options.recv_buffer);
+        if self.established {
+            self.tell_window();
+        }
+        self.tell_writable(ctx);
+    }
+
+    /// Queues `Writable` when somebody waits for room and there is enough of it.
+    pub fn tell_writable(&mut self, ctx: &mut Ctx<'_>) {
+        if self.out.blocked && self.send_space() >= (self.options.send_buffer / 4).min(1 << 16) {
+            self.out.blocked = false;
+            ctx.events.push_back(Event::Writable(self.id));
+        }
+    }
+
+    /// RFC 9293 section 3.8.6.2.2: tells the peer when the window grew by something worth telling.
+    fn tell_window(&mut self) {
         let grown = self.inc.buf.free().saturating_sub(self.inc.buf.advertised());
         let worth = grown >= (self.options.recv_buffer / 4).max(1)
             || (self.inc.buf.advertised() < 2 * 1460 && grown >= (self.options.recv_buffer / 2).min(2 * 1460));
@@ -402,27 +422,29 @@ impl Connection {
         self.addresses.stop();
         for i in (0..self.subflows.len()).rev() {
             let sf = &mut self.subflows[i];
-            let silent = sf.state == State::SynSent || sf.state == State::Closed;
             match reset {
-                Some(r) if !silent => sf.reset = Some(r),
-                _ => {
-                    let given_up = sf.state == State::SynSent && sf.handshake.sent > 0;
-                    let (snd_nxt, iface) = (sf.iss + 1, sf.iface);
-                    let linger = given_up.then(|| TimeWait {
-                        snd_nxt,
-                        rcv_nxt: SeqNum(0),
-                        timestamps: None,
-                        manner: self.manner(iface),
-                        opening: true,
-                    });
-                    self.release(ctx, i, linger);
-                }
+                Some(r) if sf.state != State::SynSent => sf.reset = Some(r),
+                _ => self.let_go(ctx, i),
             }
         }
         self.data_timer = None;
         self.persist = None;
         self.give_up = None;
         self.fail_deadline = None;
+    }
+
+    /// Takes out a subflow that says nothing more; when only its SYN went out, the answer to that is awaited.
+    fn let_go(&mut self, ctx: &mut Ctx<'_>, index: usize) {
+        let sf = &self.subflows[index];
+        let given_up = sf.state == State::SynSent && sf.handshake.sent > 0;
+        let linger = given_up.then(|| TimeWait {
+            snd_nxt: sf.iss + 1,
+            rcv_nxt: SeqNum(0),
+            timestamps: None,
+            manner: self.manner(sf.iface),
+            opening: true,
+        });
+        self.release(ctx, index, linger);
     }
 
     /// Takes a subflow out of the connection.
@@ -549,6 +571,7 @@ impl Connection {
         }
         if self.multipath() {
             if self.finished() {
+                self.end_unanswered_joins(ctx);
                 for sf in &mut self.subflows {
                     sf.close_queued = true;
                     // The streams are complete: a FIN that nobody answers is not worth waiting for.
@@ -563,6 +586,20 @@ impl Connection {
         // Nobody reads, everything of ours arrived, and the peer does not close (Linux: orphaned FIN_WAIT2).
         if self.detached && self.out.fin_acked && !self.inc_finished() && self.give_up.is_none() {
             self.give_up = Some(ctx.now + ORPHAN);
+        }
+    }
+
+    /// Joins of ours that the peer never confirmed have nothing to finish: a FIN would wait for the answer that never came.
+    fn end_unanswered_joins(&mut self, ctx: &mut Ctx<'_>) {
+        for i in (0..self.subflows.len()).rev() {
+            let sf = &mut self.subflows[i];
+            match sf.join {
+                Some(join) if join.initiator && !sf.confirmed && sf.state != State::SynSent => {
+                    sf.reset.get_or_insert_default();
+                }
+                Some(join) if join.initiator && !sf.confirmed => self.let_go(ctx, i),
+                _ => {}
+            }
         }
     }
 

@@ -162,6 +162,16 @@ impl Endpoint {
 
     // ---- input from the network -------------------------------------------------------------------------------
 
+    /// Whether a segment with these addresses belongs to a connection, or to one that was here until lately.
+    pub fn knows(&self, tuple: FourTuple) -> bool {
+        self.tuples.contains_key(&tuple) || self.time_wait.contains_key(&tuple)
+    }
+
+    /// Whether a connection here has this token, for which a join may come in.
+    pub fn has_token(&self, token: u32) -> bool {
+        self.tokens.contains_key(&token)
+    }
+
     /// A segment arrived for this host. False when it belongs to nothing here (the caller may ignore it).
     pub fn handle_segment(
         &mut self,
@@ -319,6 +329,35 @@ impl Endpoint {
         });
     }
 
+    /// RFC 9293 section 3.10.7.1: a reset for a segment that belongs to nothing here, at a port where nobody else answers.
+    pub fn refuse(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) {
+        let h = &segment.header;
+        if h.flags.has(Flags::RST) {
+            return;
+        }
+        if h.flags.has(Flags::ACK) {
+            return self.reset_old_connection(tuple, iface, segment);
+        }
+        let len = segment.payload.len() as u32 + u32::from(h.flags.has(Flags::FIN));
+        let header = Header {
+            src_port: tuple.local.port(),
+            dst_port: tuple.remote.port(),
+            seq: SeqNum(0),
+            ack: h.seq + len,
+            flags: Flags::RST.with(Flags::ACK),
+            window: 0,
+        };
+        self.push_stray(Stray {
+            tuple,
+            manner: Manner {
+                iface,
+                ..Manner::default()
+            },
+            header,
+            options: TcpOptions::default(),
+        });
+    }
+
     /// RFC 9293 sections 3.5.1 and 3.10.7.3: the peer holds another connection of this 4-tuple, an
     /// older one or one that was given up here; a reset frees it.
     fn reset_old_connection(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) {
@@ -360,6 +399,11 @@ impl Endpoint {
             return true;
         }
         self.half_open += 1;
+        // Answers follow the routing, as the kernel's own do; only a link-local peer is where it came from.
+        let iface = match tuple.remote.ip() {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => iface,
+            _ => 0,
+        };
         let key = self.fresh_key();
         let id = self.fresh_id();
         let path = LocalPath {
@@ -410,7 +454,7 @@ impl Endpoint {
         let half_open = conn.subflows.iter().filter(|s| s.state == State::SynReceived).count();
         // J7: only when established, and neither after fallback nor after the end of both directions.
         let allowed = conn.multipath() && conn.established && conn.error.is_none() && !conn.finished();
-        if !allowed || conn.subflows.len() >= 8 || half_open >= MAX_HALF_OPEN_JOINS {
+        if !allowed || conn.subflows.len() >= super::addresses::MAX_SUBFLOWS || half_open >= MAX_HALF_OPEN_JOINS {
             self.stray_reset(tuple, iface, segment, super::input::RST_PROHIBITED);
             return true;
         }
@@ -539,12 +583,19 @@ impl Endpoint {
                 conn.handle_timeout(ctx);
                 conn.after_input(ctx);
             });
-            // A timer that stays due would spin: whatever it is, a millisecond later is soon enough.
+            // A timer that stays due would spin: whatever it is, a millisecond later is soon enough. None is known to.
             if let Some(again) = self.armed.get(&id).copied().filter(|t| *t <= now) {
+                debug_assert!(false, "a timer stays due: {}", self.due_timers(id, now));
                 let later = again.max(now) + Duration::from_millis(1);
                 self.rearm(id, Some(later));
             }
         }
+    }
+
+    /// The timers of a connection that are due, by name.
+    fn due_timers(&self, id: ConnId, now: Instant) -> String {
+        let names = self.connections.get(&id).map(|c| c.due_timers(now));
+        names.unwrap_or_default().join(", ")
     }
 
     // ---- output -----------------------------------------------------------------------------------------------
@@ -559,6 +610,7 @@ impl Endpoint {
                 header: s.header,
                 options: s.options,
                 payload: [&[], &[]],
+                segment_size: 0,
                 tos: s.manner.tos,
                 ttl: s.manner.ttl,
                 mark: s.manner.mark,
@@ -675,11 +727,13 @@ impl Endpoint {
         local: SocketAddr,
     ) -> Result<SubflowId, CallError> {
         let c = self.connections.get_mut(&conn).ok_or(CallError::Gone)?;
-        let (path, local_id, remote, remote_id) = c.take_want(want).ok_or(CallError::Gone)?;
+        let remote = c.wanted_remote(want).ok_or(CallError::Gone)?;
         let tuple = FourTuple { local, remote };
         if self.tuples.contains_key(&tuple) || self.time_wait.contains_key(&tuple) {
+            // The want stays: `subflow_refused` ends it, another port answers it.
             return Err(CallError::InUse);
         }
+        let (path, local_id, _, remote_id) = c.take_want(want).ok_or(CallError::Gone)?;
         let iss = self.isn(now, tuple);
         let local_nonce = self.entropy.next_u64() as u32;
         let ts_offset = self.ts_offset(tuple);
@@ -755,9 +809,13 @@ impl Endpoint {
         self.with(now, conn, |c, ctx| c.abort(ctx));
     }
 
-    /// Changes nodelay, keepalive, user_timeout, tos, ttl, mark of a live connection.
+    /// Changes nodelay, keepalive, user_timeout, tos, ttl, mark, send_buffer, recv_buffer of a live connection. A buffer that
+    /// shrinks takes nothing back: neither bytes that were accepted nor a window that was offered.
     pub fn set_options(&mut self, now: Instant, conn: ConnId, change: &mut dyn FnMut(&mut ConnOptions)) {
-        self.with(now, conn, |c, _| change(&mut c.options));
+        self.with(now, conn, |c, ctx| {
+            change(&mut c.options);
+            c.options_changed(ctx);
+        });
     }
 
     /// A picture of one connection.
@@ -770,6 +828,19 @@ impl Endpoint {
         let mut ids: Vec<ConnId> = self.connections.keys().copied().collect();
         ids.sort_unstable();
         ids
+    }
+
+    /// Bytes of the peer's that a connection holds, and the entries that describe them.
+    #[cfg(test)]
+    pub fn held(&self, conn: ConnId) -> (usize, usize) {
+        let Some(c) = self.connections.get(&conn) else {
+            return (0, 0);
+        };
+        let maps = c.subflows.iter().flat_map(|s| &s.maps);
+        let checked: usize = maps.filter_map(|m| Some(m.checked.as_ref()?.held.len())).sum();
+        let stored: usize = c.subflows.iter().map(|s| s.rx.stored_bytes()).sum();
+        let entries = c.out.reinject.len() + c.subflows.iter().map(|s| s.maps.len()).sum::<usize>();
+        (c.inc.buf.ready() + c.inc.buf.ahead_bytes() + checked + stored, entries)
     }
 
     /// 4-tuples in TIME_WAIT.

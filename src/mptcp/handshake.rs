@@ -33,8 +33,9 @@ impl Connection {
         }
         let rtt = (sf.handshake.sent == 1).then(|| ctx.now.since(sf.handshake.sent_at));
         sf.learn_syn(ctx.now, seg, self.options.mss_limit);
-        if let Some(rtt) = rtt {
-            sf.tx.rtt.on_sample(ctx.now, rtt);
+        match rtt {
+            Some(rtt) => sf.tx.rtt.on_sample(ctx.now, rtt),
+            None => sf.tx.rtt.on_syn_timeout(),
         }
         sf.handshake.timer = None;
         sf.handshake.send_now = false;
@@ -221,8 +222,9 @@ impl Connection {
             return;
         }
         let sf = &mut self.subflows[index];
-        if sf.handshake.sent == 1 {
-            sf.tx.rtt.on_sample(ctx.now, ctx.now.since(sf.handshake.sent_at));
+        match sf.handshake.sent {
+            1 => sf.tx.rtt.on_sample(ctx.now, ctx.now.since(sf.handshake.sent_at)),
+            _ => sf.tx.rtt.on_syn_timeout(),
         }
         sf.state = State::Established;
         sf.handshake.timer = None;

@@ -42,7 +42,6 @@ impl Connection {
         match self.subflows[index].state {
             State::SynSent => self.on_syn_sent(ctx, index, seg),
             State::SynReceived => self.on_syn_received(ctx, index, seg),
-            State::Closed => {}
             _ => self.on_synchronized(ctx, index, seg),
         }
     }
@@ -114,6 +113,8 @@ impl Connection {
         if !self.on_ack(ctx, index, seg) {
             return;
         }
+        // Not before: what this segment acknowledges on both levels needs no copy for the subflow's sake.
+        self.release_acked();
         if len > 0 {
             self.on_payload(ctx, index, seg);
         } else if h.seq.lt(self.subflows[index].rx.rcv_nxt()) {
@@ -328,17 +329,13 @@ impl Connection {
         while self.out.reinject.front().is_some_and(|r| r.1.le(data)) {
             self.out.reinject.pop_front();
         }
-        self.release_acked();
         if self.infinite_map.is_some_and(|from| data.gt(from)) {
             self.infinite_map = None;
         }
         if self.out.fin_queued && ack.gt(fin) && !self.out.fin_acked {
             self.on_fin_acked(ctx);
         }
-        if self.out.blocked && self.send_space() >= (self.options.send_buffer / 4).min(1 << 16) {
-            self.out.blocked = false;
-            ctx.events.push_back(Event::Writable(self.id));
-        }
+        self.tell_writable(ctx);
     }
 
     fn on_fin_acked(&mut self, ctx: &mut Ctx<'_>) {
@@ -364,7 +361,6 @@ impl Connection {
     /// Subflow-level acknowledgment. False when the subflow is gone after it.
     fn on_ack(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) -> bool {
         let plain = self.plain();
-        let idsn = crypto::idsn(self.local_key);
         let sf = &mut self.subflows[index];
         let window = sf.window_of(&seg.header);
         if seg.header.ack.lt(sf.tx.snd_una()) {
@@ -379,6 +375,7 @@ impl Connection {
             }
         }
         if plain {
+            let idsn = crypto::idsn(self.local_key);
             let ssn = u64::from(sf.ssn_out(seg.header.ack));
             let end = self.out.buf.end();
             // 32-bit sequence numbers: complete the number near what is known.

@@ -140,6 +140,7 @@ impl Connection {
             None if fin.lt(self.inc.buf.nxt()) => false,
             None => {
                 self.inc.fin = Some(fin);
+                self.inc.buf.ends_at(fin);
                 self.note_end(ctx);
                 true
             }

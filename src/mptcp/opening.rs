@@ -54,6 +54,7 @@ impl Connection {
             header,
             options,
             payload: Payload::None,
+            segment_size: 0,
         };
         self.subflow_lost(ctx, index, ConnError::Aborted);
         Some(plan)
@@ -68,7 +69,9 @@ impl Connection {
         sf.handshake.send_now = false;
         sf.handshake.sent = sf.handshake.sent.saturating_add(1);
         sf.handshake.sent_at = now;
-        sf.handshake.timer = Some(now + sf.handshake.rto);
+        let patience = self.options.syn_patience.filter(|_| sf.join.is_none() && !answer);
+        let next = now + sf.handshake.rto;
+        sf.handshake.timer = Some(patience.map_or(next, |p| next.min(sf.handshake.since + p)));
         // Linux: the first repetitions are linear (tcp_syn_linear_timeouts), so that MPTCP is given up after 3 s.
         if sf.handshake.sent > LINEAR_SYNS || answer {
             sf.handshake.rto = (sf.handshake.rto * 2).min(Duration::from_secs(60));
@@ -108,6 +111,7 @@ impl Connection {
             header,
             options,
             payload: Payload::None,
+            segment_size: 0,
         })
     }
 

@@ -10,6 +10,9 @@ use crate::time::Instant;
 use crate::wire::options::{options_len, OPTIONS_MAX};
 use crate::wire::{Dsn, Flags, Header, SeqNum, TcpOptions};
 
+/// The longest run of segments: the length field of a mapping, and of an IP packet, has 16 bits; headers take their part.
+const BURST_MAX: u64 = 65_535 - 128;
+
 /// A segment decided on; its payload is looked up when it is handed out.
 pub(super) struct Plan {
     pub tuple: super::endpoint::FourTuple,
@@ -17,6 +20,8 @@ pub(super) struct Plan {
     pub header: Header,
     pub options: TcpOptions,
     pub payload: Payload,
+    /// See `Outgoing`.
+    pub segment_size: u16,
 }
 
 /// A segment without payload that outlives its subflow: a reset.
@@ -99,6 +104,7 @@ impl Connection {
             header: plan.header,
             options: plan.options,
             payload,
+            segment_size: plan.segment_size,
             tos: self.options.tos,
             ttl: self.options.ttl,
             mark: self.options.mark,
@@ -118,11 +124,25 @@ impl Connection {
             Some(segment) => segment,
             None if sf.tlp_now => {
                 sf.tlp_now = false;
-                sf.tx.probe_segment()?
+                // RFC 8985 section 7.3: new data if there is any, beyond the congestion window by this one segment.
+                if let Some(plan) = self.plan_probe_data(ctx, index) {
+                    return Some(plan);
+                }
+                self.subflows[index].tx.probe_segment()?
             }
             None => return None,
         };
         self.plan_again(ctx, index, segment)
+    }
+
+    fn plan_probe_data(&mut self, ctx: &mut Ctx<'_>, index: usize) -> Option<Plan> {
+        let sf = &self.subflows[index];
+        if self.error.is_some() || !self.established || !sf.usable() || sf.stalled || !self.out.reinject.is_empty() {
+            return None;
+        }
+        let room = self.payload_room(ctx.now, index);
+        let len = self.new_data_len(room, room)?;
+        Some(self.plan_segment(ctx, index, self.out.nxt, (len, room), false))
     }
 
     pub(super) fn plan_again(&mut self, ctx: &mut Ctx<'_>, index: usize, segment: usize) -> Option<Plan> {
@@ -153,6 +173,7 @@ impl Connection {
             header,
             options,
             payload,
+            segment_size: 0,
         })
     }
 
@@ -223,11 +244,30 @@ impl Connection {
         }
         let index = scheduler::pick(&mut self.subflows)?;
         let room = self.payload_room(ctx.now, index);
+        let most = room * self.burst(index, room);
         let (dsn, len) = match again {
-            Some((from, to)) => (from, (to.diff(from) as u64).min(u64::from(room)) as u32),
-            None => (self.out.nxt, self.new_data_len(room)?),
+            Some((from, to)) => (from, (to.diff(from) as u64).min(u64::from(most)) as u32),
+            None => (self.out.nxt, self.new_data_len(room, most)?),
         };
-        Some(self.plan_segment(ctx, index, dsn, len, again.is_some()))
+        Some(self.plan_segment(ctx, index, dsn, (len, room), again.is_some()))
+    }
+
+    /// How many segments of `room` bytes may leave as one: as long as one mapping and one IP packet can say, as the
+    /// congestion window has room for, and no more than the path carries in a millisecond, so that what is decided
+    /// now is not decided for long (Linux: tcp_tso_autosize).
+    fn burst(&self, index: usize, room: u32) -> u32 {
+        let sf = &self.subflows[index];
+        let alone = self.checksum
+            || sf.one_at_a_time
+            || self.as_capable(index, sf.tx.snd_nxt())
+            || (self.plain() && self.infinite_map.is_some());
+        if alone {
+            return 1;
+        }
+        let srtt_us = sf.tx.rtt.srtt().map_or(u64::MAX, |srtt| srtt.as_micros().max(1) as u64);
+        let in_a_moment = (u64::from(sf.tx.cc.cwnd()) * 1000 / srtt_us).max(u64::from(2 * room));
+        let bytes = u64::from(sf.tx.cwnd_room()).min(in_a_moment).min(BURST_MAX);
+        (bytes as u32 / room).max(1)
     }
 
     /// Payload that fits beside the options of a data segment now.
@@ -256,22 +296,39 @@ impl Connection {
     }
 
     /// How much new data a segment takes: the window, Nagle (RFC 9293 section 3.7.4) and silly windows (section 3.8.6.2.1) decide.
-    fn new_data_len(&mut self, room: u32) -> Option<u32> {
+    /// One segment is `room` bytes; several full ones together are `most` bytes.
+    fn new_data_len(&mut self, room: u32, most: u32) -> Option<u32> {
         let out = &self.out;
         let waiting = out.buf.end().diff(out.nxt).max(0) as u64;
         let window = out.edge.diff(out.nxt).max(0) as u64;
-        let len = waiting.min(window).min(u64::from(room));
+        let sendable = waiting.min(window);
+        if sendable >= u64::from(2 * room) {
+            let sendable = sendable.min(u64::from(most)) as u32;
+            return Some((sendable - sendable % room).max(room));
+        }
+        let len = sendable.min(u64::from(room));
         if len == 0 {
             return None;
         }
         let full = len == u64::from(room);
         let all = len == waiting;
         let outstanding = out.nxt != out.una;
-        let go = full || !outstanding || (all && (self.options.nodelay || out.fin_queued));
+        // Half of the largest window is worth a segment too: the peer's whole buffer may be smaller than one (section 3.8.6.2.1).
+        let largest = self.subflows.iter().map(|s| s.max_window).max().unwrap_or(0);
+        let half = len >= u64::from(largest / 2);
+        let go = full || half || !outstanding || (all && (self.options.nodelay || out.fin_queued));
         go.then_some(len as u32)
     }
 
-    pub(super) fn plan_segment(&mut self, ctx: &mut Ctx<'_>, index: usize, dsn: Dsn, len: u32, again: bool) -> Plan {
+    /// A run of `len` bytes in segments of `room` bytes under one mapping, each of which is remembered for itself.
+    pub(super) fn plan_segment(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        index: usize,
+        dsn: Dsn,
+        (len, room): (u32, u32),
+        again: bool,
+    ) -> Plan {
         let sf = &self.subflows[index];
         let seq = sf.tx.snd_nxt();
         let ssn = sf.ssn_out(seq);
@@ -307,16 +364,21 @@ impl Connection {
         }
         let acks = options.sack.is_empty() != self.subflows[index].rx.has_sack();
         let sf = &mut self.subflows[index];
-        sf.tx.on_sent(
-            ctx.now,
-            len,
-            false,
-            SendTag {
-                dsn,
-                map,
-                detached: None,
-            },
-        );
+        let mut at = 0;
+        while at < len {
+            let piece = room.min(len - at);
+            sf.tx.on_sent(
+                ctx.now,
+                piece,
+                false,
+                SendTag {
+                    dsn: dsn + u64::from(at),
+                    map,
+                    detached: None,
+                },
+            );
+            at += piece;
+        }
         sf.bytes_sent += u64::from(len);
         if capable {
             sf.keys_shown = true;
@@ -329,6 +391,7 @@ impl Connection {
             header,
             options,
             payload: Payload::Stream(dsn, len),
+            segment_size: if len > room { room as u16 } else { 0 },
         }
     }
 
@@ -368,6 +431,7 @@ impl Connection {
             header,
             options,
             payload: Payload::None,
+            segment_size: 0,
         })
     }
 
@@ -408,6 +472,7 @@ impl Connection {
             header,
             options,
             payload: Payload::None,
+            segment_size: 0,
         })
     }
 
@@ -442,6 +507,7 @@ impl Connection {
             header,
             options,
             payload: if byte { Payload::Known } else { Payload::None },
+            segment_size: 0,
         }
     }
 }

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 /// Pieces kept out of order at the most, however small they are.
 const MAX_PIECES: usize = 8192;
 
+/// The step in which the right edge of the window moves: a full segment on most paths.
+const STEP: usize = 1460;
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct RecvBuffer {
@@ -20,6 +23,8 @@ pub struct RecvBuffer {
     ahead_bytes: usize,
     limit: usize,
     edge: u64,
+    /// Offset of the stream's end, once known: nothing lies beyond.
+    end: u64,
 }
 
 impl RecvBuffer {
@@ -33,12 +38,26 @@ impl RecvBuffer {
             ahead_bytes: 0,
             limit,
             edge: limit as u64,
+            end: u64::MAX,
         }
     }
 
     /// The stream starts at another number (the peer's key came); only before anything was received.
     pub fn rebase(&mut self, first: Dsn) {
         self.first = first;
+    }
+
+    /// The stream ends before number `end`, which is not before `nxt`: what was kept beyond is nobody's.
+    pub fn ends_at(&mut self, end: Dsn) {
+        self.end = self.received + end.diff(self.nxt()).max(0) as u64;
+        let beyond = self.ahead.split_off(&self.end);
+        self.ahead_bytes -= beyond.values().map(Vec::len).sum::<usize>();
+        if let Some(mut last) = self.ahead.last_entry() {
+            let room = (self.end - *last.key()) as usize;
+            let piece = last.get_mut();
+            self.ahead_bytes -= piece.len().saturating_sub(room);
+            piece.truncate(room);
+        }
     }
 
     /// Next expected number: the DATA_ACK (a DATA_FIN not counted).
@@ -67,10 +86,18 @@ impl RecvBuffer {
         !self.ahead.is_empty()
     }
 
-    /// Bytes that may arrive from `nxt` on: the window to advertise. Its right edge never moves back (RFC 9293 section 3.8.6).
+    /// At most this much is held from now on, apart from what the peer was promised.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Bytes that may arrive from `nxt` on: the window to advertise. Its right edge never moves back (RFC 9293 section 3.8.6),
+    /// and forward only by something worth sending (section 3.8.6.2.2).
     pub fn window(&mut self) -> usize {
-        let free = self.limit.saturating_sub(self.ready.len()) as u64;
-        self.edge = self.edge.max(self.received + free);
+        let edge = self.received + self.free() as u64;
+        if edge >= self.edge + (self.limit / 2).clamp(1, STEP) as u64 {
+            self.edge = edge;
+        }
         (self.edge - self.received) as usize
     }
 
@@ -96,7 +123,7 @@ impl RecvBuffer {
         } else {
             (data, self.received + offset as u64)
         };
-        let room = self.edge.saturating_sub(start).min(data.len() as u64) as usize;
+        let room = self.edge.min(self.end).saturating_sub(start).min(data.len() as u64) as usize;
         let data = &data[..room];
         if data.is_empty() {
             return false;
@@ -195,8 +222,35 @@ mod tests {
         assert!(!b.insert(Dsn(18), b"I"));
         b.consume(3);
         assert_eq!(b.advertised(), 0);
-        assert_eq!(b.window(), 3);
+        assert_eq!(b.window(), 0, "less than half of the buffer is a silly window");
+        b.consume(2);
+        assert_eq!(b.window(), 5);
         assert!(b.insert(Dsn(18), b"I"));
+    }
+
+    #[test]
+    fn nothing_lies_beyond_the_end() {
+        let mut b = RecvBuffer::new(Dsn(10), 100);
+        assert!(b.insert(Dsn(12), b"cdEF"));
+        assert!(b.insert(Dsn(20), b"X"));
+        b.ends_at(Dsn(14));
+        assert_eq!(b.ahead_bytes(), 2);
+        assert!(b.insert(Dsn(10), b"abcdefg"));
+        assert_eq!(read(&b), b"abcd");
+        assert!(!b.insert(Dsn(14), b"E"));
+        assert_eq!((b.nxt(), b.ahead_bytes()), (Dsn(14), 0));
+    }
+
+    #[test]
+    fn a_smaller_limit_takes_no_promise_back() {
+        let mut b = RecvBuffer::new(Dsn(0), 100);
+        b.set_limit(10);
+        assert_eq!(b.window(), 100);
+        assert!(b.insert(Dsn(0), &[1; 100]));
+        b.consume(100);
+        assert_eq!(b.window(), 10);
+        b.set_limit(1000);
+        assert_eq!(b.window(), 1000);
     }
 
     proptest! {

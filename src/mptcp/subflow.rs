@@ -25,7 +25,6 @@ pub(super) enum State {
     CloseWait,
     Closing,
     LastAck,
-    Closed,
 }
 
 impl State {
@@ -39,12 +38,11 @@ impl State {
             State::CloseWait => "CLOSE-WAIT",
             State::Closing => "CLOSING",
             State::LastAck => "LAST-ACK",
-            State::Closed => "CLOSED",
         }
     }
     /// Both SYNs are exchanged.
     pub fn synchronized(self) -> bool {
-        !matches!(self, State::SynSent | State::SynReceived | State::Closed)
+        !matches!(self, State::SynSent | State::SynReceived)
     }
     /// Our side has not sent its FIN.
     pub fn can_send(self) -> bool {
@@ -114,6 +112,8 @@ pub(super) struct Handshake {
     pub send_now: bool,
     pub sent: u8,
     pub sent_at: Instant,
+    /// When the subflow was made.
+    pub since: Instant,
     pub rto: Duration,
     pub timer: Option<Instant>,
 }
@@ -211,6 +211,7 @@ impl Subflow {
                 send_now: true,
                 sent: 0,
                 sent_at: now,
+                since: now,
                 rto: INITIAL_RTO,
                 timer: None,
             },

@@ -54,6 +54,31 @@ impl Connection {
         earliest
     }
 
+    /// Names of the timers that are due, for whoever looks for one that stays so.
+    pub(super) fn due_timers(&self, now: Instant) -> Vec<&'static str> {
+        let mut all = vec![
+            ("data", self.data_timer),
+            ("persist", self.persist),
+            ("give up", self.give_up),
+            ("MP_FAIL", self.fail_deadline),
+            ("addresses", self.addresses.timeout()),
+        ];
+        for sf in &self.subflows {
+            all.extend([
+                ("handshake", sf.handshake.timer),
+                ("retransmission", sf.tx.timer()),
+                ("delayed ACK", sf.rx.ack_at()),
+                ("third ACK", sf.join_ack_timer),
+                ("stall", sf.stall_check.map(|(at, _)| at)),
+                ("deadline", sf.deadline),
+                ("keepalive", self.keepalive_at(sf)),
+                ("silence", self.silence_at(sf)),
+            ]);
+        }
+        let due = all.into_iter().filter(|(_, at)| at.is_some_and(|at| at <= now));
+        due.map(|(name, _)| name).collect()
+    }
+
     pub(super) fn handle_timeout(&mut self, ctx: &mut Ctx<'_>) {
         for index in (0..self.subflows.len()).rev() {
             if self.error.is_some() && self.subflows.is_empty() {
@@ -128,7 +153,12 @@ impl Connection {
             (State::SynSent, None) => self.options.syn_retries.saturating_add(LINEAR_SYNS),
             _ => SYNACKS,
         };
-        if sf.handshake.sent < limit {
+        let patience = self
+            .options
+            .syn_patience
+            .filter(|_| sf.state == State::SynSent && sf.join.is_none());
+        let patient = patience.is_none_or(|p| ctx.now < sf.handshake.since + p);
+        if sf.handshake.sent < limit && patient {
             sf.handshake.send_now = true;
             sf.handshake.timer = None;
             return;

@@ -107,7 +107,7 @@ fn begin(fd: c_int, remote: SocketAddr, flags: c_int) -> Result<Pending, Verdict
     };
     let kernel = match nonblocking {
         true => None,
-        false => sys::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0).ok().map(|copy| {
+        false => sys::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3).ok().map(|copy| {
             // SAFETY: a new descriptor that is nobody else's.
             unsafe { OwnedFd::from_raw_fd(copy) }
         }),

@@ -1,8 +1,9 @@
 //! ioctl and shutdown on a shadow.
 
-use super::{connect, engine, identify, start, sys, Verdict};
+use super::{connect, engine, identify, memory, start, sys, Verdict};
 use crate::control::Phase;
 use core::ffi::{c_int, c_ulong, c_void};
+use rustix::fd::AsRawFd;
 
 /// linux/sockios.h.
 const SIOCOUTQ: c_ulong = libc::TIOCOUTQ as c_ulong;
@@ -48,8 +49,7 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> Verdi
     };
     let value = c_int::try_from(bytes).unwrap_or(c_int::MAX);
     // SAFETY: the caller's promise.
-    unsafe { argument.cast::<c_int>().write_unaligned(value) };
-    Verdict::Done(Ok(0))
+    Verdict::Done(unsafe { memory::copy_out(&value.to_ne_bytes(), argument.cast()) }.map(|()| 0))
 }
 
 /// Makes a request that concerns the host on a socket that is there for it alone.
@@ -57,12 +57,17 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> Verdi
 /// # Safety
 /// As ioctl().
 unsafe fn on_datagram_socket(family: c_int, request: c_ulong, argument: *mut c_void) -> Result<c_int, sys::Errno> {
-    let socket = sys::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)?;
-    let args = [socket as usize, request as usize, argument as usize, 0, 0, 0];
+    let socket = sys::own_socket(family, libc::SOCK_DGRAM)?;
+    let args = [
+        socket.as_raw_fd() as usize,
+        request as usize,
+        argument as usize,
+        0,
+        0,
+        0,
+    ];
     // SAFETY: the caller's promise.
-    let result = unsafe { sys::call(libc::SYS_ioctl, args) };
-    sys::close(socket);
-    result.map(|value| value as c_int)
+    unsafe { sys::call(libc::SYS_ioctl, args) }.map(|value| value as c_int)
 }
 
 /// The logic of shutdown. net/ipv4/af_inet.c `inet_shutdown`: a handshake is given up and the socket is as new, a closed connection is ENOTCONN.

@@ -12,22 +12,26 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::time::{clock_gettime, ClockId};
 
-/// How long a started engine may take until it answers.
-const START_MS_MAX: i64 = 2000;
+/// How long a started engine may take until it answers, on a machine that is very busy. One that ends sooner is not waited for.
+const START_MS_MAX: i64 = 5000;
 /// How long no further start is tried after one that failed: each costs a connect() START_MS_MAX at worst.
 const RETRY_MS: i64 = 30_000;
 
+/// When the last start failed.
 static FAILED_AT_MS: AtomicI64 = AtomicI64::new(i64::MIN);
+/// When an engine was last waited for in vain: it is stopped, or worse. The next programs' threads do not wait as long again.
+static SILENT_AT_MS: AtomicI64 = AtomicI64::new(i64::MIN);
 
 fn now_ms() -> i64 {
     let t = clock_gettime(ClockId::MonotonicCoarse);
     t.tv_sec.saturating_mul(1000).saturating_add(t.tv_nsec / 1_000_000)
 }
 
-/// The engine that serves this process as it is now: its effective user, and the cgroup it was moved to meanwhile if /proc can still be read.
+/// The engine that serves this process as it is now: its effective user and capabilities, and the cgroup it was moved to meanwhile if /proc can
+/// still be read.
 pub fn own() -> Option<EngineId> {
     let place = Cgroup::current().ok().or(config::get().place)?;
-    Some(EngineId::new(rustix::process::geteuid().as_raw(), place))
+    Some(EngineId::of_caller(place))
 }
 
 /// What came of a Connect request.
@@ -65,19 +69,37 @@ fn call_started<'b>(
     socket: BorrowedFd<'_>,
     buf: &'b mut [u8; MESSAGE_MAX],
 ) -> Result<(Reply<'b>, Option<OwnedFd>), Bypass> {
-    let channel = match channel::submit(engine, request, Some(socket)) {
-        Err(CallError::NoEngine) => start_and_submit(engine, request, socket)?,
-        other => other.map_err(why)?,
-    };
-    channel::answer(&channel, buf).map_err(why)
+    if now_ms().saturating_sub(SILENT_AT_MS.load(Relaxed)) < RETRY_MS {
+        return Err(Bypass::EngineFault);
+    }
+    let mut received = Err(CallError::NoAnswer);
+    // An engine that closes without an answer was about to go, or dies: another one shall do it.
+    for _ in 0..2 {
+        let submitted = match channel::submit(engine, request, Some(socket)) {
+            Err(CallError::NoEngine) => Ok(start_and_submit(engine, request, socket)?),
+            other => other,
+        };
+        received = submitted.and_then(|channel| channel::receive(&channel, buf));
+        if !matches!(received, Err(CallError::NoAnswer)) {
+            break;
+        }
+    }
+    let (len, end) = received.map_err(why)?;
+    let reply = Reply::decode(&buf[..len]).map_err(|error| why(CallError::Garbage(error)))?;
+    Ok((reply, end))
 }
 
 fn why(error: CallError) -> Bypass {
     debug!("asking the engine: {error:?}");
+    if error == CallError::TooLate {
+        SILENT_AT_MS.store(now_ms(), Relaxed);
+    }
     match error {
         CallError::NoEngine => Bypass::NoEngine,
         CallError::Os(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => Bypass::NoResources,
-        CallError::Untrusted | CallError::NoAnswer | CallError::Garbage(_) | CallError::Os(_) => Bypass::EngineFault,
+        CallError::Untrusted | CallError::NoAnswer | CallError::TooLate | CallError::Garbage(_) | CallError::Os(_) => {
+            Bypass::EngineFault
+        }
     }
 }
 
@@ -112,6 +134,24 @@ fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<
         pause_us = (pause_us * 2).min(20_000);
     }
     failed(Bypass::NoEngine)
+}
+
+/// Sends a Listen request to this process's engine: that engine when it answers from now on.
+pub fn listen(request: &Request<'_>, socket: BorrowedFd<'_>) -> Result<EngineId, Bypass> {
+    let engine = own().ok_or(Bypass::NoLibrary)?;
+    match call_started(engine, request, socket, &mut [0; MESSAGE_MAX])? {
+        (Reply::Done, _) => Ok(engine),
+        (Reply::Bypass(reason), _) => Err(reason),
+        _ => Err(Bypass::EngineFault),
+    }
+}
+
+/// Shows an accepted socket to an engine: the shadow that it stands for, and its cookie. None when it is not that engine's.
+pub fn claim(engine: EngineId, accepted: BorrowedFd<'_>) -> Option<(OwnedFd, u64)> {
+    match channel::call(engine, &Request::Claim, Some(accepted), &mut [0; MESSAGE_MAX]) {
+        Ok((Reply::Shadow { cookie }, Some(end))) => Some((end, cookie)),
+        _ => None,
+    }
 }
 
 /// What the engine knows about a connection; None when it does not answer.
@@ -170,15 +210,18 @@ pub fn get_option(
     }
 }
 
-/// setsockopt on a connection. None when the engine does not answer.
-pub fn set_option(engine: EngineId, cookie: u64, level: c_int, name: c_int, value: &[u8]) -> Option<Result<(), c_int>> {
-    let request = Request::SetOption {
-        cookie,
-        level,
-        name,
-        value,
-    };
-    match channel::call(engine, &request, None, &mut [0; MESSAGE_MAX]).ok()?.0 {
+/// setsockopt on a connection, as it was made on the socket `like`. None when the engine does not answer.
+pub fn set_option(
+    engine: EngineId,
+    cookie: u64,
+    (level, name): (c_int, c_int),
+    like: BorrowedFd<'_>,
+) -> Option<Result<(), c_int>> {
+    let request = Request::SetOption { cookie, level, name };
+    match channel::call(engine, &request, Some(like), &mut [0; MESSAGE_MAX])
+        .ok()?
+        .0
+    {
         Reply::Done => Some(Ok(())),
         Reply::Error(errno) => Some(Err(errno)),
         _ => None,

@@ -33,7 +33,10 @@ pub unsafe fn name(fd: c_int, end: End, addr: *mut c_void, len: *mut libc::sockl
 }
 
 /// Writes a sockaddr as the kernel does: cut to the room there is, its full length told.
-unsafe fn write(address: SocketAddr, addr: *mut c_void, len: *mut libc::socklen_t) -> Result<i32, c_int> {
+///
+/// # Safety
+/// `addr` and `len` are what getpeername() would be given.
+pub unsafe fn write(address: SocketAddr, addr: *mut c_void, len: *mut libc::socklen_t) -> Result<i32, c_int> {
     let (bytes, full) = sockaddr(address);
     let mut room = [0; 4];
     // SAFETY: the caller's promise.

@@ -10,7 +10,7 @@ use super::{engine, identify, memory, start, table, Verdict};
 use crate::control::shadow::ShadowName;
 use crate::control::VALUE_MAX;
 use core::ffi::{c_int, c_void};
-use rustix::fd::{FromRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Where an option of a shadow lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -169,30 +169,40 @@ unsafe fn tell_engine(
     value: *const c_void,
     len: usize,
 ) -> Result<(), Errno> {
-    if len > VALUE_MAX {
-        return Err(libc::EINVAL);
-    }
-    let mut bytes = [0; VALUE_MAX];
+    // The kernel is the judge, of the value and of what this program may do, on a socket of the program's own.
+    let judge = new_socket(shadow)?;
+    let args = [
+        judge.as_raw_fd() as usize,
+        level as usize,
+        name as usize,
+        value as usize,
+        len,
+        0,
+    ];
     // SAFETY: the caller's promise.
-    unsafe { memory::copy_in(value.cast(), &mut bytes[..len]) }?;
+    unsafe { sys::call(libc::SYS_setsockopt, args) }?;
     let cookie = sys::cookie(fd)?;
     // A connection without its engine is dead, and TCP takes options on dead connections.
-    engine::set_option(shadow.engine, cookie, level, name, &bytes[..len]).unwrap_or(Ok(()))
+    engine::set_option(shadow.engine, cookie, (level, name), judge.as_fd()).unwrap_or(Ok(()))
 }
 
-/// A kernel socket in place of a shadow whose engine does not give one: as new, of the same family.
-pub fn fresh_socket(fd: c_int, shadow: &ShadowName) -> Option<OwnedFd> {
+/// A TCP socket of the shadow's family, above the standard descriptors.
+fn new_socket(shadow: &ShadowName) -> Result<OwnedFd, Errno> {
     let family = if shadow.local.is_ipv4() {
         libc::AF_INET
     } else {
         libc::AF_INET6
     };
-    let socket = sys::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0).ok()?;
+    sys::own_socket(family, libc::SOCK_STREAM)
+}
+
+/// A kernel socket in place of a shadow whose engine does not give one: as new, of the same family.
+pub fn fresh_socket(fd: c_int, shadow: &ShadowName) -> Option<OwnedFd> {
+    let socket = new_socket(shadow).ok()?;
     let mut linger = [0; size_of::<libc::linger>()];
     if sys::getsockopt_bytes(fd, libc::SOL_SOCKET, libc::SO_LINGER, &mut linger).is_ok() {
         // Best effort: the engine that knew the rest is gone.
-        let _ = sys::setsockopt_bytes(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
+        let _ = sys::setsockopt_bytes(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, &linger);
     }
-    // SAFETY: a new descriptor that is nobody else's.
-    Some(unsafe { OwnedFd::from_raw_fd(socket) })
+    Some(socket)
 }

@@ -9,7 +9,7 @@
 //! | ECONNRESET | for every failure | the connection's own error |
 
 use super::send::{reset, Outcome};
-use super::{identify, start, sys};
+use super::{identify, memory, start, sys};
 use crate::control::shadow::ShadowName;
 use core::ffi::{c_int, c_void};
 
@@ -34,14 +34,32 @@ pub fn receive(fd: c_int, len: usize, flags: c_int, attempt: impl Fn() -> Outcom
 
 /// The bytes that a message has room for; 0 when nobody needs to know.
 ///
+/// # Errors
+/// EFAULT and EMSGSIZE where recvmsg() would say it.
+///
 /// # Safety
-/// As recvmsg(): `msg` is readable, and so are its vectors.
-pub unsafe fn total_len(msg: *const libc::msghdr, flags: c_int) -> usize {
+/// `msg` is what recvmsg() would be given.
+pub unsafe fn total_len(msg: *const libc::msghdr, flags: c_int) -> Result<usize, c_int> {
     if flags & TRANSLATED == 0 {
-        return 0;
+        return Ok(0);
     }
+    let mut bytes = [0; size_of::<libc::msghdr>()];
     // SAFETY: the caller's promise.
-    unsafe { (0..(*msg).msg_iovlen).map(|i| (*(*msg).msg_iov.add(i)).iov_len).sum() }
+    unsafe { memory::copy_in(msg.cast(), &mut bytes) }?;
+    // SAFETY: pointers and integers only: any bytes are a msghdr, and reading does not ask for alignment.
+    let msg = unsafe { bytes.as_ptr().cast::<libc::msghdr>().read_unaligned() };
+    let count: usize = msg.msg_iovlen as _;
+    if count > libc::UIO_MAXIOV as usize {
+        return Err(libc::EMSGSIZE);
+    }
+    (0..count).try_fold(0usize, |sum, i| {
+        let mut len = [0; size_of::<usize>()];
+        let at = msg.msg_iov.wrapping_add(i).cast::<u8>();
+        let at = at.wrapping_add(core::mem::offset_of!(libc::iovec, iov_len));
+        // SAFETY: an address of the program's, readable or refused.
+        unsafe { memory::copy_in(at, &mut len) }?;
+        Ok(sum.saturating_add(usize::from_ne_bytes(len)))
+    })
 }
 
 /// Names the error behind ECONNRESET.

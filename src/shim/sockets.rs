@@ -15,12 +15,15 @@ pub fn made(fd: c_int, family: c_int, kind: c_int, protocol: c_int) {
     let tcp = matches!(family, libc::AF_INET | libc::AF_INET6)
         && kind & TYPE_MASK == libc::SOCK_STREAM
         && matches!(protocol, 0 | libc::IPPROTO_TCP);
+    if !tcp {
+        return table::forget(fd);
+    }
     match sys::cookie(fd) {
-        Ok(cookie) if tcp => {
+        Ok(cookie) => {
             epoll::forget(fd);
             table::note(fd, Kind::KernelTcp, cookie);
         }
-        _ => table::forget(fd),
+        Err(_) => table::forget(fd),
     }
 }
 

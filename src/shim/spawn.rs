@@ -9,11 +9,11 @@
 
 use super::config;
 use super::sys::{self, call, Errno};
-use crate::control::EngineId;
+use crate::control::{channel, EngineId};
 use core::ffi::{c_char, c_int, CStr};
 use core::ptr::null;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fd::BorrowedFd;
+use rustix::fd::{FromRawFd, OwnedFd};
 
 /// Bytes of stack for each of the two clones.
 const STACK_LEN: usize = 64 * 1024;
@@ -23,30 +23,22 @@ const SIGNAL_MAX: usize = 64;
 
 /// A process that was started.
 pub struct Process {
-    /// Names it even when it is gone; -1 on kernels before 5.2.
-    pidfd: c_int,
+    /// Names it even when it is gone; None on kernels before 5.2.
+    pidfd: Option<OwnedFd>,
 }
 
 impl Process {
     /// Waits for a while; whether it still runs then. (A zombie does not: in many containers nobody reaps orphans.)
     pub fn runs_after(&self, us: i64) -> bool {
-        // SAFETY: the descriptor is ours; poll ignores -1 and then only waits.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.pidfd.max(0)) };
         let time = Timespec {
             tv_sec: us / 1_000_000,
             tv_nsec: us % 1_000_000 * 1000,
         };
-        let polled: &mut [PollFd<'_>] = &mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-        let polled = if self.pidfd < 0 { &mut [] } else { polled };
-        rustix::event::poll(polled, Some(&time)) != Ok(1)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if self.pidfd >= 0 {
-            sys::close(self.pidfd);
-        }
+        let ended = match &self.pidfd {
+            Some(pidfd) => rustix::event::poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&time)),
+            None => rustix::event::poll(&mut [], Some(&time)),
+        };
+        ended != Ok(1)
     }
 }
 
@@ -105,7 +97,13 @@ fn execute(linker: Option<&CStr>, library: &CStr, id: EngineId) -> Result<Proces
     let pid = unsafe { clone_on(flags, stacks.top(0), intermediate, &raw mut start) }?;
     // SAFETY: no status is wanted.
     while unsafe { call(libc::SYS_wait4, [pid, 0, libc::__WCLONE as usize, 0, 0, 0]) } == Err(libc::EINTR) {}
-    let process = Process { pidfd: start.pidfd };
+    let pidfd = (start.pidfd >= 0).then(|| {
+        // SAFETY: the kernel made it for us, and nobody else knows of it.
+        unsafe { OwnedFd::from_raw_fd(start.pidfd) }
+    });
+    let process = Process {
+        pidfd: pidfd.and_then(|fd| channel::above_stdio(fd).ok()),
+    };
     match start.errno {
         0 => Ok(process),
         errno => Err(errno),

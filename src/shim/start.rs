@@ -58,8 +58,20 @@ extern "C" fn construct() {
 #[cfg(feature = "preload")]
 fn warn_of_settings(config: &config::Config) {
     let paths = config.setting(b"MPTCP_PATHS").unwrap_or_default();
-    if let Err(error) = crate::link::PathConfig::parse(&String::from_utf8_lossy(paths)) {
-        log::warning!("{error}; the setting is ignored");
+    match crate::link::PathConfig::parse(&String::from_utf8_lossy(paths)) {
+        Err(error) => log::warning!("{error}; the setting is ignored"),
+        Ok(paths) => {
+            for name in paths.named().filter(|name| !crate::link::interface_exists(name)) {
+                log::warning!("MPTCP_PATHS: there is no interface {name} at present");
+            }
+        }
+    }
+    match config.setting(b"MPTCP_LINK").unwrap_or_default() {
+        b"" | b"auto" | b"kernel" => {}
+        other => {
+            let other = String::from_utf8_lossy(other);
+            log::warning!("MPTCP_LINK: \"{other}\" is neither auto nor kernel; the setting is ignored");
+        }
     }
 }
 

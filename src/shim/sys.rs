@@ -3,7 +3,9 @@
 //! rustix has typed calls for most; here are those that it lacks or whose arguments the program supplied untyped. Pointers that come
 //! from the program are passed on unread: the kernel judges them (EFAULT), as it does without us.
 
+use crate::control::channel;
 use core::ffi::{c_int, c_long};
+use rustix::fd::{FromRawFd, OwnedFd};
 
 /// A system call's failure: the positive errno.
 pub type Errno = c_int;
@@ -190,6 +192,13 @@ pub fn socket(family: c_int, kind: c_int, protocol: c_int) -> Result<c_int, Errn
         [family as usize, kind as usize, protocol as usize, 0, 0, 0],
     )
     .map(|v| v as c_int)
+}
+
+/// A close-on-exec socket of ours, above the standard three descriptors.
+pub fn own_socket(family: c_int, kind: c_int) -> Result<OwnedFd, Errno> {
+    let fd = socket(family, kind | libc::SOCK_CLOEXEC, 0)?;
+    // SAFETY: a new descriptor that is nobody else's.
+    channel::above_stdio(unsafe { OwnedFd::from_raw_fd(fd) }).map_err(|error| error.raw_os_error())
 }
 
 /// Puts the description of `from` at number `to`, closing what was there.

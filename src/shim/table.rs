@@ -10,12 +10,12 @@
 //! | 3 | shared: a duplicate was made |
 //! | 4 | odd: an option was set that only the kernel has and that cannot be read back |
 //! | 5 | awaiting: a connect() said EINPROGRESS and none has told the result |
-//! | 6–13 | generation of forks at creation, modulo 256 |
-//! | 14–63 | the socket's cookie, lower 50 bits |
+//! | 6–21 | generation of forks at creation; those beyond 65535 are all one, and what was made there is never this process's alone |
+//! | 22–63 | the socket's cookie, lower 42 bits |
 
 use super::sys;
 use core::ffi::c_int;
-use core::sync::atomic::{AtomicU64, AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 
 /// Descriptor numbers that can be known: few programs have more open, and mlockall() makes every page of this real.
 pub const TABLE_LEN: usize = 1 << 17;
@@ -36,17 +36,19 @@ const SHARED: u64 = 1 << 3;
 const ODD: u64 = 1 << 4;
 const AWAITING: u64 = 1 << 5;
 const GENERATION_SHIFT: u32 = 6;
-const GENERATION: u64 = 0xff << GENERATION_SHIFT;
-const COOKIE_SHIFT: u32 = 14;
+const GENERATION_MAX: u16 = u16::MAX;
+const GENERATION: u64 = (GENERATION_MAX as u64) << GENERATION_SHIFT;
+const COOKIE_SHIFT: u32 = 22;
 
 static TABLE: [AtomicU64; TABLE_LEN] = [const { AtomicU64::new(0) }; TABLE_LEN];
 
-/// Counts forks of this process and its ancestors since the library was loaded.
-static FORKS: AtomicU8 = AtomicU8::new(0);
+/// Counts forks of this process and its ancestors since the library was loaded, up to [`GENERATION_MAX`].
+static FORKS: AtomicU16 = AtomicU16::new(0);
 
 /// A fork happened: sockets made before are shared with the other side from now on. For pthread_atfork, in parent and child.
 pub extern "C" fn count_fork() {
-    FORKS.fetch_add(1, Relaxed);
+    // Never around to an earlier value: sockets of then would seem to be nobody else's.
+    let _ = FORKS.fetch_update(Relaxed, Relaxed, |forks| forks.checked_add(1));
 }
 
 fn slot(fd: c_int) -> Option<&'static AtomicU64> {
@@ -106,12 +108,26 @@ pub fn ownership(fd: c_int) -> Ownership {
     };
     let value = slot.load(Relaxed);
     let generation = (value & GENERATION) >> GENERATION_SHIFT;
-    if hint(fd) != Kind::KernelTcp || value & SHARED != 0 || generation != u64::from(FORKS.load(Relaxed)) {
+    let forks = FORKS.load(Relaxed);
+    let since_fork = generation == u64::from(forks) && forks != GENERATION_MAX;
+    if hint(fd) != Kind::KernelTcp || value & SHARED != 0 || !since_fork {
         return Ownership::MaybeShared;
     }
     match sys::cookie(fd) {
         Ok(cookie) if speaks_of(value, cookie) && value & ODD != 0 => Ownership::Odd,
         Ok(cookie) if speaks_of(value, cookie) => Ownership::Sole,
+        _ => Ownership::MaybeShared,
+    }
+}
+
+/// As [`ownership`], of a socket that stays in its place: forks and duplicates of this program's do not matter, other programs do.
+pub fn made_here(fd: c_int) -> Ownership {
+    let value = slot(fd).map_or(0, |slot| slot.load(Relaxed));
+    match sys::cookie(fd) {
+        Ok(cookie) if hint(fd) == Kind::KernelTcp && speaks_of(value, cookie) => match value & ODD {
+            0 => Ownership::Sole,
+            _ => Ownership::Odd,
+        },
         _ => Ownership::MaybeShared,
     }
 }

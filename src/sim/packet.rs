@@ -1,7 +1,7 @@
 //! A packet in flight, as values that middleboxes can work on. At both ends it passes through the real codec (`encode`), so that what does
 //! not fit a TCP header, or reads back differently, is found.
 
-use crate::link::Outgoing;
+use crate::link::{for_each_segment, Outgoing};
 use crate::wire::segment::{emit_header, HEADER_LEN};
 use crate::wire::{options::options_len, Flags, Header, ParseError, Segment, SeqNum, TcpOptions};
 use core::net::{IpAddr, SocketAddr};
@@ -22,15 +22,19 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// A copy of what the core wants sent.
-    pub fn from_outgoing(out: &Outgoing<'_>) -> Self {
-        Packet {
-            src: out.src,
-            dst: out.dst,
-            header: out.header,
-            options: out.options,
-            payload: out.payload.concat(),
-        }
+    /// Copies of the segments that the core wants sent, in order.
+    pub fn from_outgoing(out: &Outgoing<'_>) -> Vec<Self> {
+        let mut packets = Vec::new();
+        for_each_segment(out, |header, payload| {
+            packets.push(Packet {
+                src: out.src,
+                dst: out.dst,
+                header: *header,
+                options: out.options,
+                payload: payload.concat(),
+            });
+        });
+        packets
     }
 
     /// What a host answers to a segment that belongs to nothing (RFC 9293 section 3.10.7.1); None to a RST.

@@ -302,11 +302,12 @@ impl<'s> World<'s> {
         loop {
             let mut progress = false;
             while let Some(out) = self.hosts[host].endpoint.poll_transmit(self.now) {
-                let packet = Packet::from_outgoing(&out);
-                if let Err(why) = self.monitor.on_transmit(host, &packet) {
-                    return Err(bad_segment(host, &why, &self.trace, &packet));
+                for packet in Packet::from_outgoing(&out) {
+                    if let Err(why) = self.monitor.on_transmit(host, &packet) {
+                        return Err(bad_segment(host, &why, &self.trace, &packet));
+                    }
+                    self.transmit(host, packet)?;
                 }
-                self.transmit(host, packet)?;
                 self.count_step()?;
                 progress = true;
             }

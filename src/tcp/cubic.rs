@@ -28,8 +28,6 @@ pub fn initial_window(mss: u32) -> u32 {
 pub struct Cubic {
     mss: u32,
     state: State,
-    /// What a congestion event took away, until the next one.
-    before_event: Option<State>,
     hystart: HyStart,
     /// A retransmission timeout was the last thing that happened: a further one is the same event.
     timed_out: bool,
@@ -75,7 +73,6 @@ impl Cubic {
                 cwnd_prior: 0.0,
                 epoch: None,
             },
-            before_event: None,
             hystart: HyStart::default(),
             timed_out: false,
             last_ack: None,
@@ -183,7 +180,6 @@ impl Cubic {
     pub fn on_congestion_event(&mut self, now: Instant, flight: u32) {
         let cwnd = f64::from(self.state.cwnd);
         let ssthresh = self.reduced(now, flight);
-        self.before_event = Some(self.state);
         // RFC 9438 section 4.7, fast convergence: losing before the old plateau is regained makes room for others.
         self.state.w_max = if cwnd < self.state.w_max {
             cwnd * (1.0 + BETA) / 2.0
@@ -202,7 +198,6 @@ impl Cubic {
         if !self.timed_out {
             self.timed_out = true;
             let ssthresh = self.reduced(now, flight);
-            self.before_event = Some(self.state);
             self.state.cwnd_prior = f64::from(self.state.cwnd);
             self.state.ssthresh = ssthresh;
             // RFC 9438 section 4.8: the next stage starts on its plateau.
@@ -223,18 +218,6 @@ impl Cubic {
             flight.min(self.state.cwnd)
         };
         ((f64::from(base) * BETA) as u32).max(2 * self.mss)
-    }
-
-    /// The last congestion event was no congestion (RFC 9438 section 4.9): gives back what it took. False when there
-    /// is nothing to give back. It is up to the caller to ask only about the event of the current recovery.
-    pub fn undo(&mut self) -> bool {
-        let Some(before) = self.before_event.take() else {
-            return false;
-        };
-        let cwnd = before.cwnd.max(self.state.cwnd);
-        self.state = State { cwnd, ..before };
-        self.timed_out = false;
-        true
     }
 
     /// Sending starts again after `idle` without a segment in flight, the timeout being `rto`: the window halves for
@@ -476,20 +459,6 @@ mod tests {
         // After an ACK it is another event.
         cubic.on_rto(Instant::from_millis(1_200), MSS);
         assert!(cubic.ssthresh() < 51 * MSS);
-    }
-
-    #[test]
-    fn a_spurious_event_is_undone() {
-        let mut cubic = avoiding(100);
-        assert!(!cubic.undo());
-        for event in [Cubic::on_congestion_event, Cubic::on_rto] {
-            event(&mut cubic, Instant::ZERO, 100 * MSS);
-            assert!(cubic.cwnd() < 100 * MSS);
-            assert!(cubic.undo());
-            assert_eq!((cubic.cwnd(), cubic.ssthresh()), (100 * MSS, u32::MAX));
-            assert_eq!(cubic.state.w_max, 0.0);
-            assert!(!cubic.undo());
-        }
     }
 
     // Proves R5681-1.

@@ -102,6 +102,7 @@ impl<T> Receiver<T> {
     }
 
     /// Payload bytes kept out of order.
+    #[cfg(test)]
     pub fn stored_bytes(&self) -> usize {
         self.stored_bytes
     }

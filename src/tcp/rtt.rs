@@ -25,7 +25,6 @@ const BACKOFF_MAX: u32 = 10;
 pub struct RttEstimator {
     /// SRTT and RTTVAR.
     smoothed: Option<(Duration, Duration)>,
-    latest: Option<Duration>,
     min: WindowedMin,
     /// Timeout while there is no sample.
     initial: Duration,
@@ -44,7 +43,6 @@ impl RttEstimator {
     pub fn new() -> Self {
         RttEstimator {
             smoothed: None,
-            latest: None,
             min: WindowedMin::default(),
             initial: RTO_INITIAL,
             backoff: 0,
@@ -64,7 +62,6 @@ impl RttEstimator {
             None => (rtt, rtt / 2),
             Some((srtt, rttvar)) => ((srtt * 7 + rtt) / 8, (rttvar * 3 + srtt.abs_diff(rtt)) / 4),
         });
-        self.latest = Some(rtt);
         self.min.add(now, rtt);
     }
 
@@ -76,11 +73,6 @@ impl RttEstimator {
     /// RTTVAR.
     pub fn rttvar(&self) -> Option<Duration> {
         self.smoothed.map(|(_, rttvar)| rttvar)
-    }
-
-    /// The last sample.
-    pub fn latest(&self) -> Option<Duration> {
-        self.latest
     }
 
     /// The least sample of the last `MIN_RTT_WINDOW`, as of the last sample.
@@ -177,7 +169,6 @@ mod tests {
         assert_eq!(rtt.srtt(), Some(ms(310)));
         assert_eq!(rtt.rttvar(), Some(Duration::from_micros(132_500)));
         assert_eq!(rtt.rto(), ms(310 + 530));
-        assert_eq!(rtt.latest(), Some(ms(380)));
     }
 
     // Proves R6298-2.

@@ -30,8 +30,6 @@ pub struct Sent<T> {
     pub fin: bool,
     /// The owner's description of the payload.
     pub tag: T,
-    /// When it was first sent.
-    pub first_sent: Instant,
     /// When it was last sent.
     pub last_sent: Instant,
     /// Times sent.
@@ -48,10 +46,6 @@ impl<T> Sent<T> {
     /// Believed to be in the network.
     fn in_flight(&self) -> bool {
         !self.sacked && !self.lost
-    }
-    /// The peer has it, out of order.
-    pub fn sacked(&self) -> bool {
-        self.sacked
     }
 }
 
@@ -106,7 +100,18 @@ pub struct Sender<T> {
     prr: Prr,
     mode: Mode,
     rack: Rack,
+    /// Every transmission, oldest first, by its segment's end; what happened to the segment since makes an entry stale.
+    /// RACK's walk in order of sending stops at the first segment that may still arrive.
+    sending_order: VecDeque<(Instant, SeqNum)>,
+    /// No segment before this one is marked lost.
+    lost_from: SeqNum,
+    /// No segment before this one is in flight.
+    flight_from: SeqNum,
+    /// SACK blocks of the acknowledgment before: what they cover is marked.
+    known_sack: Vec<(SeqNum, SeqNum)>,
+    /// A tail-loss probe was sent when this was the next number, and it repeated what was sent before.
     tlp_end: Option<SeqNum>,
+    tlp_repeats: bool,
     timer: Option<(Instant, Fired)>,
     cwnd_limited: bool,
     fin_sent: bool,
@@ -152,7 +157,12 @@ impl<T> Sender<T> {
                 end_seq: first,
                 ..Rack::default()
             },
+            sending_order: VecDeque::new(),
+            lost_from: first,
+            flight_from: first,
+            known_sack: Vec::new(),
             tlp_end: None,
+            tlp_repeats: false,
             timer: None,
             cwnd_limited: false,
             fin_sent: false,
@@ -239,13 +249,13 @@ impl<T> Sender<T> {
             len,
             fin,
             tag,
-            first_sent: now,
             last_sent: now,
             transmissions: 1,
             sacked: false,
             lost: false,
         });
         self.snd_nxt += len;
+        self.sending_order.push_back((now, self.snd_nxt));
         self.pipe += len;
         self.fin_sent |= fin;
         if let Mode::Recovery(_) = self.mode {
@@ -259,7 +269,9 @@ impl<T> Sender<T> {
         if self.lost_segments == 0 {
             return None;
         }
-        let first = self.queue.iter().position(|s| s.lost)?;
+        let from = self.queue.partition_point(|s| s.seq.lt(self.lost_from));
+        let first = from + self.queue.range(from..).position(|s| s.lost)?;
+        self.lost_from = self.queue[first].seq;
         // The first retransmission of a recovery leaves at once (RFC 6675 section 5 step 4.3).
         let allowed = self.pipe == 0 || self.cwnd_room() >= self.queue[first].len.min(self.mss);
         if !allowed {
@@ -285,7 +297,6 @@ impl<T> Sender<T> {
             len: s.len - payload,
             fin: s.fin,
             tag,
-            first_sent: s.first_sent,
             last_sent: s.last_sent,
             transmissions: s.transmissions,
             sacked: s.sacked,
@@ -295,6 +306,11 @@ impl<T> Sender<T> {
         s.fin = false;
         self.sacked_segments += usize::from(rest.sacked);
         self.lost_segments += usize::from(rest.lost);
+        // The rest has the end that stands in the order of sending; the first part gets an entry beside it.
+        let (sent, end, cut) = (rest.last_sent, rest.end(), rest.seq);
+        if let Some(at) = self.sending_order.iter().position(|e| *e == (sent, end)) {
+            self.sending_order.insert(at, (sent, cut));
+        }
         self.queue.insert(index + 1, rest);
     }
 
@@ -307,8 +323,14 @@ impl<T> Sender<T> {
             s.lost = false;
             self.lost_segments -= 1;
             self.pipe += s.len;
+        } else {
+            self.tlp_repeats = true;
         }
         let len = s.len;
+        self.sending_order.push_back((now, s.end()));
+        if s.seq.lt(self.flight_from) {
+            self.flight_from = s.seq;
+        }
         self.retransmits += 1;
         if let Mode::Recovery(_) = self.mode {
             self.prr.on_sent(len);
@@ -356,6 +378,7 @@ impl<T> Sender<T> {
         if ack.gt(self.snd_una) {
             self.snd_una = ack;
         }
+        self.forget_old_transmissions();
         let dsack = sack.first().is_some_and(|b| b.1.le(ack));
         out.delivered += self.apply_sack(now, sack, &mut newest, &mut clean_rtt);
         if out.acked > 0 {
@@ -374,9 +397,7 @@ impl<T> Sender<T> {
         if dsack {
             self.rack.widen(ack, self.snd_nxt);
         }
-        if out.delivered > 0 || out.acked > 0 || dsack {
-            self.tlp_end_on_ack(ack, dsack);
-        }
+        self.on_probe_answered(now, ack, dsack, prior_pipe, &out);
         out.lost = self.detect_losses(now) | self.sacked_head_lost();
         self.update_mode(now, ack, prior_pipe, &out);
         self.arm(now);
@@ -429,12 +450,15 @@ impl<T> Sender<T> {
             if right.le(self.snd_una) || right.gt(self.snd_nxt) || right.le(left) {
                 continue;
             }
-            let from = self.queue.partition_point(|s| s.seq.lt(left));
-            for s in self.queue.range_mut(from..) {
-                if s.end().gt(right) {
-                    break;
-                }
+            let mut at = self.queue.partition_point(|s| s.seq.lt(left));
+            while let Some(s) = self.queue.get_mut(at).filter(|s| s.end().le(right)) {
+                at += 1;
                 if s.sacked {
+                    let (seq, end) = (s.seq, s.end());
+                    let known = self.known_sack.iter().find(|b| b.0.le(seq) && end.le(b.1));
+                    if let Some(&(_, known_to)) = known {
+                        at = at.max(self.queue.partition_point(|s| s.end().le(known_to)));
+                    }
                     continue;
                 }
                 if s.lost {
@@ -450,15 +474,55 @@ impl<T> Sender<T> {
                 self.rack.note_order(s.end(), s.transmissions > 1);
             }
         }
+        if !sack.is_empty() {
+            let (una, nxt) = (self.snd_una, self.snd_nxt);
+            self.known_sack.clear();
+            self.known_sack
+                .extend(sack.iter().filter(|b| b.1.gt(una) && b.1.le(nxt) && b.0.lt(b.1)));
+        }
         delivered
     }
 
-    /// RFC 8985 section 7.4.2: the probe was answered.
-    fn tlp_end_on_ack(&mut self, ack: SeqNum, dsack: bool) {
-        if let Some(end) = self.tlp_end {
-            if ack.ge(end) || dsack {
-                self.tlp_end = None;
+    /// RFC 8985 section 7.4.2: what became of the tail-loss probe. When it repaired a loss, that loss is answered as any other.
+    fn on_probe_answered(&mut self, now: Instant, ack: SeqNum, dsack: bool, prior_pipe: u32, out: &AckOutcome) {
+        let Some(end) = self.tlp_end.filter(|end| ack.ge(*end)) else {
+            return;
+        };
+        // The original arrived: a D-SACK says so, or a duplicate acknowledgment of a peer without SACK.
+        let needless = dsack || (ack == end && out.acked == 0 && out.delivered == 0);
+        if !self.tlp_repeats || needless {
+            self.tlp_end = None;
+        } else if ack.gt(end) {
+            self.tlp_end = None;
+            if self.mode == Mode::Open {
+                self.cc.on_congestion_event(now, prior_pipe);
+                self.cc.set_cwnd(self.cc.ssthresh());
             }
+        }
+    }
+
+    /// Transmissions of segments that are acknowledged leave the front of the order of sending.
+    fn forget_old_transmissions(&mut self) {
+        let una = self.snd_una;
+        while self.sending_order.front().is_some_and(|e| e.1.le(una)) {
+            self.sending_order.pop_front();
+        }
+    }
+
+    /// The segment that transmission `(sent, end)` was the last one of, if it is in flight.
+    fn in_flight_since(&self, (sent, end): (Instant, SeqNum)) -> Option<usize> {
+        let at = self.queue.partition_point(|s| s.end().lt(end));
+        let s = self.queue.get(at)?;
+        (s.end() == end && s.last_sent == sent && s.in_flight()).then_some(at)
+    }
+
+    fn mark_lost(&mut self, index: usize) {
+        let Some(s) = self.queue.get_mut(index) else { return };
+        s.lost = true;
+        self.pipe -= s.len;
+        self.lost_segments += 1;
+        if s.seq.lt(self.lost_from) {
+            self.lost_from = s.seq;
         }
     }
 
@@ -472,24 +536,22 @@ impl<T> Sender<T> {
         let mut any = false;
         let mut timeout: Option<Duration> = None;
         let (rack_ts, rack_end) = (self.rack.xmit_ts, self.rack.end_seq);
-        for s in self.queue.iter_mut() {
-            if !s.in_flight() {
-                continue;
-            }
-            let sent_before = s.last_sent < rack_ts || (s.last_sent == rack_ts && s.end().lt(rack_end));
-            if !sent_before {
-                continue;
-            }
-            let age = now.since(s.last_sent);
-            if age >= deadline {
-                s.lost = true;
-                self.pipe -= s.len;
-                self.lost_segments += 1;
+        while let Some(&entry) = self.sending_order.front() {
+            if let Some(index) = self.in_flight_since(entry) {
+                let (sent, end) = entry;
+                if sent > rack_ts || (sent == rack_ts && end.ge(rack_end)) {
+                    break;
+                }
+                let age = now.since(sent);
+                if age < deadline {
+                    // Those behind it were sent later: each has its turn when its own time is over.
+                    timeout = Some(deadline - age);
+                    break;
+                }
+                self.mark_lost(index);
                 any = true;
-            } else {
-                let left = deadline - age;
-                timeout = Some(timeout.map_or(left, |t| t.max(left)));
             }
+            self.sending_order.pop_front();
         }
         self.rack_timeout(now, timeout);
         any
@@ -508,15 +570,14 @@ impl<T> Sender<T> {
         if self.rack.reordering_seen || self.sacked_segments < DUP_THRESH {
             return false;
         }
-        match self.queue.front_mut() {
-            Some(s) if s.in_flight() && s.transmissions == 1 => {
-                s.lost = true;
-                self.pipe -= s.len;
-                self.lost_segments += 1;
-                true
-            }
-            _ => false,
+        let lost = self
+            .queue
+            .front()
+            .is_some_and(|s| s.in_flight() && s.transmissions == 1);
+        if lost {
+            self.mark_lost(0);
         }
+        lost
     }
 
     /// RFC 8985 section 6.2 step 4.
@@ -590,7 +651,7 @@ impl<T> Sender<T> {
         if matches!(self.timer, Some((_, Fired::Reorder))) {
             return;
         }
-        let oldest = self.queue.iter().find(|s| s.in_flight()).map_or(now, |s| s.last_sent);
+        let oldest = self.first_in_flight().map_or(now, |s| s.last_sent);
         // RFC 6298 section 5.3: an acknowledgment of new data restarts the timer.
         let rto_at = oldest.max(self.last_progress) + self.rtt.rto();
         let probing = self.mode == Mode::Open && self.tlp_end.is_none() && self.consecutive_rtos == 0;
@@ -607,6 +668,14 @@ impl<T> Sender<T> {
             }
         }
         self.timer = Some((rto_at.max(now), Fired::Rto));
+    }
+
+    fn first_in_flight(&mut self) -> Option<&Sent<T>> {
+        let from = self.queue.partition_point(|s| s.seq.lt(self.flight_from));
+        let first = self.queue.range(from..).position(Sent::in_flight);
+        let index = first.map_or(self.queue.len(), |n| from + n);
+        self.flight_from = self.queue.get(index).map_or(self.snd_nxt, |s| s.seq);
+        self.queue.get(index)
     }
 
     /// The timer fired. None when it was not due (or nothing is outstanding).
@@ -628,6 +697,7 @@ impl<T> Sender<T> {
             }
             Fired::Probe => {
                 self.tlp_end = Some(self.snd_nxt);
+                self.tlp_repeats = false;
                 self.arm(now);
                 Some(Fired::Probe)
             }
@@ -658,6 +728,9 @@ impl<T> Sender<T> {
             self.lost_segments += 1;
         }
         self.pipe = 0;
+        self.lost_from = self.snd_una;
+        self.known_sack.clear();
+        self.sending_order.clear();
         self.rtt.backoff();
         self.timer = Some((now + self.rtt.rto(), Fired::Rto));
     }
@@ -665,11 +738,11 @@ impl<T> Sender<T> {
     /// The path takes smaller segments now: what was sent larger is lost (RFC 8201 section 4), and not by congestion.
     /// `fits` is the payload that can leave in one segment.
     pub fn mark_oversized(&mut self, now: Instant, fits: u32) {
-        let too_long = |s: &&mut Sent<T>| s.len - u32::from(s.fin) > fits && s.in_flight();
-        for s in self.queue.iter_mut().filter(too_long) {
-            s.lost = true;
-            self.pipe -= s.len;
-            self.lost_segments += 1;
+        for index in 0..self.queue.len() {
+            let s = &self.queue[index];
+            if s.in_flight() && s.len - u32::from(s.fin) > fits {
+                self.mark_lost(index);
+            }
         }
         self.arm(now);
     }

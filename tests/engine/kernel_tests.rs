@@ -6,7 +6,7 @@ use rustix::net::{shutdown, socket_with, sockopt, AddressFamily, RecvFlags, Shut
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
@@ -217,13 +217,10 @@ fn options_are_the_kernels() {
     let _peer = accept(&listener);
     let cookie = program.cookie;
     let (level, name) = (libc::IPPROTO_TCP, libc::TCP_NODELAY);
-    let set = Request::SetOption {
-        cookie,
-        level,
-        name,
-        value: &7i32.to_ne_bytes(),
-    };
-    engine.call(&set, None, |reply, _| assert_eq!(reply, Reply::Done));
+    let set = Request::SetOption { cookie, level, name };
+    let judge = tcp_socket(address);
+    sockopt::set_tcp_nodelay(&judge, true).unwrap();
+    engine.call(&set, Some(&judge), |reply, _| assert_eq!(reply, Reply::Done));
     let get = Request::GetOption {
         cookie,
         level,
@@ -233,13 +230,7 @@ fn options_are_the_kernels() {
     engine.call(&get, None, |reply, _| {
         assert_eq!(reply, Reply::Value(&1i32.to_ne_bytes()))
     });
-    let wrong = Request::SetOption {
-        cookie,
-        level,
-        name: libc::TCP_KEEPIDLE,
-        value: &0i32.to_ne_bytes(),
-    };
-    engine.call(&wrong, None, |reply, _| assert_eq!(reply, Reply::Error(libc::EINVAL)));
+    engine.call(&set, None, |reply, _| assert_eq!(reply, Reply::Error(libc::EBADMSG)));
     let nobody = Request::GetOption {
         cookie: !cookie,
         level,
@@ -249,6 +240,37 @@ fn options_are_the_kernels() {
     engine.call(&nobody, None, |reply, _| {
         assert_eq!(reply, Reply::Error(libc::ENOTCONN))
     });
+}
+
+#[test]
+fn a_socket_of_another_network_namespace_proves_nothing() {
+    let engine = Engine::start();
+    let (listener, address) = listener();
+    let program = engine.connect(address);
+    let _peer = accept(&listener);
+    let foreign = thread::spawn(move || {
+        // SAFETY: moves this thread alone, which ends here.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
+        let socket = tcp_socket(address);
+        let mark = 7u32;
+        // SAFETY: the kernel reads the four bytes of `mark`.
+        let set = unsafe {
+            let value = (&raw const mark).cast();
+            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MARK, value, 4)
+        };
+        assert_eq!(set, 0);
+        socket
+    });
+    let foreign = foreign.join().unwrap();
+    let set = Request::SetOption {
+        cookie: program.cookie,
+        level: libc::SOL_SOCKET,
+        name: libc::SO_MARK,
+    };
+    engine.call(&set, Some(&foreign), |reply, _| {
+        assert_eq!(reply, Reply::Error(libc::EPERM))
+    });
+    assert_eq!(engine.refusal(address, &foreign), Bypass::Unproven);
 }
 
 #[test]

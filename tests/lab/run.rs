@@ -41,7 +41,17 @@ struct Options {
 
 /// Ends with an error when the program does not succeed.
 pub fn run(arguments: impl Iterator<Item = String>) -> io::Result<()> {
-    let options = parse(arguments).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{e}\n{HELP}")))?;
+    let arguments: Vec<String> = arguments.collect();
+    if arguments
+        .iter()
+        .take_while(|word| *word != "--")
+        .any(|word| word == "--help")
+    {
+        println!("{HELP}");
+        return Ok(());
+    }
+    let options = parse(arguments.into_iter())
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{e}\n{HELP}")))?;
     let [program, arguments @ ..] = options.program.as_slice() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, HELP));
     };

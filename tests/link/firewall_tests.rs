@@ -1,5 +1,4 @@
-//! The host's own packet filter decides about our segments as about the kernel's. Needs nft(8), which not every host has:
-//! `cargo test --test link -- --ignored`.
+//! The host's own packet filter, here nft(8)'s, decides about our segments as about the kernel's.
 
 use crate::client::{Client, Heard};
 use crate::netns::Netns;
@@ -34,7 +33,6 @@ fn client() -> Client {
 }
 
 #[test]
-#[ignore = "needs nft(8)"]
 fn what_output_drops_is_counted_and_silent() {
     let (client_ns, _server, _listener) = two_hosts(OUTPUT, "tcp dport 80 drop");
     client_ns.run(|| {
@@ -46,7 +44,6 @@ fn what_output_drops_is_counted_and_silent() {
 }
 
 #[test]
-#[ignore = "needs nft(8)"]
 fn what_output_rejects_is_reported() {
     let (client_ns, _server, _listener) = two_hosts(OUTPUT, "tcp dport 80 reject with tcp reset");
     client_ns.run(|| {
@@ -69,7 +66,6 @@ fn what_output_rejects_is_reported() {
 }
 
 #[test]
-#[ignore = "needs nft(8)"]
 fn established_related_and_a_final_reset_let_the_connection_live() {
     let (client_ns, server_ns, listener) = two_hosts(INPUT, "ct state established,related accept");
     assert!(client_ns
@@ -87,7 +83,6 @@ fn established_related_and_a_final_reset_let_the_connection_live() {
 }
 
 #[test]
-#[ignore = "needs nft(8)"]
 fn masquerade_and_destination_nat_translate_both_ways() {
     for (chain, rule, remote) in [
         (

@@ -147,15 +147,59 @@ fn an_engine_killed_in_mid_transfer_is_a_reset() {
     }
 }
 
+/// Connects thirty times.
+const MANY_CONNECTS: &str = r#"
+use Socket;
+my $n = 0;
+for (1..30) {
+    socket(my $s, PF_INET, SOCK_STREAM, 0) or die "socket: $!\n";
+    $n++ if connect($s, sockaddr_in(80, inet_aton("192.0.2.2")));
+}
+print $n;
+"#;
+
+/// Writes its process id, closes every descriptor, and connects to where nobody answers.
+const WITHOUT_STDIO: &str = r#"
+use POSIX; use Socket;
+open(my $pid, ">", "$ARGV[0].new"); print $pid $$; close $pid; rename("$ARGV[0].new", $ARGV[0]);
+POSIX::close($_) for 0..1023;
+socket(my $s, PF_INET, SOCK_STREAM, 0); connect($s, sockaddr_in(9, inet_aton("192.0.2.2")));
+"#;
+
+#[test]
+fn closed_standard_descriptors_stay_closed() {
+    let site = Site::new();
+    site.nft("filter hook output priority 0", &["tcp dport 9 drop"]);
+    let directory = Scratch::new("stdio");
+    let file = directory.0.join("pid");
+    let program = site.start(By::Library, &["perl", "-e", WITHOUT_STDIO, &file.to_string_lossy()]);
+    wait_until("it runs", || file.exists());
+    let pid: i32 = fs::read_to_string(&file).expect("a file").parse().expect("a number");
+    let open = || -> Vec<i32> {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten();
+        entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
+    };
+    // The kernel's socket and the channel on which it waits.
+    wait_until("it waits, with its own socket alone among the three", || {
+        let open = open();
+        open.contains(&0) && !open.contains(&1) && !open.contains(&2) && open.len() == 3
+    });
+    Site::signal(pid, libc::SIGKILL);
+    finish(program);
+}
+
 #[test]
 fn a_stopped_engine_leaves_new_connections_to_the_kernel() {
     let site = Site::new();
     site.download(&[], &site.url("/1000"), 1000);
     let engine = site.engine();
     Site::signal(engine, libc::SIGSTOP);
-    // Killed by timeout(1) if it waits for the engine.
-    let ended = site.download(&[], &site.url("/100000"), 100_000);
+    // Killed by timeout(1) if it waits for the engine each time.
+    let ended = site.run(By::Library, &["perl", "-e", MANY_CONNECTS]);
     Site::signal(engine, libc::SIGCONT);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "30"), "{ended:?}");
     assert!(
         ended.log.contains("left to the kernel: the engine failed to answer"),
         "{ended:?}"

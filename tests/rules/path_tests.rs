@@ -38,7 +38,15 @@ fn a_backup_waits() {
 
 #[test]
 fn a_wrong_setting_is_one_line_and_no_more() {
-    for setting in ["eth0::", "eth0:fast", "eth0,,eth1", ":backup", "-", "eth0,-eth0"] {
+    for setting in [
+        "eth0::",
+        "eth0:fast",
+        "eth0,,eth1",
+        ":backup",
+        "-",
+        "eth0,-eth0",
+        "eth0,eth9",
+    ] {
         let site = Site::new();
         let setting = format!("MPTCP_PATHS={setting}");
         let ended = site.download(&[&setting, "MPTCP_LOG=warn"], &site.url("/100000"), 100_000);
@@ -49,6 +57,17 @@ fn a_wrong_setting_is_one_line_and_no_more() {
             .collect();
         assert_eq!(lines.len(), 1, "{setting}: {ended:?}");
     }
+}
+
+#[test]
+fn an_unknown_link_is_one_line_and_no_more() {
+    let site = Site::new();
+    let ended = site.download(&["MPTCP_LINK=foo", "MPTCP_LOG=warn"], &site.url("/100000"), 100_000);
+    let lines = ended
+        .log
+        .lines()
+        .filter(|line| line.contains("curl") && line.contains("MPTCP_LINK"));
+    assert_eq!(lines.count(), 1, "{ended:?}");
 }
 
 #[test]

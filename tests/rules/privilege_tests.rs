@@ -37,6 +37,26 @@ fn an_unprivileged_user_has_the_kernel() {
 }
 
 #[test]
+fn an_engine_of_the_unprivileged_is_in_nobodys_way() {
+    let site = Site::new();
+    let stays = "MPTCP_IDLE_MS=60000";
+    let user = [
+        stays,
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+    ];
+    assert_by_kernel(&site.download(&user, &site.url("/1000"), 1000));
+    let caps = ["--inh-caps", "+net_raw", "--ambient-caps", "+net_raw"];
+    let ended = site.download(&[&user[..], &caps].concat(), &site.url("/1000"), 1000);
+    assert!(ended.used_engine(), "{ended:?}");
+    assert_eq!(site.engines().len(), 2, "one for each");
+}
+
+#[test]
 fn without_raw_sockets_there_is_the_kernel() {
     let site = Site::new();
     let ended = site.download(

@@ -184,10 +184,13 @@ impl Site {
         engines.filter_map(|pid| pid.parse().ok()).collect()
     }
 
-    /// The one engine there is.
+    /// The one engine there is, once those that came second have gone.
     pub fn engine(&self) -> i32 {
-        let engines = self.engines();
-        assert_eq!(engines.len(), 1, "one engine: {engines:?}");
+        let mut engines = Vec::new();
+        wait_until("there is one engine", || {
+            engines = self.engines();
+            engines.len() == 1
+        });
         engines[0]
     }
 

@@ -99,6 +99,14 @@ fn resolve(text: &str) -> Result<IpAddr, Stop> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
+    if let Some((_, port)) = text
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.contains(':') || host.ends_with(']'))
+    {
+        if port.parse::<u16>().is_err() {
+            return Err(Stop::Usage(format!("{port} is no port: 0 to 65535")));
+        }
+    }
     let found = text.to_socket_addrs().or_else(|_| (text, 0).to_socket_addrs());
     let found = found.map_err(|e| Stop::Failed(format!("{text}: {e}")))?.next();
     let found = found.ok_or_else(|| Stop::Failed(format!("{text} has no address")))?;

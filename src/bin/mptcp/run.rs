@@ -3,10 +3,11 @@
 use super::elf::{self, Kind};
 use super::{print, Stop};
 use lexopt::{Arg, ValueExt};
+use mptcp::link::interface_exists;
 use mptcp::link::path_config::PathConfig;
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -77,11 +78,24 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<Options>, Stop> {
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
             Arg::Long("paths") => {
                 let value = parser.value()?.string()?;
-                PathConfig::parse(&value).map_err(|e| Stop::Usage(e.to_string()))?;
+                let paths = PathConfig::parse(&value).map_err(|e| Stop::Usage(e.to_string()))?;
+                for name in paths.named().filter(|name| !interface_exists(name)) {
+                    eprintln!("mptcp: warning: there is no interface {name} at present");
+                }
                 variables.push(("MPTCP_PATHS", value.into()));
             }
-            Arg::Long("log") => variables.push(("MPTCP_LOG", parser.value()?)),
-            Arg::Long("log-file") => variables.push(("MPTCP_LOG_FILE", parser.value()?)),
+            Arg::Long("log") => {
+                let filter = parser.value()?.string()?;
+                check_filter(&filter)?;
+                variables.push(("MPTCP_LOG", filter.into()));
+            }
+            Arg::Long("log-file") => {
+                let file = parser.value()?;
+                if let Err(error) = OpenOptions::new().append(true).create(true).open(&file) {
+                    eprintln!("mptcp: warning: no log: {}: {error}", file.to_string_lossy());
+                }
+                variables.push(("MPTCP_LOG_FILE", file));
+            }
             Arg::Long("link") => match parser.value()?.string()?.as_str() {
                 name @ ("auto" | "kernel") => variables.push(("MPTCP_LINK", name.into())),
                 other => return Err(Stop::Usage(format!("{other} is no link"))),
@@ -99,6 +113,24 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<Options>, Stop> {
         }
     }
     Err(Stop::Usage("which program?".into()))
+}
+
+/// Each word of a filter is a level, a module of the library, or a module with its level.
+fn check_filter(filter: &str) -> Result<(), Stop> {
+    let is_level = |word: &str| word.trim().parse::<log::LevelFilter>().is_ok();
+    let is_module = |word: &str| word.trim().split("::").next() == Some("mptcp");
+    for word in filter.split(',') {
+        let known = match word.split_once('=') {
+            Some((module, level)) => is_module(module) && is_level(level),
+            None => is_level(word) || is_module(word),
+        };
+        if !known {
+            return Err(Stop::Usage(format!(
+                "--log {word}: a level is off, error, warn, info, debug or trace"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The library beside this command (as it is built), or in the `lib` beside this command's `bin` (as it is installed).

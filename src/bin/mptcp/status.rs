@@ -5,6 +5,8 @@ use lexopt::Arg;
 use mptcp::control::channel::{self, CallError};
 use mptcp::control::{EngineId, Request, MESSAGE_MAX, STATUS_CHUNK_MAX};
 use mptcp::engine::status::{ConnectionStatus, Status, SubflowStatus};
+use rustix::io::Errno;
+use rustix::net::sockopt;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -106,7 +108,7 @@ impl From<CallError> for Fault {
         match error {
             CallError::NoEngine => Fault::Gone,
             CallError::Untrusted => Fault::OfAnotherUser,
-            CallError::NoAnswer => Fault::Other("no answer".into()),
+            CallError::NoAnswer | CallError::TooLate => Fault::Other("no answer".into()),
             CallError::Garbage(error) => Fault::Other(format!("{error:?}")),
             CallError::Os(errno) => Fault::Other(errno.to_string()),
         }
@@ -119,7 +121,13 @@ fn fetch(engine: EngineId) -> Result<Status, Fault> {
     let len = Request::Status
         .encode(&mut request)
         .map_err(|error| Fault::Other(format!("{error:?}")))?;
-    let failed = |errno: rustix::io::Errno| Fault::from(CallError::Os(errno));
+    // An engine turns other users away; each believes root's to be genuine, and root may connect to everybody's.
+    let of_another = sockopt::socket_peercred(&channel).is_ok_and(|peer| peer.uid != rustix::process::geteuid());
+    let failed = |errno: Errno| match errno {
+        Errno::CONNRESET | Errno::PIPE if of_another => Fault::OfAnotherUser,
+        Errno::CONNRESET | Errno::PIPE => Fault::Gone,
+        errno => Fault::from(CallError::Os(errno)),
+    };
     channel::send(&channel, &request[..len], None).map_err(failed)?;
     let mut text = Vec::new();
     let mut chunk = vec![0; STATUS_CHUNK_MAX];
@@ -131,8 +139,8 @@ fn fetch(engine: EngineId) -> Result<Status, Fault> {
         }
     }
     match text.is_empty() {
-        // root may connect to everybody's engine, and is turned away.
-        true => Err(Fault::OfAnotherUser),
+        true if of_another => Err(Fault::OfAnotherUser),
+        true => Err(Fault::Gone),
         false => serde_json::from_slice(&text).map_err(|_| Fault::Other("it is of another version of libmptcp".into())),
     }
 }
@@ -177,6 +185,16 @@ fn describe_engine(text: &mut String, status: &Status) {
         engine.bypassed,
         engine.failed
     );
+    for listener in &status.listeners {
+        let _ = writeln!(
+            text,
+            "{}[{}] listens at {}: {} connections so far",
+            printable(&listener.program),
+            listener.pid,
+            listener.address,
+            listener.accepted
+        );
+    }
     if status.connections.is_empty() {
         text.push_str("no connections\n");
     }

@@ -37,11 +37,15 @@ fn requests() -> Vec<Request<'static>> {
             cookie: 2,
             level: 6,
             name: 1,
-            value: &[1, 0, 0, 0],
         },
         Request::QueueSizes { cookie: 3 },
         Request::Abort { cookie: 4 },
         Request::Wait { cookie: 5 },
+        Request::Listen(Listen {
+            program: b"nginx",
+            settings: b"MPTCP_LOG=info\0",
+        }),
+        Request::Claim,
         Request::Status,
     ]
 }
@@ -117,16 +121,11 @@ fn settings_are_found_by_whole_name() {
 #[test]
 fn bounds_hold_in_both_directions() {
     let mut buf = [0; MESSAGE_MAX];
-    let long = Request::SetOption {
-        cookie: 0,
-        level: 0,
-        name: 0,
-        value: &[0; VALUE_MAX + 1],
-    };
+    let long = Reply::Value(&[0; VALUE_MAX + 1]);
     assert_eq!(long.encode(&mut buf), Err(Overflow));
-    let n = requests()[4].encode(&mut buf).expect("it fits");
-    buf[24..26].copy_from_slice(&(VALUE_MAX as u16 + 1).to_le_bytes());
-    assert_eq!(Request::decode(&buf[..n]), Err(DecodeError::TooLong));
+    let n = Reply::Value(&[0; 4]).encode(&mut buf).expect("it fits");
+    buf[8..10].copy_from_slice(&(VALUE_MAX as u16 + 1).to_le_bytes());
+    assert_eq!(Reply::decode(&buf[..n]), Err(DecodeError::TooLong));
     assert_eq!(Request::Status.encode(&mut [0; 7]), Err(Overflow));
 }
 

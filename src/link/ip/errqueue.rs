@@ -35,8 +35,10 @@ pub(super) fn drain_icmp(fd: impl AsFd, admitted: impl Fn(u16) -> bool, sink: &m
     let fd = fd.as_fd();
     for _ in 0..DRAIN_MAX {
         let mut quote = [0; QUOTE_MAX];
-        let Some(error) = next(fd, &mut quote) else {
-            return true;
+        let error = match next(fd, &mut quote) {
+            Entry::None => return true,
+            Entry::Unreadable => continue,
+            Entry::Error(error) => error,
         };
         if let Some((local, remote, seq, kind)) = interpret(&error) {
             if admitted(local.port()) {
@@ -58,8 +60,10 @@ pub(super) fn local_mtu(fd: impl AsFd) -> Option<u32> {
     let mut mtu = None;
     for _ in 0..DRAIN_MAX {
         let mut quote = [0; QUOTE_MAX];
-        let Some(error) = next(fd, &mut quote) else {
-            break;
+        let error = match next(fd, &mut quote) {
+            Entry::None => break,
+            Entry::Unreadable => continue,
+            Entry::Error(error) => error,
         };
         if error.origin == ORIGIN_LOCAL && error.errno == libc::EMSGSIZE {
             mtu = Some(error.info);
@@ -68,8 +72,18 @@ pub(super) fn local_mtu(fd: impl AsFd) -> Option<u32> {
     mtu
 }
 
+/// What was at the head of the queue.
+enum Entry<'a> {
+    /// Nothing.
+    None,
+    /// Something that says nothing about an error; it is off the queue.
+    Unreadable,
+    /// An error.
+    Error(SocketError<'a>),
+}
+
 /// Takes the next entry off the queue.
-fn next(fd: impl AsFd, quote: &mut [u8; QUOTE_MAX]) -> Option<SocketError<'_>> {
+fn next(fd: impl AsFd, quote: &mut [u8; QUOTE_MAX]) -> Entry<'_> {
     #[repr(align(8))]
     struct Aligned([u8; 256]);
     let mut control = Aligned([0; 256]);
@@ -85,17 +99,22 @@ fn next(fd: impl AsFd, quote: &mut [u8; QUOTE_MAX]) -> Option<SocketError<'_>> {
     message.msg_controllen = control.0.len() as _;
     // SAFETY: the message header points at buffers that live on this stack frame, with their lengths.
     let result = unsafe { libc::recvmsg(fd.as_fd().as_raw_fd(), &mut message, libc::MSG_ERRQUEUE) };
-    let len = check(result).ok()?;
+    let Ok(len) = check(result) else {
+        return Entry::None;
+    };
     let control_len: usize = message.msg_controllen as _;
-    let used = control.0.get(..control_len)?;
-    let (errno, origin, icmp_type, info) = control::messages(used).find_map(extended_err)?;
-    Some(SocketError {
-        errno,
-        origin,
-        icmp_type,
-        info,
-        quote: quote.get(..len)?,
-    })
+    let used = control.0.get(..control_len).unwrap_or_default();
+    let error = control::messages(used).find_map(extended_err);
+    match (error, quote.get(..len)) {
+        (Some((errno, origin, icmp_type, info)), Some(quote)) => Entry::Error(SocketError {
+            errno,
+            origin,
+            icmp_type,
+            info,
+            quote,
+        }),
+        _ => Entry::Unreadable,
+    }
 }
 
 /// ee_errno, ee_origin, ee_type and ee_info of a `struct sock_extended_err` (u32, u8, u8, u8, u8, u32, u32).

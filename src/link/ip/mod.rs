@@ -52,6 +52,12 @@ impl IpLink {
         })
     }
 
+    /// Hears IPv4 segments, or leaves them to another link. ICMP errors are heard in any case.
+    pub fn hear_ipv4(&mut self, hear: bool) -> io::Result<()> {
+        let mut ipv4 = self.rx.iter_mut().filter(|socket| !socket.is_ipv6());
+        ipv4.try_for_each(|socket| socket.hear(hear))
+    }
+
     /// Closes the sending sockets of interfaces that are no longer there: `alive` says which are.
     pub fn retain_interfaces(&mut self, alive: impl Fn(u32) -> bool) {
         self.tx.retain(|&(_, iface), _| iface == 0 || alive(iface));

@@ -60,6 +60,8 @@ pub(super) struct RxSocket {
     fd: OwnedFd,
     ipv6: bool,
     ports: PortSet,
+    /// Segments are left to another link.
+    deaf: bool,
 }
 
 /// A packet taken apart as far as IP goes.
@@ -80,6 +82,7 @@ impl RxSocket {
             fd,
             ipv6,
             ports: ports.clone(),
+            deaf: false,
         };
         socket.attach_filter()?;
         let fd = &socket.fd;
@@ -115,8 +118,21 @@ impl RxSocket {
         Ok(())
     }
 
+    /// Which family's.
+    pub(super) fn is_ipv6(&self) -> bool {
+        self.ipv6
+    }
+
+    /// Hears segments, or ICMP errors only.
+    pub(super) fn hear(&mut self, hear: bool) -> io::Result<()> {
+        self.deaf = !hear;
+        self.attach_filter()
+    }
+
     fn attach_filter(&self) -> io::Result<()> {
-        let filter = if self.ipv6 {
+        let filter = if self.deaf {
+            Filter::drop_all()
+        } else if self.ipv6 {
             Filter::ipv6_ports(&self.ports)
         } else {
             Filter::ipv4_ports(&self.ports)

@@ -6,8 +6,8 @@
 use super::control::Control;
 use super::errqueue;
 use crate::link::sys::{self, RawAddr};
-use crate::link::{IcmpKind, Incoming, LinkStats, Outgoing};
-use crate::wire::{self, SeqNum};
+use crate::link::{for_each_segment, IcmpKind, Incoming, LinkStats, Outgoing};
+use crate::wire::{self, Header, SeqNum};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::Range;
 use std::io;
@@ -80,17 +80,21 @@ impl TxSocket {
 
     /// Writes a segment into the arena; a full batch leaves at once.
     pub(super) fn push(&mut self, out: &Outgoing<'_>, stats: &mut LinkStats) {
-        let start = self.arena.len();
-        write_segment(out, &mut self.arena);
-        self.queue.push(Queued {
-            bytes: start..self.arena.len(),
-            name: RawAddr::host(out.dst, out.iface),
-            control: control_messages(out),
-            origin: Origin::of(out),
+        let name = RawAddr::host(out.dst, out.iface);
+        let control = control_messages(out);
+        for_each_segment(out, |header, payload| {
+            let start = self.arena.len();
+            write_segment(out, header, payload, &mut self.arena);
+            self.queue.push(Queued {
+                bytes: start..self.arena.len(),
+                name,
+                control,
+                origin: Origin::of(out, header),
+            });
+            if self.queue.len() >= BATCH {
+                self.transmit(stats);
+            }
         });
-        if self.queue.len() >= BATCH {
-            self.transmit(stats);
-        }
     }
 
     /// Sends everything and reports what failed.
@@ -194,11 +198,11 @@ impl TxSocket {
 }
 
 impl Origin {
-    fn of(out: &Outgoing<'_>) -> Origin {
+    fn of(out: &Outgoing<'_>, header: &Header) -> Origin {
         Origin {
             local: SocketAddr::new(out.src, out.header.src_port),
             remote: SocketAddr::new(out.dst, out.header.dst_port),
-            seq: out.header.seq,
+            seq: header.seq,
         }
     }
 }
@@ -207,7 +211,7 @@ impl Failure {
     /// For a segment that could not even be offered to the kernel.
     pub(super) fn unroutable(out: &Outgoing<'_>, errno: i32) -> Failure {
         Failure {
-            origin: Origin::of(out),
+            origin: Origin::of(out, &out.header),
             kind: IcmpKind::Unreachable { errno },
         }
     }
@@ -224,15 +228,15 @@ impl Failure {
 }
 
 /// Header, options, payload and checksum, appended to `arena`.
-fn write_segment(out: &Outgoing<'_>, arena: &mut Vec<u8>) {
+fn write_segment(out: &Outgoing<'_>, header: &Header, payload: [&[u8]; 2], arena: &mut Vec<u8>) {
     let mut buf = [0; 60];
-    let header_len = wire::emit_header(&out.header, &out.options, &mut buf);
+    let header_len = wire::emit_header(header, &out.options, &mut buf);
     let header = &mut buf[..header_len];
-    let checksum = wire::checksum(out.src, out.dst, header, out.payload);
+    let checksum = wire::checksum(out.src, out.dst, header, payload);
     header[16..18].copy_from_slice(&checksum.to_be_bytes());
     arena.extend_from_slice(header);
-    arena.extend_from_slice(out.payload[0]);
-    arena.extend_from_slice(out.payload[1]);
+    arena.extend_from_slice(payload[0]);
+    arena.extend_from_slice(payload[1]);
 }
 
 /// Source address, TOS, TTL and mark. The interface comes from the socket: with IP_PKTINFO's ifindex alone netfilter's

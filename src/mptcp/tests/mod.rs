@@ -11,6 +11,7 @@ mod dss;
 mod golden_client;
 mod golden_server;
 mod hostile;
+mod hostile_peer;
 mod join;
 mod requirements;
 mod tcp_handshake;

@@ -7,7 +7,7 @@
 
 use super::segment::RelativeDss;
 pub use super::segment::{ack, data, fin, rst, syn, syn_ack, Seg};
-use crate::link::IcmpKind;
+use crate::link::{for_each_segment, IcmpKind};
 use crate::mptcp::endpoint::{CallError, SubflowId};
 use crate::mptcp::{crypto, ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};
 use crate::time::{Duration, Instant};
@@ -230,7 +230,9 @@ impl Script {
                 local: SocketAddr::new(out.src, header.src_port),
                 remote: SocketAddr::new(out.dst, header.dst_port),
             };
-            let (options, payload) = (out.options, out.payload.concat());
+            let options = out.options;
+            let mut segments = Vec::new();
+            for_each_segment(&out, |header, payload| segments.push((*header, payload.concat())));
             assert!(options.unbounded_len() <= 40, "options that do not fit: {options:?}");
             let flow = self.flow_of(tuple);
             if header.flags.has(Flags::SYN) {
@@ -239,13 +241,15 @@ impl Script {
             if let Some(ts) = options.timestamps {
                 self.tsval[flow] = ts.val;
             }
-            self.sent.push_back(Sent {
-                flow,
-                header,
-                options,
-                payload,
-                at: now,
-            });
+            for (header, payload) in segments {
+                self.sent.push_back(Sent {
+                    flow,
+                    header,
+                    options,
+                    payload,
+                    at: now,
+                });
+            }
         }
         panic!("the endpoint never stops sending");
     }

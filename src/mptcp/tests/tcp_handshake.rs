@@ -72,6 +72,21 @@ fn syn_retries_are_counted() {
 }
 
 #[test]
+fn an_attempt_ends_with_its_patience() {
+    let options = ConnOptions {
+        syn_patience: Some(Duration::from_millis(3500)),
+        ..plain()
+    };
+    let mut s = Script::client(1, 2, options);
+    s.advance(3_499);
+    assert_eq!(s.take_sent().len(), 4);
+    assert_eq!(failed(&mut s), None);
+    s.advance(1);
+    assert_eq!(failed(&mut s), Some(ConnError::TimedOut));
+    s.expect_nothing();
+}
+
+#[test]
 fn a_syn_ack_is_repeated_and_then_given_up() {
     let mut s = Script::server(SERVER_KEY, CLIENT_KEY, plain());
     s.inject(syn());

@@ -34,8 +34,16 @@ blocking! {
     }
 
     unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t = libc::SYS_recvmsg, [fd, msg, flags] {
-        let n = recv_at(fd, total_len(msg, flags), flags, || recvmsg::real(fd, msg, flags));
-        if n >= 0 && active() {
+        if !active() {
+            return recvmsg::real(fd, msg, flags);
+        }
+        let n = match total_len(msg, flags) {
+            Ok(len) => recv_at(fd, len, flags, || recvmsg::real(fd, msg, flags)),
+            // The kernel says so too, of a socket of another kind maybe otherwise.
+            Err(errno) if identify::shadow(fd).is_some() => returned(Err(errno)),
+            Err(_) => recvmsg::real(fd, msg, flags),
+        };
+        if n >= 0 {
             unname(msg);
             if flags & libc::MSG_TRUNC != 0 && table::hint(fd) == Kind::Shadow {
                 // The bytes were dropped without the kernel's seeing the message.

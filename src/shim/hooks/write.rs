@@ -3,10 +3,13 @@
 use super::{active, outcome, padded, plain, returned};
 use crate::shim::receive::explain;
 use crate::shim::send::{transmit, write_as_send, Outcome};
-use crate::shim::{identify, table};
+use crate::shim::{identify, memory, table};
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr::{null, null_mut};
 use libc::{iovec, mmsghdr, msghdr, socklen_t, ssize_t};
+
+/// Bytes of control messages that are looked at.
+const CONTROL_MAX: usize = 1024;
 
 blocking! {
     unsafe fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> ssize_t
@@ -34,15 +37,16 @@ blocking! {
         if !active() {
             return sendmsg::real(fd, msg, flags);
         }
-        returned(transmit(fd, flags, |flags, addressed| outcome(match addressed {
+        returned(transmit(fd, flags, |flags, addressed| match addressed {
             true => match outcome(sendmsg::real(fd, msg, flags)) {
-                Err(libc::EINVAL) if tcp_ignores_control(&*msg) && identify::shadow(fd).is_some() => {
-                    sendmsg::real(fd, &uncontrolled(&*msg), flags)
-                }
-                sent => returned(sent),
+                Err(libc::EINVAL) if identify::shadow(fd).is_some() => match tcp_ignores_control(msg) {
+                    Ok(true) => outcome(sendmsg::real(fd, &uncontrolled(&copied(msg)?), flags)),
+                    _ => Err(libc::EINVAL),
+                },
+                sent => sent,
             },
-            false => sendmsg::real(fd, &unaddressed(&*msg), flags),
-        })))
+            false => outcome(sendmsg::real(fd, &unaddressed(&copied(msg)?), flags)),
+        }))
     }
 
     unsafe fn sendmmsg(fd: c_int, msgs: *mut mmsghdr, n: c_uint, flags: c_int) -> c_int
@@ -88,19 +92,38 @@ fn as_send(fd: c_int, attempt: impl Fn(c_int) -> Outcome) -> Option<Outcome> {
     }
 }
 
+/// A structure of the program's, EFAULT where the kernel would say it.
+unsafe fn copied(msg: *const msghdr) -> Result<msghdr, c_int> {
+    let mut bytes = [0; size_of::<msghdr>()];
+    memory::copy_in(msg.cast(), &mut bytes)?;
+    // SAFETY: pointers and integers only: any bytes are a msghdr, and reading does not ask for alignment.
+    Ok(unsafe { bytes.as_ptr().cast::<msghdr>().read_unaligned() })
+}
+
 /// Whether all control messages are of AF_UNIX and well-formed: TCP sends as if there were none (net/core/sock.c
-/// `__sock_cmsg_send`). To be asked after a system call that has read `msg`.
-unsafe fn tcp_ignores_control(msg: &msghdr) -> bool {
-    let mut header = libc::CMSG_FIRSTHDR(msg);
+/// `__sock_cmsg_send`). Those beyond [`CONTROL_MAX`] bytes are not looked at: false.
+unsafe fn tcp_ignores_control(msg: *const msghdr) -> Result<bool, c_int> {
+    #[repr(align(8))]
+    struct Aligned([u8; CONTROL_MAX]);
+    let mut msg = copied(msg)?;
+    let mut control = Aligned([0; CONTROL_MAX]);
+    let len: usize = msg.msg_controllen as _;
+    let Some(room) = control.0.get_mut(..len) else {
+        return Ok(false);
+    };
+    memory::copy_in(msg.msg_control.cast(), room)?;
+    msg.msg_control = room.as_mut_ptr().cast();
+    // SAFETY: the message's control buffer is the copy, with its length; the macros stay within it.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(&msg) };
     let any = !header.is_null();
     while !header.is_null() {
         let known = matches!((*header).cmsg_type, libc::SCM_RIGHTS | libc::SCM_CREDENTIALS);
         if (*header).cmsg_level == libc::SOL_SOCKET && !known {
-            return false;
+            return Ok(false);
         }
-        header = libc::CMSG_NXTHDR(msg, header);
+        header = libc::CMSG_NXTHDR(&msg, header);
     }
-    any
+    Ok(any)
 }
 
 /// The message without its control messages.
@@ -123,15 +146,23 @@ fn unaddressed(msg: &msghdr) -> msghdr {
 
 /// sendmmsg without addresses: what went before an error is the result.
 unsafe fn each_unaddressed(fd: c_int, msgs: *mut mmsghdr, n: c_uint, flags: c_int) -> Outcome {
+    let n = n.min(libc::UIO_MAXIOV as c_uint);
     for i in 0..n {
-        let entry = &mut *msgs.add(i as usize);
-        match outcome(sendmsg::real(fd, &unaddressed(&entry.msg_hdr), flags)) {
-            Ok(sent) => entry.msg_len = sent as c_uint,
+        let entry = msgs.wrapping_add(i as usize);
+        match one_unaddressed(fd, entry, flags) {
+            Ok(()) => {}
             Err(errno) if i == 0 => return Err(errno),
             Err(_) => return Ok(i as isize),
         }
     }
     Ok(n as isize)
+}
+
+unsafe fn one_unaddressed(fd: c_int, entry: *mut mmsghdr, flags: c_int) -> Result<(), c_int> {
+    let msg = unaddressed(&copied(entry.cast())?);
+    let sent = outcome(sendmsg::real(fd, &msg, flags))?;
+    let len = entry.cast::<u8>().wrapping_add(core::mem::offset_of!(mmsghdr, msg_len));
+    memory::copy_out(&(sent as c_uint).to_ne_bytes(), len)
 }
 
 fn gathered(iov: *const iovec, n: c_int) -> msghdr {
