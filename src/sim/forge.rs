@@ -7,9 +7,7 @@
 use super::packet::Packet;
 use super::rng::Rng;
 use crate::wire::mptcp_option::{MpCapableBody, WireDsn};
-use crate::wire::{
-    AddAddr, Dsn, Dss, Flags, MpCapable, MpJoin, MptcpOptions, RemoveAddr, SackBlocks, SeqNum, TcpRst, Timestamps,
-};
+use crate::wire::{AddAddr, Dsn, Dss, Flags, MpCapable, MpJoin, MptcpOptions, RemoveAddr, SackBlocks, SeqNum, TcpRst};
 use core::net::{IpAddr, Ipv4Addr};
 
 /// A forged companion of this segment.
@@ -28,7 +26,13 @@ pub fn forge(packet: &Packet, rng: &mut Rng) -> Packet {
         1 => flags = Flags::SYN,
         2 => flags = Flags::SYN.with(Flags::ACK),
         3 => flags = Flags(0),
-        4 => forged.options.timestamps = Some(stamps(rng)),
+        // An older time: a newer one makes the peer's own segments old, as it should (RFC 7323 section 5.3).
+        4 => {
+            if let Some(stamps) = &mut forged.options.timestamps {
+                stamps.val = stamps.val.wrapping_sub(rng.between(1, 1 << 30) as u32);
+                stamps.ecr = rng.next_u64() as u32;
+            }
+        }
         5 => {
             let edge = SeqNum(rng.next_u64() as u32);
             forged.options.sack.push(edge, edge + rng.below(100_000) as u32);
@@ -42,14 +46,6 @@ pub fn forge(packet: &Packet, rng: &mut Rng) -> Packet {
         _ => {}
     }
     forged
-}
-
-fn stamps(rng: &mut Rng) -> Timestamps {
-    Timestamps {
-        // An older one: a newer one makes the peer's own segments old, which is its right (RFC 7323 section 5.3).
-        val: 0,
-        ecr: rng.next_u64() as u32,
-    }
 }
 
 /// Any option with any numbers.
