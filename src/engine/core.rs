@@ -7,9 +7,7 @@ use super::listeners::Listeners;
 use crate::link::path_config::PathConfig;
 use crate::link::paths::Verdict;
 use crate::link::routes::{Query, Routes};
-use crate::link::{
-    AutoLink, Guard, GuardKind, GuardRequest, Guards, Incoming, Lease, Link, PortSet, WantedPort,
-};
+use crate::link::{AutoLink, Guard, GuardKind, GuardRequest, Guards, Incoming, Lease, Link, PortSet, WantedPort};
 use crate::mptcp::endpoint::{CallError, ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, MpJoin, Segment};

@@ -10,6 +10,7 @@
 use super::clock::Clock;
 use super::process;
 use super::server::Settings;
+use crate::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{recv, send, socketpair, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::{waitpid, Pid, WaitOptions};
@@ -18,7 +19,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use crate::time::Duration;
 
 /// An engine that lives less long than this is a failed start.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
@@ -165,7 +165,10 @@ fn keep(mut channel: OwnedFd, settings: &Settings) -> i32 {
         if failures > 1 {
             std::thread::sleep(SHORT_LIFE);
         }
-        log::warn!("the engine is gone: a new one takes its {} listeners over", records.len());
+        log::warn!(
+            "the engine is gone: a new one takes its {} listeners over",
+            records.len()
+        );
         let Ok((ours, theirs)) = pair() else { return 1 };
         match fork() {
             Ok(Some(pid)) => {

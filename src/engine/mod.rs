@@ -22,9 +22,9 @@ mod control;
 mod core;
 mod core_events;
 mod core_stream;
+mod delivery;
 #[cfg(feature = "preload")]
 pub mod entry;
-mod delivery;
 mod event_loop;
 mod keeper;
 mod kernel_stream;

@@ -175,10 +175,16 @@ impl Engine {
         }
         let idle = self.idle_since.map(|since| since + self.settings.idle);
         let core = self.core.as_ref().and_then(|core| core.endpoint.poll_timeout());
-        [idle, core, self.control.deadline(), self.review.due(now), self.sweep_due]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            idle,
+            core,
+            self.control.deadline(),
+            self.review.due(now),
+            self.sweep_due,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn expire(&mut self, now: Instant) {

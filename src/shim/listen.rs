@@ -49,7 +49,9 @@ static ENGINES: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
 /// The engines that an accepted socket may belong to, the likeliest first.
 pub fn engines() -> impl Iterator<Item = EngineId> {
-    let known = ENGINES.iter().filter_map(|slot| EngineId::from_bits(slot.load(Relaxed)));
+    let known = ENGINES
+        .iter()
+        .filter_map(|slot| EngineId::from_bits(slot.load(Relaxed)));
     let own = engine::own().filter(|own| !ENGINES.iter().any(|slot| slot.load(Relaxed) == own.bits()));
     known.chain(own)
 }

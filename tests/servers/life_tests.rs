@@ -25,14 +25,14 @@ fn a_new_engine_takes_the_listeners_over() {
             let now = site.processes(name);
             now.len() == 1 && now != before
         });
-        let joins = site.joins();
+        let mptcp = site.mptcp();
         site.fetch(Client::Kernel, &url(), 1000);
-        assert_eq!(site.joins(), joins + 1, "{name}");
+        assert_eq!(site.mptcp(), mptcp + 1, "{name}");
     }
     server.terminate();
     assert_eq!(site.curl_code(Client::Plain, &url()), Some(7), "refused");
-    eventually("both go when nobody listens", || {
-        site.processes("mptcp-engine").is_empty() && site.processes("mptcp-keeper").is_empty()
+    eventually("the engine forgets it", || {
+        site.log().contains("nobody listens at 0.0.0.0:8000 any more")
     });
 }
 
@@ -83,11 +83,14 @@ fn children_serve_and_exec_of_a_program_without_library_is_served_too() {
     let site = Site::new();
     site.stream_file(1000);
     // socat forks for each connection; its child executes cat with the connection as standard input and output.
-    let _server = site.serve(9000, &["socat", "TCP4-LISTEN:9000,fork,reuseaddr", "EXEC:cat 1000,nofork"]);
+    let _server = site.serve(
+        9000,
+        &["socat", "TCP4-LISTEN:9000,fork,reuseaddr", "EXEC:cat 1000,nofork"],
+    );
     for client in [Client::Kernel, Client::Plain, Client::Own] {
         let read = "exec 3<>/dev/tcp/192.0.2.2/9000; exec cat <&3";
         let output = site.client(client, &["bash", "-c", read]).output().expect("timeout(1)");
         assert_eq!(output.stdout, crate::site::bytes(1000), "{client:?}");
     }
-    assert_eq!(site.joins(), 1);
+    assert_eq!(site.mptcp(), 1);
 }

@@ -127,7 +127,7 @@ fn one_socket_serves_both_families_and_shows_mapped_addresses() {
     site.fetch(Client::Kernel, &v6, 1000);
     site.fetch(Client::Own, "http://[::1]:8000/1000", 1000);
     site.fetch(Client::Own, "http://127.0.0.1:8000/1000", 1000);
-    assert_eq!(site.joins(), 2, "{}", site.log());
+    assert_eq!(site.mptcp(), 2, "{}", site.log());
     assert!(site.log().contains("[::ffff:192.0.2.2]:8000 > [::ffff:192.0.2.1]"));
 }
 
@@ -151,7 +151,7 @@ S(('::', 8000), http.server.SimpleHTTPRequestHandler).serve_forever()
     let v6 = format!("http://[{}]:8000/1000", server_address(0, true));
     site.fetch(Client::Kernel, &v6, 1000);
     site.fetch(Client::Own, "http://[::1]:8000/1000", 1000);
-    assert_eq!(site.joins(), 1, "{}", site.log());
+    assert_eq!(site.mptcp(), 1, "{}", site.log());
     assert!(server.output().contains("2001:db8"), "{}", server.output());
 }
 
@@ -181,7 +181,7 @@ subprocess.run([sys.executable, '-u', '-c', code], env=env, close_fds=False)
     for client in [Client::Plain, Client::Kernel, Client::Own] {
         site.fetch(client, &url(8000), 1000);
     }
-    assert_eq!(site.joins(), 0);
+    assert_eq!(site.mptcp(), 0);
     assert!(!server.output().contains("answered by engine"), "{}", server.output());
 }
 
@@ -191,6 +191,6 @@ fn listening_can_be_turned_off() {
     site.stream_file(1000);
     let server = site.serve(8000, &[&["MPTCP_LISTEN=0"], &SERVE[..]].concat());
     site.fetch(Client::Kernel, &url(8000), 1000);
-    assert_eq!(site.joins(), 0);
+    assert_eq!(site.mptcp(), 0);
     assert!(server.output().contains("left to the kernel: listening is turned off"));
 }

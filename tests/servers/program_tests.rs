@@ -21,11 +21,7 @@ fn python_serves_every_kind_of_client_and_logs_their_addresses() {
 /// The master binds as root and listens, the workers accept as another user.
 fn nginx(site: &Site, listen: &str) -> String {
     let directory = site.directory().display().to_string();
-    std::fs::set_permissions(
-        site.directory(),
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .expect("ours");
+    std::fs::set_permissions(site.directory(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
     let text = format!(
         "user www-data; worker_processes 2; daemon off; pid {directory}/nginx.pid; error_log {directory}/error.log;
          events {{ worker_connections 256; }}
@@ -79,7 +75,7 @@ fn nginx_spreads_over_listeners_of_one_port() {
         site.fetch(Client::Kernel, &url, 1000);
         site.fetch(Client::Plain, &url, 1000);
     }
-    assert_eq!(site.joins(), 8);
+    assert_eq!(site.mptcp(), 8);
     site.fetch(Client::Own, "http://127.0.0.1/1000", 1000);
 }
 

@@ -156,11 +156,7 @@ impl Site {
         command.args(["-k", "1", CLIENT_TIME_MAX]);
         match client {
             Client::Kernel => drop(command.args(["mptcpize", "run"])),
-            Client::Library => drop(
-                command
-                    .arg("env")
-                    .arg(format!("LD_PRELOAD={}", library().display())),
-            ),
+            Client::Library => drop(command.arg("env").arg(format!("LD_PRELOAD={}", library().display()))),
             Client::Plain | Client::Own => {}
         }
         command.args(words).stdin(Stdio::null());
@@ -188,9 +184,15 @@ impl Site {
         self.fetch(Client::Own, &format!("http://127.0.0.1:{port}{path}"), len);
     }
 
-    /// Joins of the client's kernel that were answered.
+    /// Joins of the client's kernel that were answered. A connection of a few bytes is over before its join.
     pub fn joins(&self) -> u64 {
         let counter = self.lab.client().counter("MPTcpExtMPJoinSynAckRx");
+        counter.expect("the kernel counts")
+    }
+
+    /// MPTCP connections of the client's kernel.
+    pub fn mptcp(&self) -> u64 {
+        let counter = self.lab.client().counter("MPTcpExtMPCapableSYNACKRX");
         counter.expect("the kernel counts")
     }
 
