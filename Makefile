@@ -8,6 +8,7 @@ DESTDIR ?=
 LIBRARY := target/release/libmptcp.so
 COMMAND := target/release/mptcp
 LAB     := target/debug/examples/lab
+BENCH_PICTURE ?= target/bench.svg
 # The library that the tests preload: the debug build, with its assertions and overflow checks.
 TEST_LIBRARY := target/debug/libmptcp.so
 CDYLIB  := rustc --lib --crate-type cdylib --features preload
@@ -64,7 +65,7 @@ conformance:
 bench: all
 	@tests/requirements.sh demo
 	$(CARGO) build --example lab
-	@$(LAB) bench --library $(LIBRARY)
+	@$(LAB) bench --library $(LIBRARY) --picture $(BENCH_PICTURE)
 
 install: all
 	install -D -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libmptcp.so
@@ -80,6 +81,6 @@ help:
 	@echo 'make check      formatting, clippy, documentation, and all tests (as root, some minutes)'
 	@echo 'make test       of these the tests; also: make format, make clippy, make documentation'
 	@echo 'make conformance every requirement of the RFCs, with the tests that prove it'
-	@echo 'make bench      rates over several pairs of wires, beside those of the kernel'"'"'s own MPTCP'
+	@echo 'make bench      rates, latency, CPU and memory beside those of the kernel'"'"'s MPTCP and TCP (as root, minutes); $(BENCH_PICTURE)'
 	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): lib/libmptcp.so, bin/mptcp, include/mptcp.h'
 	@echo 'make clean      removes everything that was built'
