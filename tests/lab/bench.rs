@@ -4,7 +4,7 @@
 //! highest beside it. A table on standard output, and a picture.
 
 use crate::chart;
-use crate::lab::{server_address, Lab, LabSpec, Transport, Wire};
+use crate::lab::{server_address, Host, Lab, LabSpec, Transport, Wire};
 use crate::peer::load::Load;
 use lexopt::Arg;
 use std::fs;
@@ -18,7 +18,7 @@ use std::time::Duration;
 const PAYLOAD_SHARE: f64 = 1428.0 / 1514.0;
 /// Megabytes, of 1,000,000 bytes, and so on: as wires count.
 const MEGA: f64 = 1e6;
-/// Ticks a second in /proc/stat, the same on every architecture of today.
+/// Ticks a second in /proc/PID/stat, the same on every architecture of today.
 const USER_HZ: f64 = 100.0;
 const IDLE_CONNECTIONS: u64 = 500;
 
@@ -58,7 +58,7 @@ struct Case {
 /// How a [`Load`] becomes a figure.
 #[derive(Clone, Copy, PartialEq)]
 enum Measure {
-    /// Gbit/s, and CPU seconds of the whole machine per gigabyte.
+    /// Gbit/s, and CPU seconds of client, engine and server per gigabyte.
     Bulk,
     /// Share of the wires' payload rate.
     Share,
@@ -77,6 +77,8 @@ struct Settings {
     picture: Option<PathBuf>,
     repeats: usize,
     seconds: f64,
+    /// Only cases whose name contains this.
+    only: String,
 }
 
 const ALL: &[Carrier] = &CARRIERS;
@@ -186,7 +188,10 @@ pub fn run(arguments: impl Iterator<Item = String>) -> io::Result<()> {
         "ratio"
     );
     let mut rows = Vec::new();
-    for case in cases(&settings) {
+    for case in cases(&settings)
+        .into_iter()
+        .filter(|case| case.name.contains(&settings.only))
+    {
         for row in measure(&settings, &case)? {
             println!("{}", row.text());
             rows.push(row);
@@ -218,7 +223,7 @@ fn measure(settings: &Settings, case: &Case) -> io::Result<Vec<Row>> {
         Measure::Memory => ("KB", 1),
     };
     let mut main = row(case.name.into(), unit, decimals);
-    let mut cpu = row(format!("{}, CPU of the machine", case.name), "s/GB", 2);
+    let mut cpu = row(format!("{}, CPU of both ends", case.name), "s/GB", 2);
     for repeat in 0..settings.repeats {
         for &carrier in case.carriers {
             // One wire's TCP is a line to compare with, and varies little.
@@ -261,7 +266,7 @@ fn once(settings: &Settings, case: &Case, carrier: Carrier) -> io::Result<(f64, 
     if case.measure == Measure::Memory {
         return Ok((memory(&lab, &mut load(case.what, case.number)?, case.number)?, 0.0));
     }
-    let before = cpu_seconds()?;
+    let before = cpu_seconds(&lab)?;
     let result = thread::scope(|scope| {
         let cutter = (case.measure == Measure::Silence).then(|| {
             scope.spawn(|| {
@@ -275,7 +280,7 @@ fn once(settings: &Settings, case: &Case, carrier: Carrier) -> io::Result<(f64, 
             _ => result,
         }
     })?;
-    let cpu = cpu_seconds()? - before;
+    let cpu = cpu_seconds(&lab)? - before;
     let rate = result.count as f64 / result.seconds;
     let figure = match case.measure {
         Measure::Bulk => rate * 8e-9,
@@ -334,13 +339,9 @@ fn slabs_kb() -> io::Result<f64> {
 
 /// Resident memory of the engines in the client's namespace.
 fn engine_kb(lab: &Lab) -> io::Result<f64> {
-    let own = lab.client().output("readlink", &["/proc/self/ns/net"])?;
     let mut sum = 0.0;
-    for entry in fs::read_dir("/proc")? {
-        let path = entry?.path();
-        let inside = fs::read_link(path.join("ns/net")).is_ok_and(|ns| ns == Path::new(own.trim()));
-        let engine = fs::read_to_string(path.join("cmdline")).is_ok_and(|line| line.contains("--engine"));
-        if inside && engine {
+    for path in processes(lab.client())? {
+        if fs::read_to_string(path.join("cmdline")).is_ok_and(|line| line.contains("--engine")) {
             // It may have ended meanwhile.
             sum += fs::read_to_string(path.join("status")).map_or(0.0, |text| field(&text, "VmRSS:"));
         }
@@ -348,24 +349,35 @@ fn engine_kb(lab: &Lab) -> io::Result<f64> {
     Ok(sum)
 }
 
+/// The directories in /proc of what runs on a host.
+fn processes(host: &Host) -> io::Result<Vec<PathBuf>> {
+    let own = host.output("readlink", &["/proc/self/ns/net"])?;
+    let inside = |path: &PathBuf| fs::read_link(path.join("ns/net")).is_ok_and(|ns| ns == Path::new(own.trim()));
+    let entries = fs::read_dir("/proc")?;
+    Ok(entries.flatten().map(|entry| entry.path()).filter(inside).collect())
+}
+
+/// CPU seconds of both hosts' processes so far, and of those that this one has waited for: clients.
+fn cpu_seconds(lab: &Lab) -> io::Result<f64> {
+    let mut paths = processes(lab.client())?;
+    paths.extend(processes(lab.server())?);
+    let running: f64 = paths.iter().map(|path| cpu_ticks(path, 11)).sum();
+    Ok((running + cpu_ticks(Path::new("/proc/self"), 13)) / USER_HZ)
+}
+
+/// Two neighbouring fields of /proc/PID/stat, counted from the one behind the name.
+fn cpu_ticks(process: &Path, at: usize) -> f64 {
+    // It may have ended meanwhile.
+    let text = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    let fields = text.rsplit(") ").next().unwrap_or_default();
+    let ticks = fields.split(' ').skip(at).take(2);
+    ticks.filter_map(|word| word.parse::<f64>().ok()).sum()
+}
+
 fn field(text: &str, name: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     number.unwrap_or(0.0)
-}
-
-/// Seconds that the machine's processors were busy, since its start.
-fn cpu_seconds() -> io::Result<f64> {
-    let text = fs::read_to_string("/proc/stat")?;
-    let first = text.lines().next().unwrap_or_default();
-    let ticks: Vec<f64> = first
-        .split_whitespace()
-        .skip(1)
-        .filter_map(|word| word.parse().ok())
-        .collect();
-    // user nice system idle iowait irq softirq steal: all but idle and iowait, and what others took.
-    let busy = [0, 1, 2, 5, 6].iter().filter_map(|&at| ticks.get(at)).sum::<f64>();
-    Ok(busy / USER_HZ)
 }
 
 /// Lowest, median and highest.
@@ -412,6 +424,7 @@ impl Row {
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Settings, lexopt::Error> {
     let (mut library, mut picture, mut repeats, mut seconds) = (None, None, 3, 5.0);
+    let mut only = String::new();
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         use lexopt::ValueExt;
@@ -419,6 +432,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Settings, lexopt::Er
             Arg::Long("library") => library = Some(PathBuf::from(parser.value()?)),
             Arg::Long("picture") => picture = Some(PathBuf::from(parser.value()?)),
             Arg::Long("repeats") => repeats = parser.value()?.parse()?,
+            Arg::Long("only") => only = parser.value()?.string()?,
             Arg::Long("seconds") => seconds = parser.value()?.parse()?,
             other => return Err(other.unexpected()),
         }
@@ -432,5 +446,6 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Settings, lexopt::Er
         picture,
         repeats: repeats.max(1),
         seconds,
+        only,
     })
 }

@@ -29,7 +29,7 @@ const USAGE: &str = "usage: lab hold                                          (s
        lab https-server [--transport tcp|mptcp] [--port N] --bytes N       (nginx, HTTP/2; path /N)
        lab run [OPTIONS] -- PROGRAM…                     (a lab around a program; lab run --help)
        lab demo --library FILE --command FILE            (what make demo shows)
-       lab bench --library FILE [--repeats N] [--seconds N] [--picture FILE]   (what make bench measures)
+       lab bench --library FILE [--repeats N] [--seconds N] [--only TEXT] [--picture FILE]   (what make bench measures)
        lab load-server [--transport tcp|mptcp] [--port N]
        lab load download|upload|ping|connect|exchange|idle ADDRESS:PORT NUMBER
        lab reader                                        (standard input)

@@ -34,16 +34,18 @@ pub struct Load {
 }
 
 impl Load {
-    fn read_for(connection: &TcpStream, limit: Duration) -> io::Result<Load> {
+    /// Counts for that long; then, with `to_the_end`, reads what still comes.
+    fn read_for(mut connection: &TcpStream, limit: Duration, to_the_end: bool) -> io::Result<Load> {
         let mut buffer = vec![0; CHUNK];
         let mut load = Load::default();
         let start = clock::now();
         let mut last = start;
         loop {
-            let count = (&*connection).read(&mut buffer)?;
+            let count = connection.read(&mut buffer)?;
             let now = clock::now();
             if count == 0 || now - start > limit {
                 load.seconds = (now - start).min(limit).as_secs_f64();
+                while to_the_end && count > 0 && connection.read(&mut buffer)? > 0 {}
                 return Ok(load);
             }
             if load.count > 0 {
@@ -76,7 +78,7 @@ fn serve_connection(mut connection: &TcpStream) -> io::Result<()> {
             }
         }
         b"U" => {
-            let load = Load::read_for(connection, limit)?;
+            let load = Load::read_for(connection, limit, true)?;
             connection.write_all(&serde_json::to_vec(&load)?)
         }
         _ => {
@@ -97,7 +99,7 @@ pub fn run(options: &Options) -> io::Result<()> {
     let server: SocketAddr = options.positional(1)?.parse().map_err(io::Error::other)?;
     let number: u64 = options.positional(2)?.parse().map_err(io::Error::other)?;
     let load = match options.positional(0)? {
-        "download" => Load::read_for(&open(server, b'D', number)?, Duration::from_millis(number))?,
+        "download" => Load::read_for(&open(server, b'D', number)?, Duration::from_millis(number), false)?,
         "upload" => upload(server, number)?,
         "ping" => ping(server, number)?,
         "connect" => connections(server, number, 1)?,
@@ -121,10 +123,7 @@ fn upload(server: SocketAddr, ms: u64) -> io::Result<Load> {
     let chunk = vec![0; CHUNK];
     let end = clock::now() + Duration::from_millis(ms);
     while clock::now() < end {
-        // The reader's time is over when it says so.
-        if connection.write_all(&chunk).is_err() {
-            break;
-        }
+        connection.write_all(&chunk)?;
     }
     connection.shutdown(Shutdown::Write)?;
     let mut answer = Vec::new();
