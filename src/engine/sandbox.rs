@@ -19,12 +19,19 @@ const KEPT_CAPABILITIES: [u32; 3] = [CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NE
 const CAP_NET_BIND_SERVICE: u32 = 10;
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_NET_RAW: u32 = 13;
+/// The kernel lists BPF programs to nobody without it. The packet link exists only while that list is known.
+const CAP_SYS_ADMIN: u32 = 21;
 
 /// One thing that is given up: its name, and how.
 type Step = (&'static str, fn() -> io::Result<()>);
 
 /// Gives up all of it. What could not be given up is logged.
-pub fn engage() {
+/// `lists_programs`: BPF programs are to be listed as long as the process lives.
+pub fn engage(lists_programs: bool) {
+    let drop_capabilities = match lists_programs {
+        true => || keep_capabilities(&[&KEPT_CAPABILITIES[..], &[CAP_SYS_ADMIN]].concat()),
+        false => || keep_capabilities(&KEPT_CAPABILITIES),
+    };
     let steps: [Step; 4] = [
         ("capabilities", drop_capabilities),
         // The two below ask for it.
@@ -75,10 +82,10 @@ struct CapabilityWord {
 /// `_LINUX_CAPABILITY_VERSION_3`.
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
 
-/// Keeps, of what there is, `KEPT_CAPABILITIES`.
-fn drop_capabilities() -> io::Result<()> {
+/// Keeps, of what there is, these.
+fn keep_capabilities(capabilities: &[u32]) -> io::Result<()> {
     for capability in 0..64 {
-        if !KEPT_CAPABILITIES.contains(&capability) {
+        if !capabilities.contains(&capability) {
             // EINVAL beyond the last that the kernel knows; EPERM without CAP_SETPCAP, and then nothing can be gained either.
             let _ = prctl(libc::PR_CAPBSET_DROP, capability.into());
         }
@@ -90,7 +97,7 @@ fn drop_capabilities() -> io::Result<()> {
     let mut words = [CapabilityWord::default(); 2];
     // SAFETY: the structures are those of version 3, and live during the call.
     check(unsafe { libc::syscall(libc::SYS_capget, &mut header, words.as_mut_ptr()) })?;
-    let kept = KEPT_CAPABILITIES
+    let kept = capabilities
         .iter()
         .fold(0u32, |mask, capability| mask | 1 << capability);
     for (word, mask) in words.iter_mut().zip([kept, 0]) {
@@ -159,7 +166,6 @@ const FORBIDDEN: &[c_long] = &[
     libc::SYS_name_to_handle_at,
     libc::SYS_mknodat,
     // The kernel itself.
-    libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_init_module,
     libc::SYS_finit_module,
@@ -200,6 +206,9 @@ const FORBIDDEN: &[c_long] = &[
     libc::SYS_setgroups,
 ];
 
+/// The commands of bpf(2) that ask only (linux/bpf.h): PROG_GET_NEXT_ID, PROG_GET_FD_BY_ID, OBJ_GET_INFO_BY_FD, PROG_QUERY.
+const BPF_QUESTIONS: [u32; 4] = [11, 13, 15, 16];
+
 /// linux/audit.h: the architecture whose numbers `FORBIDDEN` has. Others are left alone.
 #[cfg(target_arch = "x86_64")]
 const AUDIT_ARCH: Option<u32> = Some(0xc000_003e);
@@ -211,7 +220,7 @@ const AUDIT_ARCH: Option<u32> = None;
 /// Numbers from here on are those of x32, another set of system calls of x86-64.
 const X32_BIT: u32 = 0x4000_0000;
 
-/// The filter: another architecture's calls, those of x32 and `FORBIDDEN` fail with EPERM.
+/// The filter: another architecture's calls, those of x32, `FORBIDDEN` and bpf(2) but for its questions fail with EPERM.
 fn filter(arch: u32) -> Vec<libc::sock_filter> {
     let instruction = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
         code: code as u16,
@@ -220,7 +229,7 @@ fn filter(arch: u32) -> Vec<libc::sock_filter> {
         k,
     };
     // Offsets in seccomp_data.
-    let (number, architecture) = (0, 4);
+    let (number, architecture, first_argument) = (0, 4, if cfg!(target_endian = "little") { 16 } else { 20 });
     let load = |offset| instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0);
     let give = |action| instruction(libc::BPF_RET | libc::BPF_K, action, 0, 0);
     let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
@@ -232,11 +241,18 @@ fn filter(arch: u32) -> Vec<libc::sock_filter> {
         instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, X32_BIT, 0, 1),
         give(refuse),
     ];
+    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     for call in FORBIDDEN {
-        let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
         program.push(instruction(equal, *call as u32, 0, 1));
         program.push(give(refuse));
     }
+    let questions = BPF_QUESTIONS.len() as u8;
+    program.push(instruction(equal, libc::SYS_bpf as u32, 0, questions + 2));
+    program.push(load(first_argument));
+    for (at, question) in (0..questions).zip(BPF_QUESTIONS) {
+        program.push(instruction(equal, question, questions - at, 0));
+    }
+    program.push(give(refuse));
     program.push(give(libc::SECCOMP_RET_ALLOW));
     program
 }
@@ -285,6 +301,14 @@ mod tests {
                 .map(|result| result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM))
             };
             assert_eq!(refused, [true; 5]);
+            // PROG_GET_NEXT_ID is a question, whatever its answer, and PROG_LOAD is none.
+            let mut attr = [u32::MAX; 12];
+            // SAFETY: the kernel reads and writes no more than the size that is passed.
+            let asked = unsafe { libc::syscall(libc::SYS_bpf, 11, attr.as_mut_ptr(), size_of_val(&attr)) };
+            assert_ne!(errno_of(asked), Some(libc::EPERM));
+            // SAFETY: as above.
+            let loaded = unsafe { libc::syscall(libc::SYS_bpf, 5, attr.as_mut_ptr(), size_of_val(&attr)) };
+            assert_eq!(errno_of(loaded), Some(libc::EPERM));
             // Again, as a forked successor would.
             forbid_system_calls().unwrap();
             assert!(std::net::UdpSocket::bind("127.0.0.1:0").is_ok());
@@ -295,7 +319,7 @@ mod tests {
     #[test]
     fn only_the_capabilities_of_networking_stay() {
         in_a_thread(|| {
-            drop_capabilities().unwrap();
+            keep_capabilities(&KEPT_CAPABILITIES).unwrap();
             let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
             for set in ["CapInh", "CapPrm", "CapEff"] {
                 let line = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();

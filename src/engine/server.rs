@@ -129,7 +129,8 @@ impl Engine {
 
     /// Serves until there has been nothing to do for the idle time, without the rights that only the start needs.
     pub fn run(mut self) -> io::Result<()> {
-        sandbox::engage();
+        let packet_link = self.core.as_ref().is_some_and(|core| core.link_name() == "packet");
+        sandbox::engage(packet_link);
         let mut events = Vec::new();
         loop {
             let now = self.clock.now();

@@ -1,7 +1,7 @@
 //! The engine's life: started once, unseen by the program, gone when idle, dead or silent in mid-transfer, and nobody else's.
 
 use crate::lab::stream;
-use crate::site::{finish, wait_until, By, Site};
+use crate::site::{finish, wait_until, By, Ended, Site};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -307,7 +307,7 @@ const ASK: &str = r#"
 use Socket;
 socket(my $s, PF_UNIX, 5, 0) or die;
 connect($s, pack("S a*", 1, "\0" . pack("H*", $ARGV[0]))) or (print("refused\n"), exit);
-send($s, "MPTC" . pack("vv", 1, 7), MSG_NOSIGNAL);
+send($s, "MPTC" . pack("vv", $ARGV[1], 7), MSG_NOSIGNAL);
 recv($s, my $answer, 20000, 0);
 print length($answer // ""), "\n";
 "#;
@@ -325,15 +325,25 @@ while (accept(my $c, $s)) { recv($c, my $request, 5000, 0); send($c, "MPTC" . pa
 
 const NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
 
+/// The bytes of an answer that is only an error.
+const AN_ERROR: usize = 12;
+
 #[test]
 fn another_user_gets_nothing_from_the_engine() {
     let site = Site::new();
     site.download(&["MPTCP_IDLE_MS=60000"], &site.url("/1000"), 1000);
     let name = engine_name(&site);
-    let own = site.run(By::Kernel, &["perl", "-e", ASK, &name]);
-    assert!(own.stdout.trim().parse::<u32>().is_ok_and(|len| len > 2), "{own:?}");
-    let other = site.run(By::Kernel, &[&NOBODY[..], &["perl", "-e", ASK, &name]].concat());
-    assert!(["0", "refused"].contains(&other.stdout.trim()), "{other:?}");
+    let version = mptcp::control::PROTOCOL_VERSION.to_string();
+    let ask = ["perl", "-e", ASK, &name, &version];
+    let answered = |ended: &Ended| ended.stdout.trim().parse::<usize>().ok();
+    let own = site.run(By::Kernel, &ask);
+    assert!(answered(&own).is_some_and(|len| len > AN_ERROR), "{own:?}");
+    // Refused, or an error and nothing else.
+    let other = site.run(By::Kernel, &[&NOBODY[..], &ask].concat());
+    assert!(
+        other.stdout.trim() == "refused" || answered(&other).is_some_and(|len| len <= AN_ERROR),
+        "{other:?}"
+    );
     // Still well.
     assert!(site.download(&[], &site.url("/1000"), 1000).used_engine());
 }

@@ -4,7 +4,7 @@
 //! namespace that is proven to have neither (`proof`); [`PacketLink::is_still_proven`] asks again.
 //!
 //! Not here: IPv6, marked segments, interfaces that are not plain Ethernet, neighbours that the kernel has not resolved,
-//! ICMP errors. All of that goes the ip link's way, which is the same way here, as nothing stands in it ([`super::auto`]).
+//! ICMP errors. All of that goes the ip link's way, which is the same way here, as nothing stands in it (`link/auto.rs`).
 
 mod bpf;
 mod hops;
