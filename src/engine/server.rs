@@ -302,6 +302,7 @@ impl Engine {
         let end = End {
             report,
             options: connection.options.clone(),
+            wishes: connection.wishes.clone(),
             bound: connection.bound,
             uid: connection.uid,
         };
