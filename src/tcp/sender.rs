@@ -667,7 +667,13 @@ impl<T> Sender<T> {
                 return;
             }
         }
-        self.timer = Some((rto_at.max(now), Fired::Rto));
+        let at = match self.timer {
+            // The host stood still for longer than the timeout: the probe that it sent first gets its time all the same.
+            Some((at, Fired::Rto)) if self.tlp_end.is_some() && rto_at <= now && at > now => at,
+            _ if self.tlp_end.is_some() && rto_at <= now => now + self.rtt.rto(),
+            _ => rto_at.max(now),
+        };
+        self.timer = Some((at, Fired::Rto));
     }
 
     fn first_in_flight(&mut self) -> Option<&Sent<T>> {

@@ -193,6 +193,19 @@ fn a_tail_loss_is_probed_before_the_timeout() {
 
 // Proves MUST-20, MUST-21.
 #[test]
+fn after_a_long_sleep_of_the_host_the_probe_has_its_time() {
+    let mut s = in_flight(3);
+    // Nobody calls while the host sleeps: probe and timeout are overdue together.
+    s.now += Duration::from_secs(60);
+    s.advance(0);
+    let sent = s.take_sent();
+    assert_eq!(sent.len(), 1, "one segment asks");
+    s.inject(ack(1, 3001));
+    s.advance(2000);
+    s.expect_nothing();
+}
+
+#[test]
 fn the_timeout_backs_off_and_ends_with_the_user_timeout() {
     let options = ConnOptions {
         user_timeout: Some(Duration::from_secs(20)),

@@ -1,0 +1,214 @@
+//! What the fuzzers do with their input; `tests/corpus.rs` does the same with the committed corpora. A panic is a finding.
+
+use mptcp::control::{setting, Reply, Request};
+use mptcp::control::{shadow, EngineId};
+use mptcp::link::path_config::PathConfig;
+use mptcp::mptcp::{ConnId, ConnOptions, Endpoint, Entropy, FourTuple, LocalPath};
+use mptcp::time::{Duration, Instant};
+use mptcp::wire::mptcp_option::MpCapableBody;
+use mptcp::wire::{Flags, Header, MpCapable, Segment, SeqNum, TcpOptions};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// A target by the name of its corpus.
+pub fn target(name: &str) -> fn(&[u8]) {
+    match name {
+        "options" => options,
+        "segments" => segments,
+        "control" => control,
+        "config" => config,
+        other => panic!("no target {other}"),
+    }
+}
+
+/// A TCP option list: what was read is written and read again the same.
+pub fn options(data: &[u8]) {
+    let read = TcpOptions::parse(data);
+    let mut buf = [0; 40];
+    let len = read.emit(&mut buf);
+    assert_eq!(TcpOptions::parse(&buf[..len]), read.fitted());
+    let _ = Segment::parse(data);
+}
+
+/// One datagram of the control protocol, and the names that programs and engines have.
+pub fn control(data: &[u8]) {
+    let mut buf = [0; mptcp::control::MESSAGE_MAX];
+    if let Ok(request) = Request::decode(data) {
+        let len = request.encode(&mut buf).expect("what was read fits");
+        assert_eq!(Request::decode(&buf[..len]), Ok(request));
+    }
+    if let Ok(reply) = Reply::decode(data) {
+        let len = reply.encode(&mut buf).expect("what was read fits");
+        assert_eq!(Reply::decode(&buf[..len]), Ok(reply));
+    }
+    if let Some(name) = shadow::ShadowName::decode(data) {
+        let mut bytes = [0; shadow::NAME_MAX];
+        let len = name.encode(&mut bytes).expect("what was read fits");
+        assert_eq!(shadow::ShadowName::decode(&bytes[..len]), Some(name));
+    }
+    let _ = EngineId::parse(data);
+}
+
+/// What a user's environment says.
+pub fn config(data: &[u8]) {
+    let _ = setting(data, "MPTCP_PATHS");
+    if let Ok(text) = core::str::from_utf8(data) {
+        if let Ok(config) = PathConfig::parse(text) {
+            for name in config.named() {
+                assert!(!config.excludes(name));
+            }
+        }
+    }
+}
+
+/// Draws one number after the other.
+struct Counting(u64);
+
+impl Entropy for Counting {
+    fn next_u64(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+const KEY: u64 = 0x1122_3344_5566_7788;
+const ISN: SeqNum = SeqNum(0xffff_ff00);
+
+/// A connection of ours and the peer that the input plays.
+struct Rig {
+    ep: Endpoint,
+    conn: ConnId,
+    now: Instant,
+    iss: SeqNum,
+}
+
+fn addr(host: u8, port: u16) -> SocketAddr {
+    (Ipv4Addr::new(192, 0, 2, host), port).into()
+}
+
+impl Rig {
+    /// A client whose handshake went well.
+    fn established() -> Rig {
+        let now = Instant::from_millis(1000);
+        let mut ep = Endpoint::new(Box::new(Counting(7)));
+        let tuple = FourTuple {
+            local: addr(1, 40_000),
+            remote: addr(2, 8000),
+        };
+        let path = LocalPath {
+            addr: tuple.local.ip(),
+            iface: 0,
+            mtu: 1500,
+            backup: false,
+        };
+        let conn = ep
+            .connect(now, tuple, path, ConnOptions::default())
+            .expect("a connection");
+        let iss = ep.poll_transmit(now).expect("a SYN").header.seq;
+        let mut rig = Rig { ep, conn, now, iss };
+        let mut options = TcpOptions {
+            mss: Some(1460),
+            window_scale: Some(7),
+            sack_permitted: true,
+            ..TcpOptions::default()
+        };
+        options.mptcp.capable = Some(MpCapable {
+            version: 1,
+            flags: 1,
+            body: MpCapableBody::SynAck { key: KEY },
+        });
+        rig.inject(ISN, 1, Flags::SYN.with(Flags::ACK), 65_535, options, &[]);
+        rig
+    }
+
+    fn inject(&mut self, seq: SeqNum, ack: u32, flags: Flags, window: u16, options: TcpOptions, payload: &[u8]) {
+        let header = Header {
+            src_port: 8000,
+            dst_port: 40_000,
+            seq,
+            ack: self.iss + ack,
+            flags,
+            window,
+        };
+        let segment = Segment {
+            header,
+            options,
+            payload,
+        };
+        let (peer, own): (IpAddr, IpAddr) = (addr(2, 0).ip(), addr(1, 0).ip());
+        self.ep.handle_segment(self.now, peer, own, 0, &segment);
+        self.drain();
+    }
+
+    /// Takes out all that the endpoint has to say, and reads what came.
+    fn drain(&mut self) {
+        for _ in 0..100_000 {
+            let sent = self.ep.poll_transmit(self.now).is_some();
+            if !sent && self.ep.poll_event().is_none() {
+                let available = self.ep.recv(self.conn).map_or(0, |(a, b)| a.len() + b.len());
+                if available == 0 {
+                    return;
+                }
+                self.ep.consume(self.now, self.conn, available);
+            }
+        }
+        panic!("the endpoint never comes to rest");
+    }
+
+    fn advance(&mut self, time: Duration) {
+        let until = self.now + time;
+        for _ in 0..100_000 {
+            match self.ep.poll_timeout() {
+                Some(at) if at <= until => {
+                    self.now = self.now.max(at);
+                    self.ep.handle_timeout(self.now);
+                    self.drain();
+                }
+                _ => {
+                    self.now = until;
+                    return;
+                }
+            }
+        }
+        panic!("the endpoint's timer is always due");
+    }
+}
+
+/// Segments into an established connection. Each is eight bytes (flags, sequence and acknowledgment number near the right
+/// ones, window, milliseconds before it, lengths) and its option list.
+pub fn segments(data: &[u8]) {
+    let mut rig = Rig::established();
+    let mut rest = data;
+    let mut seq = ISN + 1;
+    while let Some((head, tail)) = rest.split_first_chunk::<8>() {
+        let [flags, ahead, ack, window, wait, options_len, payload_len, write] = *head;
+        let (list, tail) = tail.split_at(usize::from(options_len).min(40).min(tail.len()));
+        rest = tail;
+        let _ = rig.ep.send(rig.now, rig.conn, &vec![write; usize::from(write) * 8]);
+        rig.drain();
+        rig.advance(Duration::from_millis(u64::from(wait) * 10));
+        let payload = vec![flags; usize::from(payload_len) * 5];
+        let at = if ahead < 128 {
+            seq + u32::from(ahead) * 5
+        } else {
+            seq - u32::from(ahead - 128)
+        };
+        rig.inject(
+            at,
+            u32::from(ack) * 8 + 1,
+            Flags(flags),
+            u16::from(window) * 257,
+            TcpOptions::parse(list),
+            &payload,
+        );
+        if ahead == 0 {
+            seq += payload.len() as u32;
+        }
+    }
+    rig.ep.abort(rig.now, rig.conn);
+    rig.drain();
+    rig.advance(Duration::from_secs(3600));
+    assert!(
+        rig.ep.connections().is_empty(),
+        "an aborted connection is over after an hour"
+    );
+}
