@@ -78,6 +78,8 @@ bypass! {
     ListenOff = 22, "listening is turned off (MPTCP_LISTEN=0)";
     /// SO_ATTACH_FILTER was refused.
     NoFilter = 23, "the system does not let us keep the kernel from answering (CAP_NET_ADMIN)";
+    /// bind() to an address, by a program that did not ask for MPTCP (RFC 6897 section 4.2.1).
+    BoundAddress = 24, "bound to a local address";
     /// An address of this host.
     OwnAddress = 40, "an address of this host";
     /// No route: the kernel's own connect gives the error.

@@ -1,7 +1,8 @@
 //! Requests and replies, and their bytes (the table is at the head of `control`).
 
 use super::codec::{DecodeError, Overflow, Reader, Writer};
-use super::{Bypass, PROGRAM_MAX, PROTOCOL_VERSION, SETTINGS_MAX, VALUE_MAX};
+use super::picture::PICTURE_MAX;
+use super::{Bypass, PROGRAM_MAX, PROTOCOL_VERSION, SETTINGS_MAX, VALUE_MAX, WISH_MAX};
 use core::net::SocketAddr;
 
 const MAGIC: &[u8; 4] = b"MPTC";
@@ -17,6 +18,8 @@ const STATUS: u16 = 7;
 const WAIT: u16 = 8;
 const LISTEN: u16 = 9;
 const CLAIM: u16 = 10;
+const PICTURE_OF: u16 = 11;
+const SET_WISH: u16 = 12;
 const SHADOW: u16 = 129;
 const BYPASS: u16 = 130;
 const ERROR: u16 = 131;
@@ -24,6 +27,7 @@ const PHASE: u16 = 132;
 const VALUE: u16 = 133;
 const DONE: u16 = 134;
 const QUEUES: u16 = 135;
+const PICTURE: u16 = 136;
 
 /// What a program asks when it connects; the kernel socket goes with it as a descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +94,10 @@ pub enum Request<'a> {
     Claim,
     /// Query, answered once the phase is not Connecting.
     Wait { cookie: u64 },
+    /// What Linux's MPTCP options tell of it.
+    Picture { cookie: u64 },
+    /// setsockopt of an option of `mptcp.h`.
+    SetWish { cookie: u64, name: i32, value: &'a [u8] },
     /// A picture of everything, as JSON.
     Status,
 }
@@ -150,6 +158,8 @@ pub enum Reply<'a> {
     Done,
     /// To QueueSizes.
     Queues(Queues),
+    /// To Picture: a [`super::picture::Picture`].
+    Picture(&'a [u8]),
 }
 
 fn header(w: &mut Writer<'_>, kind: u16) -> Result<(), Overflow> {
@@ -221,6 +231,16 @@ impl<'a> Request<'a> {
                 w.bytes(l.settings, SETTINGS_MAX)?;
             }
             Request::Claim => header(&mut w, CLAIM)?,
+            Request::Picture { cookie } => {
+                header(&mut w, PICTURE_OF)?;
+                w.u64(cookie)?;
+            }
+            Request::SetWish { cookie, name, value } => {
+                header(&mut w, SET_WISH)?;
+                w.u64(cookie)?;
+                w.i32(name)?;
+                w.bytes(value, WISH_MAX)?;
+            }
             Request::Status => header(&mut w, STATUS)?,
         }
         Ok(w.len())
@@ -251,6 +271,12 @@ impl<'a> Request<'a> {
                 settings: r.bytes(SETTINGS_MAX)?,
             }),
             CLAIM => Request::Claim,
+            PICTURE_OF => Request::Picture { cookie: r.u64()? },
+            SET_WISH => Request::SetWish {
+                cookie: r.u64()?,
+                name: r.i32()?,
+                value: r.bytes(WISH_MAX)?,
+            },
             STATUS => Request::Status,
             other => return Err(DecodeError::Kind(other)),
         };
@@ -275,7 +301,8 @@ fn decode_connect<'a>(r: &mut Reader<'a>) -> Result<Connect<'a>, DecodeError> {
 }
 
 impl<'a> Reply<'a> {
-    /// Writes the message to the front of `buf` ([`super::MESSAGE_MAX`] bytes always suffice) and returns its length.
+    /// Writes the message to the front of `buf` and returns its length. [`super::MESSAGE_MAX`] bytes suffice, for a picture
+    /// [`super::PICTURE_MESSAGE_MAX`].
     pub fn encode(&self, buf: &mut [u8]) -> Result<usize, Overflow> {
         let mut w = Writer::new(buf);
         match *self {
@@ -305,6 +332,10 @@ impl<'a> Reply<'a> {
                 w.u32(q.unacked)?;
                 w.u32(q.unsent)?;
             }
+            Reply::Picture(bytes) => {
+                header(&mut w, PICTURE)?;
+                w.bytes(bytes, PICTURE_MAX)?;
+            }
         }
         Ok(w.len())
     }
@@ -323,6 +354,7 @@ impl<'a> Reply<'a> {
                 unacked: r.u32()?,
                 unsent: r.u32()?,
             }),
+            PICTURE => Reply::Picture(r.bytes(PICTURE_MAX)?),
             other => return Err(DecodeError::Kind(other)),
         };
         r.end()?;

@@ -2,8 +2,10 @@
 
 use super::event_loop::Key;
 use super::kernel_stream::KernelStream;
+use super::multipath::Defaults;
 use super::relay::Relay;
 use super::socket_options::SocketOptions;
+use crate::control::multipath::Wishes;
 use crate::control::{Phase, PhaseReport};
 use crate::link::path_config::PathConfig;
 use crate::link::routes::Query;
@@ -35,7 +37,11 @@ pub struct Connection {
     pub since: Instant,
     /// The address that the program had bound, port 0 or not; None when it had not.
     pub bound: Option<SocketAddr>,
-    /// The program's `MPTCP_PATHS`.
+    /// What the program asked for by options of `mptcp.h`.
+    pub wishes: Box<Wishes>,
+    /// What its MPTCP_* variables say where those say nothing.
+    pub defaults: Defaults,
+    /// The program's `MPTCP_PATHS`, and which addresses its options leave.
     pub path_config: PathConfig,
     /// The program's kernel socket, for the last try through the kernel while the core connects.
     pub spare: Option<OwnedFd>,

@@ -73,6 +73,9 @@ impl Engine {
                 if let Some(core) = &mut self.core {
                     core.release(tuple);
                 }
+                if let Some(key) = self.key_of(conn) {
+                    self.share_fate(now, key, subflow, tuple);
+                }
             }
             Event::Closed(conn) => self.on_closed(now, conn),
         }

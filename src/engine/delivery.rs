@@ -9,6 +9,7 @@
 use super::connection::{map_like, Backend, Connection};
 use super::event_loop::{Key, Readiness, Source};
 use super::listeners::Listener;
+use super::multipath::Defaults;
 use super::pump::{Pump, Pumped};
 use super::relay::{Ending, Relay};
 use super::server::Engine;
@@ -120,6 +121,8 @@ impl Engine {
             pid: origin.pid,
             since: now,
             bound,
+            wishes: Box::default(),
+            defaults: Defaults::default(),
             path_config: origin.path_config,
             spare: None,
             waiters: Vec::new(),
@@ -277,6 +280,7 @@ impl Engine {
         let cookie = connection.cookie;
         if let Some(fd) = &fd {
             self.inherit(now, key, fd.as_fd());
+            self.inherit_wishes(now, key, fd.as_fd());
         }
         self.answer(client, &Reply::Shadow { cookie }, Some(delivery.end.as_fd()));
         // Both ends are closed now, ours with a reset: nothing of it lingers.

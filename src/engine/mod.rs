@@ -3,7 +3,7 @@
 //! | to understand                                  | read                                              |
 //! |------------------------------------------------|---------------------------------------------------|
 //! | how `libmptcp.so` can be executed              | `entry`, `program`                                |
-//! | what the process leaves, and what outlives it  | `process`, `keeper`                               |
+//! | what the process leaves and keeps, and what outlives it | `process`, `sandbox`, `keeper`          |
 //! | the loop, and who owns what                    | `server`, `event_loop`, `slots`, `clock`          |
 //! | requests and answers                           | `control`, `requests`, `connect`, `status`        |
 //! | who listens, and how programs get connections    | `listeners`, `listen`, `delivery`, `pump`         |
@@ -30,8 +30,10 @@ mod keeper;
 mod kernel_stream;
 mod listen;
 mod listeners;
+mod multipath;
 mod namespace;
 mod paths;
+mod picture;
 mod plain_peers;
 mod process;
 pub mod program;
@@ -39,6 +41,7 @@ mod pump;
 mod recent;
 mod relay;
 mod requests;
+mod sandbox;
 mod server;
 mod shadow;
 mod slots;

@@ -3,8 +3,8 @@
 //! Its session and working directory (a terminal's hang-up, an unmount), its descriptors (`curl | cat` would wait for
 //! our copy of the pipe), its signals and its soft limits. Its environment says where to log.
 //!
-//! Not here: namespaces and the cgroup, which are the program's on purpose. Capabilities are not dropped yet; the place
-//! is behind `Engine::start`, where everything that needs them has been opened.
+//! Not here: namespaces and the cgroup, which are the program's on purpose; and what is given up once the engine serves,
+//! which is in `sandbox`.
 
 use super::clock::Clock;
 use super::keeper::Inheritance;

@@ -2,6 +2,7 @@
 //! and which requests were left to the kernel (a person asks why).
 
 use super::socket_options::SocketOptions;
+use crate::control::multipath::Wishes;
 use crate::control::{Bypass, PhaseReport};
 use crate::time::Instant;
 use rustix::process::Uid;
@@ -19,6 +20,8 @@ pub struct End {
     pub report: PhaseReport,
     /// The program's socket options.
     pub options: SocketOptions,
+    /// What it asked for by options of `mptcp.h`.
+    pub wishes: Box<Wishes>,
     /// The address that the program had bound.
     pub bound: Option<SocketAddr>,
     /// As `Connection::uid`.
@@ -110,6 +113,7 @@ mod tests {
                 End {
                     report,
                     options: options.clone(),
+                    wishes: Box::default(),
                     bound: None,
                     uid: None,
                 },
@@ -119,6 +123,7 @@ mod tests {
                 End {
                     report,
                     options: options.clone(),
+                    wishes: Box::default(),
                     bound: None,
                     uid: None,
                 },

@@ -19,6 +19,7 @@ use super::plain_peers::PlainPeers;
 use super::pump::Pump;
 use super::recent::{Bypasses, End, Ends};
 use super::relay::{Ending, Turn};
+use super::sandbox;
 use super::slots::Slots;
 use super::socket_options;
 use super::stream::Stream;
@@ -135,8 +136,9 @@ impl Engine {
         })
     }
 
-    /// Serves until there has been nothing to do for the idle time.
+    /// Serves until there has been nothing to do for the idle time, without the rights that only the start needs.
     pub fn run(mut self) -> io::Result<()> {
+        sandbox::engage();
         let mut events = Vec::new();
         loop {
             let now = self.clock.now();
@@ -315,6 +317,7 @@ impl Engine {
         let end = End {
             report,
             options: connection.options.clone(),
+            wishes: connection.wishes.clone(),
             bound: connection.bound,
             uid: connection.uid,
         };

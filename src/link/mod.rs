@@ -39,6 +39,7 @@ pub mod path_config;
 pub mod paths;
 pub mod ports;
 pub mod routes;
+pub mod sources;
 mod sys;
 mod tables;
 
@@ -49,6 +50,7 @@ pub use path_config::PathConfig;
 pub use paths::Verdict;
 pub use ports::PortSet;
 pub use routes::{Query, Routes};
+pub use sources::Sources;
 pub use sys::interface_exists;
 
 use crate::wire::{Flags, Header, Segment, TcpOptions};

@@ -718,6 +718,12 @@ impl Endpoint {
         self.with(now, conn, |c, ctx| c.set_paths(ctx, paths));
     }
 
+    /// As [`Endpoint::set_paths`], for a program that takes back addresses which still work: their subflows end in order, and not before
+    /// another one is up.
+    pub fn replace_paths(&mut self, now: Instant, conn: ConnId, paths: &[LocalPath]) {
+        self.with(now, conn, |c, ctx| c.replace_paths(ctx, paths));
+    }
+
     /// Answers `WantSubflow`: a port was taken.
     pub fn open_subflow(
         &mut self,

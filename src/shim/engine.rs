@@ -4,7 +4,8 @@ use super::log::{debug, warning};
 use super::{config, spawn};
 use crate::control::{
     channel::{self, CallError},
-    Bypass, Cgroup, EngineId, Phase, Queues, Reply, Request, MESSAGE_MAX, VALUE_MAX,
+    picture::Picture,
+    Bypass, Cgroup, EngineId, Phase, Queues, Reply, Request, MESSAGE_MAX, PICTURE_MESSAGE_MAX, VALUE_MAX,
 };
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -225,6 +226,29 @@ pub fn set_option(
         Reply::Done => Some(Ok(())),
         Reply::Error(errno) => Some(Err(errno)),
         _ => None,
+    }
+}
+
+/// setsockopt of an option of `mptcp.h` on a connection. None when the engine does not answer.
+pub fn set_wish(engine: EngineId, cookie: u64, name: c_int, value: &[u8]) -> Option<Result<(), c_int>> {
+    let request = Request::SetWish { cookie, name, value };
+    match channel::call(engine, &request, None, &mut [0; MESSAGE_MAX]).ok()?.0 {
+        Reply::Done => Some(Ok(())),
+        Reply::Error(errno) => Some(Err(errno)),
+        _ => None,
+    }
+}
+
+/// What Linux's MPTCP options tell of a connection.
+///
+/// # Errors
+/// ENOTCONN when there is none, or no engine; EOPNOTSUPP when the kernel's TCP has it.
+pub fn picture(engine: EngineId, cookie: u64) -> Result<Picture, c_int> {
+    let mut buf = [0; PICTURE_MESSAGE_MAX];
+    match channel::call(engine, &Request::Picture { cookie }, None, &mut buf) {
+        Ok((Reply::Picture(bytes), _)) => Picture::decode(bytes).map_err(|_| libc::ENOTCONN),
+        Ok((Reply::Error(errno), _)) => Err(errno),
+        Ok(_) | Err(_) => Err(libc::ENOTCONN),
     }
 }
 

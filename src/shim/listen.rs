@@ -9,39 +9,12 @@
 
 use super::log::info;
 use super::send::Outcome;
-use super::sys::{self, Errno};
-use super::{config, eligible, engine, Verdict};
+use super::sys;
+use super::{config, eligible, engine, multipath, Verdict};
 use crate::control::{Bypass, EngineId, Listen, Request};
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rustix::fd::BorrowedFd;
-
-/// The loopback device's index, in every network namespace.
-const LOOPBACK: u32 = 1;
-/// Accept the whole packet.
-const ACCEPT: u32 = u32::MAX;
-
-const fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
-    libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    }
-}
-
-/// Classic BPF: the device that a packet came by is the loopback device, or the packet is dropped.
-static LOOPBACK_ONLY: [libc::sock_filter; 4] = [
-    instruction(
-        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
-        0,
-        0,
-        (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32,
-    ),
-    instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, LOOPBACK),
-    instruction(libc::BPF_RET | libc::BPF_K, 0, 0, ACCEPT),
-    instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
-];
 
 /// Engines that answer for sockets of this process and its ancestors: an accepted socket is shown to them, whatever user this process has become.
 /// 0 is none.
@@ -74,7 +47,9 @@ pub fn prepare(fd: c_int) -> bool {
     if sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) != Ok(libc::IPPROTO_TCP) {
         return false;
     }
-    let judged = eligible::listener(fd).and_then(|()| deafen(fd).map_err(|_| Bypass::NoFilter));
+    let judged = eligible::listener(fd)
+        .and_then(|()| multipath::judge_listener(fd))
+        .and_then(|()| multipath::set_deaf(fd, true).map_err(|_| Bypass::NoFilter));
     if let Err(reason) = judged {
         // To change the backlog of a listening socket is no news.
         if reason != Bypass::NotFresh {
@@ -97,7 +72,10 @@ pub fn settle(fd: c_int, prepared: bool, done: Outcome) -> Verdict {
         };
         match result {
             Some(engine) => remember(engine),
-            None => undeafen(fd),
+            None => {
+                // It was attached just now.
+                let _ = multipath::set_deaf(fd, false);
+            }
         }
     }
     Verdict::Done(done.map(|value| value as c_int))
@@ -123,20 +101,4 @@ fn register(fd: c_int) -> Option<EngineId> {
             None
         }
     }
-}
-
-fn deafen(fd: c_int) -> Result<(), Errno> {
-    let program = libc::sock_fprog {
-        len: LOOPBACK_ONLY.len() as u16,
-        filter: LOOPBACK_ONLY.as_ptr().cast_mut(),
-    };
-    // SAFETY: a sock_fprog is plain bytes; the kernel copies the instructions, which are static, and does not write to them.
-    let bytes =
-        unsafe { core::slice::from_raw_parts((&raw const program).cast::<u8>(), size_of::<libc::sock_fprog>()) };
-    sys::setsockopt_bytes(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, bytes)
-}
-
-fn undeafen(fd: c_int) {
-    // It was attached just now.
-    let _ = sys::setsockopt_bytes(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0i32.to_ne_bytes());
 }

@@ -18,6 +18,7 @@
 //! | [`engine`] | asking the engine, starting it first if need be |
 //! | [`spawn`] | starting a process that the program cannot notice |
 //! | [`listen`], [`accept`] | a listening socket stays where it is; what it accepts may be a shadow's carrier |
+//! | [`multipath`] | the options of `mptcp.h` |
 //! | [`names`], [`options`], [`controls`] | getpeername, getsockname; socket options; ioctl and shutdown |
 //! | [`send`], [`receive`] | flags, addresses and errors that AF_UNIX treats unlike TCP |
 //! | [`sys`], [`memory`], [`log`] | system calls by instruction; the program's pointers; one line on standard error |
@@ -39,6 +40,7 @@ pub mod identify;
 pub mod listen;
 pub mod log;
 pub mod memory;
+pub mod multipath;
 pub mod names;
 pub mod options;
 pub mod receive;

@@ -55,8 +55,8 @@ impl Heard {
     }
 }
 
-pub struct Client {
-    pub link: IpLink,
+pub struct Client<L = IpLink> {
+    pub link: L,
     pub guards: Guards,
     pub heard: Vec<Heard>,
     /// Announced in the SYN.
@@ -65,6 +65,8 @@ pub struct Client {
     pub tos: u8,
     /// TTL of every segment.
     pub ttl: u8,
+    /// Payload is cut into segments of this length; 0: not.
+    pub segment_size: u16,
 }
 
 /// One half-open or open connection.
@@ -78,13 +80,20 @@ pub struct Connection {
 
 impl Client {
     pub fn new(guards: Guards) -> Client {
+        Client::over(IpLink::new(&guards.ports()).unwrap(), guards)
+    }
+}
+
+impl<L: Link> Client<L> {
+    pub fn over(link: L, guards: Guards) -> Client<L> {
         Client {
-            link: IpLink::new(&guards.ports()).unwrap(),
+            link,
             guards,
             heard: Vec::new(),
             window: 65535,
             tos: 0,
             ttl: 0,
+            segment_size: 0,
         }
     }
 
@@ -137,7 +146,7 @@ impl Client {
             },
             options,
             payload: [one, two],
-            segment_size: 0,
+            segment_size: self.segment_size,
             tos: self.tos,
             ttl: self.ttl,
             mark: 0,

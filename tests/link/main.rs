@@ -4,5 +4,6 @@ mod client;
 mod firewall_tests;
 mod guard_tests;
 mod netns;
+mod packet_tests;
 mod path_tests;
 mod wire_tests;

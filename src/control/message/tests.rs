@@ -46,6 +46,12 @@ fn requests() -> Vec<Request<'static>> {
             settings: b"MPTCP_LOG=info\0",
         }),
         Request::Claim,
+        Request::Picture { cookie: 6 },
+        Request::SetWish {
+            cookie: 7,
+            name: crate::control::multipath::name::BIND,
+            value: &[9; crate::control::WISH_MAX],
+        },
         Request::Status,
     ]
 }

@@ -88,7 +88,7 @@ fn trick() -> impl Strategy<Value = Trick> {
         1 => near().prop_map(Trick::DataFin),
         2 => near().prop_map(Trick::DataAck),
         1 => (0u16..100).prop_map(|payload| Trick::Infinite { payload }),
-        1 => (any::<u8>(), any::<[u8; 4]>(), any::<bool>()).prop_map(|(id, ip, right)| Trick::AddAddr { id, ip, right }),
+        1 => (any::<u8>(), prop_oneof![any::<[u8; 4]>(), Just([198, 51, 100, 2])], any::<bool>()).prop_map(|(id, ip, right)| Trick::AddAddr { id, ip, right }),
         1 => any::<[u8; 3]>().prop_map(Trick::Remove),
         1 => any::<bool>().prop_map(Trick::Prio),
         1 => any::<u64>().prop_map(Trick::Fail),
@@ -120,12 +120,25 @@ impl Peer {
     fn new(kind: u8, checksums: bool) -> Peer {
         let options = ConnOptions {
             recv_buffer: RECV_BUFFER,
-            checksum: checksums,
             ..ConnOptions::default()
         };
-        let mut s = match kind {
-            0 => Script::client_up_with(options),
-            1 => Script::server_up_with(options),
+        let mut s = match (kind, checksums) {
+            (0, true) => {
+                let mut s = Script::client(CLIENT_KEY, SERVER_KEY, options);
+                s.checksums = true;
+                s.inject(syn_ack().mp("1e0c0181c18f0d286dd989ca"));
+                s.inject(ack(1, 1).dack32(1));
+                s
+            }
+            (1, true) => {
+                let mut s = Script::server(SERVER_KEY, CLIENT_KEY, options);
+                s.checksums = true;
+                s.inject(syn().mp("1e040181"));
+                s.inject(ack(1, 1).mp("1e1401810b66ce9e6378385cc18f0d286dd989ca"));
+                s
+            }
+            (0, false) => Script::client_up_with(options),
+            (1, false) => Script::server_up_with(options),
             _ => Script::plain_client_up(options),
         };
         s.set_paths(&[path("192.0.2.1"), path("198.51.100.1")]);
@@ -173,8 +186,12 @@ impl Peer {
             Trick::Fail(n) => ack(seq, ours).mp(&format!("1e0c6000{n:016x}")),
             Trick::WrongFastclose(key) => ack(seq, ours).mp(&format!("1e0c7000{key:016x}")),
             Trick::Keys { payload } => {
-                let keys = format!("1e180181{SERVER_KEY:016x}{CLIENT_KEY:016x}{payload:04x}");
-                data(seq, ours, bytes(*payload)).mp(&keys[..48])
+                let keys = format!("{CLIENT_KEY:016x}{SERVER_KEY:016x}{payload:04x}");
+                let option = match self.s.checksums {
+                    true => format!("1e180181{keys}0000"),
+                    false => format!("1e160181{keys}"),
+                };
+                data(seq, ours, bytes(*payload)).mp(&option)
             }
             Trick::Ack(n) => ack(seq, ours.wrapping_add_signed(*n)),
             Trick::Sack(l, r) => {
@@ -217,18 +234,26 @@ impl Peer {
         self.answer_wants();
     }
 
-    /// Every second subflow that is wanted gets a port.
+    /// Subflows that the script knows are opened, the others refused.
     fn answer_wants(&mut self) {
         for event in self.s.events() {
-            let Event::WantSubflow { conn, want, local, .. } = event else {
+            let Event::WantSubflow {
+                conn,
+                want,
+                local,
+                remote,
+                ..
+            } = event
+            else {
                 continue;
             };
-            if want % 2 == 0 {
-                self.s.refuse(want);
-            } else {
-                let local = core::net::SocketAddr::new(local, 44_769);
-                let _ = self.s.ep.open_subflow(self.s.now, conn, want, local);
-                self.s.ep.poll_transmit(self.s.now);
+            let tuples = [SECOND, CROSS].map(|flow| self.s.tuple(flow));
+            match tuples.iter().find(|t| t.local.ip() == local && t.remote == remote) {
+                Some(t) => {
+                    // A port that is in use already is as good as none.
+                    let _ = self.s.ep.open_subflow(self.s.now, conn, want, t.local);
+                }
+                None => self.s.refuse(want),
             }
         }
     }
@@ -305,17 +330,17 @@ fn every_second_byte_acknowledged_costs_no_more_than_its_segments() {
         nodelay: true,
         ..ConnOptions::default()
     });
-    for _ in 0..200 {
+    for _ in 0..100 {
         s.send([7; 100]);
     }
-    s.take_sent();
+    assert_eq!(s.take_sent().len(), 100);
     // Lies about what arrived, then the truth: all of it is sent again at most once for each lie.
     for i in 0..50u32 {
         s.inject(ack(1, 1).sack(&[(i * 200 + 101, i * 200 + 201)]));
     }
     let again = s.take_sent().len();
-    assert!(again <= 200, "{again} segments sent again");
-    s.inject(ack(1, 20_001));
+    assert!(again <= 100, "{again} segments sent again");
+    s.inject(ack(1, 10_001));
     s.advance(60_000);
     s.expect_nothing();
 }

@@ -1,7 +1,7 @@
 //! MP_JOIN (note J1 to J10, P1, P2): who may join, what is answered to a wrong join, and when data may flow.
 
 use super::script::*;
-use crate::mptcp::endpoint::LocalPath;
+use crate::mptcp::endpoint::{CallError, LocalPath};
 use crate::mptcp::{crypto, ConnOptions, Event};
 
 fn two_paths() -> [LocalPath; 2] {
@@ -256,4 +256,39 @@ fn p2_nothing_is_sent_on_a_backup_while_another_works() {
         sent.iter().any(|seg| seg.flow == SECOND && !seg.payload.is_empty()),
         "{sent:?}"
     );
+}
+
+#[test]
+fn a_join_that_was_never_confirmed_is_reset_at_the_end() {
+    let mut s = Script::client_up();
+    s.set_paths(&[path("192.0.2.1"), path("198.51.100.1")]);
+    let (nonce, remote_nonce) = (0xd644_d3e2, 0x5513_66b1_u32);
+    s.open(SECOND, nonce);
+    let hmac = crypto::join_synack_hmac(SERVER_KEY, CLIENT_KEY, remote_nonce, nonce);
+    s.inject(
+        syn_ack()
+            .on(SECOND)
+            .mp(&format!("1e101000{hmac:016x}{remote_nonce:08x}")),
+    );
+    s.close();
+    s.take_sent();
+    s.inject(ack(1, 1).dack(2).data_fin(1));
+    s.expect_reset(SECOND);
+    assert_eq!(s.state(SECOND), None);
+}
+
+#[test]
+fn a_port_in_use_leaves_the_want_for_another() {
+    let mut s = Script::client_up();
+    s.set_paths(&[path("192.0.2.1"), path("198.51.100.1")]);
+    let events = s.events();
+    let want = events.iter().find_map(|e| match e {
+        Event::WantSubflow { want, .. } => Some(*want),
+        _ => None,
+    });
+    let want = want.expect("a second subflow");
+    let (taken, free) = (s.tuple(FIRST).local, s.tuple(SECOND).local);
+    let first = s.ep.open_subflow(s.now, s.conn, want, taken);
+    assert_eq!(first, Err(CallError::InUse));
+    assert!(s.ep.open_subflow(s.now, s.conn, want, free).is_ok());
 }

@@ -321,3 +321,75 @@ fn silly_windows_are_not_filled_while_data_is_in_flight() {
     let sent: Vec<usize> = s.take_sent().iter().map(|seg| seg.payload.len()).collect();
     assert_eq!(sent, [1448, 1448], "104 bytes of window are left alone");
 }
+
+/// Two of four segments are acknowledged, and the probe repeated the last one.
+fn probed() -> Script {
+    let mut s = in_flight(4);
+    s.advance(100);
+    s.inject(ack(1, 2001));
+    s.take_sent();
+    s.advance(110);
+    assert_eq!(numbers(&mut s), [3]);
+    s
+}
+
+fn ssthresh(s: &Script) -> u32 {
+    s.info().map_or(0, |i| i.subflows[0].ssthresh)
+}
+
+#[test]
+fn a_loss_that_a_probe_repaired_slows_down() {
+    let mut s = probed();
+    s.inject(ack(1, 4001));
+    assert_eq!(ssthresh(&s), u32::MAX, "the original may have arrived late");
+    s.send([4; 1000]);
+    s.inject(ack(1, 5001));
+    assert!(ssthresh(&s) < u32::MAX);
+}
+
+#[test]
+fn a_probe_that_was_not_needed_does_not() {
+    let mut s = probed();
+    s.inject(ack(1, 4001));
+    s.inject(ack(1, 4001).sack(&[(3001, 4001)]));
+    s.send([4; 1000]);
+    s.inject(ack(1, 5001));
+    assert_eq!(ssthresh(&s), u32::MAX);
+}
+
+#[test]
+fn a_probe_carries_new_data_first() {
+    let mut s = in_flight(14);
+    s.send([14; 1000]);
+    s.expect_nothing();
+    s.advance(210);
+    assert_eq!(numbers(&mut s), [14], "beyond the congestion window");
+}
+
+#[test]
+fn half_of_a_small_window_is_worth_a_segment() {
+    let options = ConnOptions {
+        multipath: false,
+        ..ConnOptions::default()
+    };
+    let mut s = Script::client(1, 2, options);
+    s.inject(syn_ack().win(1000).scale(Some(0)));
+    s.take_sent();
+    s.send([0; 400]);
+    s.send([0; 2000]);
+    let sizes: Vec<_> = s.take_sent().iter().map(|sent| sent.payload.len()).collect();
+    assert_eq!(sizes, [400, 600]);
+}
+
+#[test]
+fn a_larger_send_buffer_is_told_to_who_waits() {
+    let mut s = Script::plain_client_up(ConnOptions {
+        send_buffer: 1000,
+        ..ConnOptions::default()
+    });
+    assert_eq!(s.ep.send(s.now, s.conn, &[0; 2000]), Ok(1000));
+    s.ep.set_options(s.now, s.conn, &mut |o| o.send_buffer = 100_000);
+    s.advance(0);
+    assert_eq!(s.ep.send_space(s.conn), 99_000);
+    assert_eq!(s.ep.poll_event(), Some(Event::Writable(s.conn)));
+}
