@@ -10,6 +10,7 @@ use super::connection::{map_like, Backend, Connection};
 use super::event_loop::{Key, Readiness, Source};
 use super::listeners::Listener;
 use super::multipath::Defaults;
+use super::pump::{Pump, Pumped};
 use super::relay::{Ending, Relay};
 use super::server::Engine;
 use super::shadow::Shadow;
@@ -28,6 +29,11 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+/// How long a carrier may be accepted and not claimed: a program that is stopped just there loses the peer's address, no more.
+const CLAIM_TIME: Duration = Duration::from_millis(200);
+/// Carriers that are looked at in one turn.
+const LOOKS_MAX: usize = 64;
+
 /// A connection on its way to a program.
 pub struct Delivery {
     carrier: OwnedFd,
@@ -36,7 +42,11 @@ pub struct Delivery {
     /// The program's end of the shadow.
     end: OwnedFd,
     connection: Key,
+    /// Where it connects to.
+    target: SocketAddr,
     established: bool,
+    /// How often it was found accepted and not claimed.
+    unclaimed: u32,
 }
 
 /// What a listener gives its connections, copied so that it need not be held.
@@ -127,9 +137,11 @@ impl Engine {
             address,
             end,
             connection: key,
+            target,
             established: false,
+            unclaimed: 0,
         });
-        if !self.watch(key, cookie) || !self.watch_carrier(delivery) {
+        if !self.watch(key, cookie) || !self.watch_carrier(now, delivery) {
             self.drop_delivery(delivery);
             self.by_cookie.remove(&cookie);
             self.connections.remove(key);
@@ -142,11 +154,12 @@ impl Engine {
         Ok(key)
     }
 
-    fn watch_carrier(&mut self, key: Key) -> bool {
+    fn watch_carrier(&mut self, now: Instant, key: Key) -> bool {
         let Some(delivery) = self.deliveries.get(key) else {
             return false;
         };
         self.by_carrier.insert(delivery.address, key);
+        self.claims_due.get_or_insert(now + CLAIM_TIME);
         self.event_loop.add(&delivery.carrier, Source::Carrier(key)).is_ok()
     }
 
@@ -184,6 +197,67 @@ impl Engine {
         }
         if refused {
             self.sweep_listeners(now);
+        }
+    }
+
+    /// Carriers that were accepted some time ago and not claimed are the program's connections themselves.
+    pub(super) fn look_for_unclaimed(&mut self, now: Instant) {
+        if self.claims_due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.claims_due = (!self.deliveries.is_empty()).then(|| now + CLAIM_TIME);
+        let Some(listeners) = self.core.as_mut().and_then(|core| core.listeners.as_mut()) else {
+            return;
+        };
+        let keys: Vec<Key> = self.deliveries.iter().map(|(key, _)| key).take(LOOKS_MAX).collect();
+        let mut raw = Vec::new();
+        for key in keys {
+            let Some(delivery) = self.deliveries.get_mut(key) else {
+                continue;
+            };
+            if delivery.established && listeners.is_accepted(delivery.target, delivery.address) {
+                delivery.unclaimed += 1;
+                if delivery.unclaimed > 1 {
+                    raw.push(key);
+                }
+            }
+        }
+        for key in raw {
+            self.pump(key);
+        }
+    }
+
+    /// Lets the carrier be the connection.
+    fn pump(&mut self, key: Key) {
+        let Some(delivery) = self.drop_delivery(key) else {
+            return;
+        };
+        if let Some(connection) = self.connections.get(delivery.connection) {
+            log::info!(
+                "{} was accepted without the library: its program sees {} as the peer",
+                connection.describe(),
+                delivery.address
+            );
+        }
+        let key = self.pumps.insert_with(|_| Pump::new(delivery.carrier, delivery.end));
+        let event_loop = &self.event_loop;
+        let watched = self.pumps.get(key).is_some_and(|pump| {
+            let mut fds = pump.fds().into_iter();
+            fds.all(|fd| event_loop.add(fd, Source::Pump(key)).is_ok())
+        });
+        if watched {
+            self.turn_pump(key);
+        } else {
+            self.pumps.remove(key);
+        }
+    }
+
+    /// Moves the bytes of one that is.
+    pub(super) fn turn_pump(&mut self, key: Key) {
+        match self.pumps.get_mut(key).map(Pump::turn) {
+            Some(Pumped::More) => self.pumps_more.push(key),
+            Some(Pumped::Over) => drop(self.pumps.remove(key)),
+            Some(Pumped::Wait) | None => {}
         }
     }
 

@@ -25,6 +25,8 @@ pub enum Source {
     Kernel(Key),
     /// A carrier was accepted, or broke.
     Carrier(Key),
+    /// A carrier that is a connection itself, or its shadow, can go on.
+    Pump(Key),
     /// The keeper has gone.
     Keeper,
     /// The link has received something, or can send again.
@@ -185,6 +187,7 @@ fn encode(source: Source) -> u64 {
         Source::Kernel(key) => (4, key),
         Source::Link(index) => (5, Key { index, generation: 0 }),
         Source::Carrier(key) => (7, key),
+        Source::Pump(key) => (9, key),
         Source::Keeper => (
             8,
             Key {
@@ -217,6 +220,7 @@ fn decode(data: u64) -> Option<Source> {
         6 => Some(Source::Monitor),
         7 => Some(Source::Carrier(key)),
         8 => Some(Source::Keeper),
+        9 => Some(Source::Pump(key)),
         _ => None,
     }
 }
@@ -238,6 +242,7 @@ mod tests {
             Source::Kernel(key),
             Source::Carrier(key),
             Source::Keeper,
+            Source::Pump(key),
             Source::Link(7),
             Source::Monitor,
         ];

@@ -189,6 +189,12 @@ impl Listeners {
         Some(listener)
     }
 
+    /// Whether a program has accepted the connection of these addresses on this host.
+    pub fn is_accepted(&mut self, local: SocketAddr, remote: SocketAddr) -> bool {
+        let socket = self.diag.find(local, remote).ok().flatten();
+        socket.is_some_and(|socket| socket.state != TCP_LISTEN && socket.inode != 0)
+    }
+
     fn at(&self, local: SocketAddr) -> &[u64] {
         let any = match local.ip() {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),

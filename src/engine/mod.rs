@@ -6,7 +6,7 @@
 //! | what the process leaves and keeps, and what outlives it | `process`, `sandbox`, `keeper`          |
 //! | the loop, and who owns what                    | `server`, `event_loop`, `slots`, `clock`          |
 //! | requests and answers                           | `control`, `requests`, `connect`, `status`        |
-//! | who listens, and how programs get connections    | `listeners`, `listen`, `delivery`                 |
+//! | who listens, and how programs get connections    | `listeners`, `listen`, `delivery`, `pump`         |
 //! | bytes between a program and the network        | `shadow`, `relay`, `stream`                       |
 //! | who speaks TCP on the network                  | `core`, `core_events`, `core_stream`, `kernel_stream` |
 //! | which paths, and which peers are left alone    | `paths`, `plain_peers`                            |
@@ -37,6 +37,7 @@ mod picture;
 mod plain_peers;
 mod process;
 pub mod program;
+mod pump;
 mod recent;
 mod relay;
 mod requests;

@@ -16,6 +16,7 @@ use super::keeper::Keeper;
 use super::kernel_stream::Attempt;
 use super::paths::Review;
 use super::plain_peers::PlainPeers;
+use super::pump::Pump;
 use super::recent::{Bypasses, End, Ends};
 use super::relay::{Ending, Turn};
 use super::sandbox;
@@ -55,6 +56,11 @@ pub struct Engine {
     /// Connections on their way to programs, and the carriers' addresses.
     pub(super) deliveries: Slots<Delivery>,
     pub(super) by_carrier: HashMap<SocketAddr, Key>,
+    /// When to look for carriers that were accepted and not claimed; None while none is under way.
+    pub(super) claims_due: Option<Instant>,
+    /// Those that are connections themselves, and which of them have more to do.
+    pub(super) pumps: Slots<Pump>,
+    pub(super) pumps_more: Vec<Key>,
     /// When to look whether listeners still listen; None while there are none.
     pub(super) sweep_due: Option<Instant>,
     /// There is one while there are listeners.
@@ -113,6 +119,9 @@ impl Engine {
             by_cookie: HashMap::new(),
             deliveries: Slots::default(),
             by_carrier: HashMap::new(),
+            claims_due: None,
+            pumps: Slots::default(),
+            pumps_more: Vec::new(),
             sweep_due: None,
             keeper: None,
             ends: Ends::default(),
@@ -160,6 +169,7 @@ impl Engine {
             }
             Source::Kernel(key) => self.on_kernel_ready(now, key, ready),
             Source::Carrier(key) => self.on_carrier_ready(now, key, ready),
+            Source::Pump(key) => self.turn_pump(key),
             Source::Keeper if ready.hung_up || ready.read_closed => self.replace_keeper(),
             Source::Keeper => {}
             Source::Link(_) => {
@@ -173,7 +183,7 @@ impl Engine {
 
     /// The earliest time at which something must happen without an event.
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        if !self.more.is_empty() || self.core.as_ref().is_some_and(Core::has_more) {
+        if !self.more.is_empty() || !self.pumps_more.is_empty() || self.core.as_ref().is_some_and(Core::has_more) {
             return Some(now);
         }
         let idle = self.idle_since.map(|since| since + self.settings.idle);
@@ -184,6 +194,7 @@ impl Engine {
             self.control.deadline(),
             self.review.due(now),
             self.sweep_due,
+            self.claims_due,
         ]
         .into_iter()
         .flatten()
@@ -200,6 +211,10 @@ impl Engine {
         }
         self.review_paths(now);
         self.sweep_when_due(now);
+        self.look_for_unclaimed(now);
+        for key in std::mem::take(&mut self.pumps_more) {
+            self.turn_pump(key);
+        }
     }
 
     fn accept(&mut self, now: Instant) {

@@ -94,3 +94,34 @@ fn children_serve_and_exec_of_a_program_without_library_is_served_too() {
     }
     assert_eq!(site.mptcp(), 1);
 }
+
+/// By a system call that no hook sees, which is what io_uring amounts to.
+#[test]
+fn what_is_accepted_behind_the_librarys_back_works_too() {
+    let site = Site::new();
+    let unhooked = site.file(
+        "unhooked.py",
+        "import socket, sys
+s = socket.socket(fileno=int(sys.argv[1]))
+while True:
+    c, a = s.accept(); print(a[0], flush=True); c.sendall(c.recv(100)); c.close()
+",
+    );
+    let program = site.file(
+        "listen.py",
+        "import os, socket, sys
+s = socket.socket(); s.bind(('', 8000)); s.listen()
+os.set_inheritable(s.fileno(), True)
+env = dict(os.environ); del env['LD_PRELOAD']
+os.execve(sys.executable, [sys.executable, '-u', sys.argv[1], str(s.fileno())], env)
+",
+    );
+    let server = site.serve(8000, &["python3", "-u", &program, &unhooked]);
+    let talk = "exec 3<>/dev/tcp/192.0.2.2/8000; echo hello >&3; exec cat <&3";
+    for client in [Client::Kernel, Client::Plain, Client::Own] {
+        let output = site.client(client, &["bash", "-c", talk]).output().expect("timeout(1)");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said, "hello\n", "{client:?}: {}", server.output());
+    }
+    assert_eq!(site.log().matches("was accepted without the library").count(), 2);
+}
