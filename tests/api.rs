@@ -259,3 +259,45 @@ fn names() {
 fn join() {
     Place::new().check("join", &[], &[]);
 }
+
+/// A program of `c-tests/api/` on the kernel's own MPTCP, and under the library on a kernel whose MPTCP is switched off.
+fn kernel_and_library(place: &Place, name: &str) -> [String; 2] {
+    let program = program(name);
+    let client = place.site.lab().client();
+    let arguments = [&server_address(0, false).to_string(), "80", PLAIN_PORT].map(String::from);
+    let said = |mut command: Command| {
+        command.args(&arguments);
+        let outcome = run(command);
+        assert!(
+            outcome.status.success(),
+            "{name}: {}\n{}",
+            outcome.stderr,
+            place.site.engine_log()
+        );
+        String::from_utf8(outcome.stdout).expect("text")
+    };
+    place.site.lab().kernel_paths().expect("endpoints");
+    let kernel = said(client.command(&program));
+    client
+        .output("sysctl", &["-q", "-w", "net.mptcp.enabled=0"])
+        .expect("it can be switched off");
+    let library = said(place.site.command(&program));
+    std::fs::remove_file(program).expect("it was just made");
+    [kernel, library]
+}
+
+#[test]
+fn linux_options_say_what_the_kernels_mptcp_says() {
+    let [kernel, library] = kernel_and_library(&Place::new(), "linux");
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (kernel, library) = (lines(&kernel), lines(&library));
+    let differences: Vec<String> = kernel
+        .iter()
+        .zip(&library)
+        .enumerate()
+        .filter(|(_, (kernel, library))| kernel != library)
+        .map(|(at, (kernel, library))| format!("{at}: kernel: {kernel}; library: {library}"))
+        .collect();
+    assert!(kernel.len() > 100 && kernel.len() == library.len(), "{kernel:#?} {library:#?}");
+    assert!(differences.is_empty(), "{differences:#?}");
+}

@@ -76,6 +76,24 @@ pub fn set_deaf(fd: c_int, deaf: bool) -> Result<(), Errno> {
     store(fd, &wishes, deaf)
 }
 
+/// Whether a kernel TCP socket is AF_INET6, and unconnected; None for other descriptors.
+pub fn is_unconnected(fd: c_int) -> Option<(bool, bool)> {
+    let socket = KernelSocket::look(fd)?;
+    let before = matches!(socket.stage, Stage::Fresh | Stage::Listening);
+    Some((socket.inet6, before))
+}
+
+/// The address that a socket has bound.
+pub fn bound(fd: c_int) -> Option<SocketAddr> {
+    let name = sys::getsockname(fd).ok()?;
+    let mut bytes = [0; size_of::<libc::sockaddr_in6>()];
+    let len = name.rest().len().min(bytes.len() - 2);
+    bytes[..2].copy_from_slice(&(name.family() as u16).to_ne_bytes());
+    bytes[2..2 + len].copy_from_slice(&name.rest()[..len]);
+    let address = crate::control::multipath::read_sockaddr(&bytes)?;
+    (address.port() != 0 || !address.ip().is_unspecified()).then_some(address)
+}
+
 fn has_bound_address(fd: c_int) -> bool {
     sys::getsockname(fd).is_ok_and(|name| match name.family() {
         libc::AF_INET => name.rest().get(2..6).is_some_and(|ip| ip != [0; 4]),
@@ -175,7 +193,7 @@ fn ask(fd: c_int, shadow: &ShadowName, option: c_int) -> Result<[u8; 4], Errno> 
 }
 
 /// Writes a value, cut to the room there is, and its length.
-unsafe fn put(answer: &[u8], value: *mut c_void, len: *mut libc::socklen_t) -> Result<(), Errno> {
+pub(super) unsafe fn put(answer: &[u8], value: *mut c_void, len: *mut libc::socklen_t) -> Result<(), Errno> {
     // SAFETY: the caller's promise.
     unsafe {
         let n = room(len)?.min(answer.len());
