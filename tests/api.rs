@@ -298,6 +298,9 @@ fn linux_options_say_what_the_kernels_mptcp_says() {
         .filter(|(_, (kernel, library))| kernel != library)
         .map(|(at, (kernel, library))| format!("{at}: kernel: {kernel}; library: {library}"))
         .collect();
-    assert!(kernel.len() > 100 && kernel.len() == library.len(), "{kernel:#?} {library:#?}");
+    assert!(
+        kernel.len() > 100 && kernel.len() == library.len(),
+        "{kernel:#?} {library:#?}"
+    );
     assert!(differences.is_empty(), "{differences:#?}");
 }

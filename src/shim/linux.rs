@@ -124,10 +124,12 @@ fn subject(fd: c_int) -> Result<Option<Subject>, Errno> {
     if !wishes.linux {
         return Ok(None);
     }
-    Ok(multipath::is_unconnected(fd).map(|(inet6, unconnected)| match unconnected {
-        true => Subject::Fresh,
-        false => Subject::Plain { inet6 },
-    }))
+    Ok(
+        multipath::is_unconnected(fd).map(|(inet6, unconnected)| match unconnected {
+            true => Subject::Fresh,
+            false => Subject::Plain { inet6 },
+        }),
+    )
 }
 
 /// getsockopt of what [`is_ours`].
@@ -171,12 +173,7 @@ pub unsafe fn get(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len:
     }
 }
 
-unsafe fn tell(
-    picture: &Picture,
-    name: c_int,
-    value: *mut c_void,
-    len: *mut libc::socklen_t,
-) -> Result<(), Errno> {
+unsafe fn tell(picture: &Picture, name: c_int, value: *mut c_void, len: *mut libc::socklen_t) -> Result<(), Errno> {
     // SAFETY: the caller's promise.
     unsafe {
         match name {
