@@ -304,3 +304,67 @@ fn linux_options_say_what_the_kernels_mptcp_says() {
     );
     assert!(differences.is_empty(), "{differences:#?}");
 }
+
+fn row(name: &str) {
+    Place::new().check("rows", &[], &[name]);
+}
+
+#[test]
+fn l1_names_are_the_first_subflows_also_when_it_is_gone() {
+    row("l1");
+}
+
+#[test]
+fn l2_fate_sharing_is_a_policy_and_off_by_default() {
+    row("l2");
+    row("l2-default");
+}
+
+#[test]
+fn l4_a_wildcard_leaves_the_choice_of_addresses() {
+    row("l4");
+}
+
+#[test]
+fn l5_a_specific_address_is_respected() {
+    let place = Place::new();
+    place.check("rows", &[], &["l5"]);
+    let counters = place.site.lab().server().nstat().expect("counters");
+    assert_eq!(
+        counters.get("MPTcpExtMPCapableSYNRX").copied().unwrap_or(0),
+        0,
+        "no MP_CAPABLE"
+    );
+}
+
+#[test]
+fn l6_a_specific_address_and_multipath_asked_for() {
+    row("l6");
+}
+
+#[test]
+fn l7_shutdown_is_half_a_close() {
+    row("l7");
+}
+
+#[test]
+fn l12_joins_wait_as_the_variable_says() {
+    let place = Place::new();
+    let mut curl = place.site.curl(&[&interop::url(2_000_000), "-o", "/dev/null"]);
+    curl.env("MPTCP_JOIN", "never");
+    assert!(run(curl).status.success());
+    place.site.assert_server_mptcp(1, 0);
+    let counters = place.site.lab().server().nstat().expect("counters");
+    assert_eq!(counters.get("MPTcpExtMPJoinSynRx").copied().unwrap_or(0), 0, "no join");
+}
+
+#[test]
+fn python_with_nothing_but_its_socket_module() {
+    let place = Place::new();
+    let mut command = place.site.command("python3");
+    command
+        .arg(directory().join("socket_only.py"))
+        .args([&server_address(0, false).to_string(), "80"]);
+    let outcome = run(command);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+}
