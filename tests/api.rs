@@ -6,6 +6,7 @@ mod interop;
 use interop::{run, server_address, LabSpec, Site, Transport, Wire};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const PLAIN_PORT: &str = "8080";
 
@@ -19,7 +20,10 @@ fn include() -> PathBuf {
 
 /// Compiles a program of `c-tests/api/`.
 fn program(name: &str) -> PathBuf {
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("api-{name}-{}", std::process::id()));
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let program = format!("api-{name}-{}-{number}", std::process::id());
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program);
     let status = Command::new("cc")
         .args([
             "-std=c99",
@@ -79,8 +83,8 @@ impl Place {
 }
 
 fn compile(compiler: &str, standard: &str, macros: &[&str], text: &str, extension: &str) -> std::process::Output {
-    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let stem = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("header-{}-{number}", std::process::id()));
     let (source, object) = (stem.with_extension(extension), stem.with_extension("o"));
     std::fs::write(&source, text).expect("target/tmp is writable");
