@@ -61,8 +61,12 @@ pub fn judge(fd: c_int) -> Result<(), Bypass> {
 
 /// Judges a socket that is about to listen.
 pub fn judge_listener(fd: c_int) -> Result<(), Bypass> {
-    match load(fd).map_err(|Foreign| Bypass::TcpFeature)?.wishes.enable {
+    let Kept { wishes, .. } = load(fd).map_err(|Foreign| Bypass::TcpFeature)?;
+    let this_host_alone = || bound(fd).is_some_and(|address| address.ip().to_canonical().is_loopback());
+    match wishes.enable {
         Some(false) => Err(Bypass::TurnedOff),
+        // The engine would say so too, but when it is too late for the kernel's MPTCP.
+        _ if wishes.linux && this_host_alone() => Err(Bypass::Loopback),
         _ => Ok(()),
     }
 }
