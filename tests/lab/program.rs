@@ -5,6 +5,7 @@ mod lab;
 
 mod bench;
 mod capture;
+mod chart;
 mod demo;
 mod emulator;
 mod holder;
@@ -28,7 +29,9 @@ const USAGE: &str = "usage: lab hold                                          (s
        lab https-server [--transport tcp|mptcp] [--port N] --bytes N       (nginx, HTTP/2; path /N)
        lab run [OPTIONS] -- PROGRAM…                     (a lab around a program; lab run --help)
        lab demo --library FILE --command FILE            (what make demo shows)
-       lab bench --library FILE                          (what make bench measures)
+       lab bench --library FILE [--repeats N] [--seconds N] [--only TEXT] [--picture FILE]   (what make bench measures)
+       lab load-server [--transport tcp|mptcp] [--port N]
+       lab load download|upload|ping|connect|exchange|idle ADDRESS:PORT NUMBER
        lab reader                                        (standard input)
        lab stream N                                      (N bytes of the stream to standard output)";
 
@@ -60,6 +63,8 @@ fn dispatch() -> io::Result<()> {
         "source" => peer::bytes::source(&options()?),
         "get" => peer::client::get(&options()?),
         "put" => peer::client::put(&options()?),
+        "load-server" => peer::load::serve(&options()?),
+        "load" => peer::load::run(&options()?),
         "reader" => peer::bytes::reader(),
         "stream" => peer::bytes::stream(&options()?),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE)),

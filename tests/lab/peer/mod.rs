@@ -5,6 +5,7 @@ pub mod bytes;
 pub mod client;
 pub mod http;
 pub mod https;
+pub mod load;
 pub mod meter;
 mod socket;
 
