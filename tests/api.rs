@@ -6,6 +6,7 @@ mod interop;
 use interop::{run, server_address, LabSpec, Site, Transport, Wire};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const PLAIN_PORT: &str = "8080";
 
@@ -19,7 +20,10 @@ fn include() -> PathBuf {
 
 /// Compiles a program of `c-tests/api/`.
 fn program(name: &str) -> PathBuf {
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("api-{name}-{}", std::process::id()));
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let program = format!("api-{name}-{}-{number}", std::process::id());
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program);
     let status = Command::new("cc")
         .args([
             "-std=c99",
@@ -79,8 +83,8 @@ impl Place {
 }
 
 fn compile(compiler: &str, standard: &str, macros: &[&str], text: &str, extension: &str) -> std::process::Output {
-    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let stem = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("header-{}-{number}", std::process::id()));
     let (source, object) = (stem.with_extension(extension), stem.with_extension("o"));
     std::fs::write(&source, text).expect("target/tmp is writable");
@@ -258,4 +262,113 @@ fn names() {
 #[test]
 fn join() {
     Place::new().check("join", &[], &[]);
+}
+
+/// A program of `c-tests/api/` on the kernel's own MPTCP, and under the library on a kernel whose MPTCP is switched off.
+fn kernel_and_library(place: &Place, name: &str) -> [String; 2] {
+    let program = program(name);
+    let client = place.site.lab().client();
+    let arguments = [&server_address(0, false).to_string(), "80", PLAIN_PORT].map(String::from);
+    let said = |mut command: Command| {
+        command.args(&arguments);
+        let outcome = run(command);
+        assert!(
+            outcome.status.success(),
+            "{name}: {}\n{}",
+            outcome.stderr,
+            place.site.engine_log()
+        );
+        String::from_utf8(outcome.stdout).expect("text")
+    };
+    place.site.lab().kernel_paths().expect("endpoints");
+    let kernel = said(client.command(&program));
+    client
+        .output("sysctl", &["-q", "-w", "net.mptcp.enabled=0"])
+        .expect("it can be switched off");
+    let library = said(place.site.command(&program));
+    std::fs::remove_file(program).expect("it was just made");
+    [kernel, library]
+}
+
+#[test]
+fn linux_options_say_what_the_kernels_mptcp_says() {
+    let [kernel, library] = kernel_and_library(&Place::new(), "linux");
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (kernel, library) = (lines(&kernel), lines(&library));
+    let differences: Vec<String> = kernel
+        .iter()
+        .zip(&library)
+        .enumerate()
+        .filter(|(_, (kernel, library))| kernel != library)
+        .map(|(at, (kernel, library))| format!("{at}: kernel: {kernel}; library: {library}"))
+        .collect();
+    assert!(
+        kernel.len() > 100 && kernel.len() == library.len(),
+        "{kernel:#?} {library:#?}"
+    );
+    assert!(differences.is_empty(), "{differences:#?}");
+}
+
+fn row(name: &str) {
+    Place::new().check("rows", &[], &[name]);
+}
+
+#[test]
+fn l1_names_are_the_first_subflows_also_when_it_is_gone() {
+    row("l1");
+}
+
+#[test]
+fn l2_fate_sharing_is_a_policy_and_off_by_default() {
+    row("l2");
+    row("l2-default");
+}
+
+#[test]
+fn l4_a_wildcard_leaves_the_choice_of_addresses() {
+    row("l4");
+}
+
+#[test]
+fn l5_a_specific_address_is_respected() {
+    let place = Place::new();
+    place.check("rows", &[], &["l5"]);
+    let counters = place.site.lab().server().nstat().expect("counters");
+    assert_eq!(
+        counters.get("MPTcpExtMPCapableSYNRX").copied().unwrap_or(0),
+        0,
+        "no MP_CAPABLE"
+    );
+}
+
+#[test]
+fn l6_a_specific_address_and_multipath_asked_for() {
+    row("l6");
+}
+
+#[test]
+fn l7_shutdown_is_half_a_close() {
+    row("l7");
+}
+
+#[test]
+fn l12_joins_wait_as_the_variable_says() {
+    let place = Place::new();
+    let mut curl = place.site.curl(&[&interop::url(2_000_000), "-o", "/dev/null"]);
+    curl.env("MPTCP_JOIN", "never");
+    assert!(run(curl).status.success());
+    place.site.assert_server_mptcp(1, 0);
+    let counters = place.site.lab().server().nstat().expect("counters");
+    assert_eq!(counters.get("MPTcpExtMPJoinSynRx").copied().unwrap_or(0), 0, "no join");
+}
+
+#[test]
+fn python_with_nothing_but_its_socket_module() {
+    let place = Place::new();
+    let mut command = place.site.command("python3");
+    command
+        .arg(directory().join("socket_only.py"))
+        .args([&server_address(0, false).to_string(), "80"]);
+    let outcome = run(command);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
 }

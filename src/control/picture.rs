@@ -35,6 +35,8 @@ pub struct Picture {
     pub multipath: bool,
     /// The handshake is over.
     pub established: bool,
+    /// The program asked for IPPROTO_MPTCP, and SO_PROTOCOL says so.
+    pub linux: bool,
     /// `struct mptcp_info`.
     pub mptcp_info: [u8; MPTCP_INFO_LEN],
     subflows: [Option<SubflowPicture>; SUBFLOWS_MAX],
@@ -51,6 +53,7 @@ impl Picture {
         let mut picture = Picture {
             multipath,
             established,
+            linux: false,
             mptcp_info,
             subflows: [None; SUBFLOWS_MAX],
         };
@@ -69,7 +72,7 @@ impl Picture {
     pub fn encode(&self, out: &mut [u8; PICTURE_MAX]) -> Result<usize, Overflow> {
         let mut w = Writer::new(out);
         w.u8(u8::from(self.multipath))?;
-        w.u8(u8::from(self.established))?;
+        w.u8(u8::from(self.established) | u8::from(self.linux) << 1)?;
         w.u16(self.subflows().count() as u16)?;
         w.raw(&self.mptcp_info)?;
         for subflow in self.subflows() {
@@ -86,11 +89,12 @@ impl Picture {
     pub fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
         let mut r = Reader::new(bytes);
         let multipath = r.u8()? != 0;
-        let established = r.u8()? != 0;
+        let flags = r.u8()?;
         let count = usize::from(r.u16()?);
         let mut mptcp_info = [0; MPTCP_INFO_LEN];
         mptcp_info.copy_from_slice(r.raw(MPTCP_INFO_LEN)?);
-        let mut picture = Picture::new(multipath, established, mptcp_info, core::iter::empty());
+        let mut picture = Picture::new(multipath, flags & 1 != 0, mptcp_info, core::iter::empty());
+        picture.linux = flags & 2 != 0;
         if count > SUBFLOWS_MAX {
             return Err(DecodeError::Value);
         }

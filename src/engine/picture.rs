@@ -83,7 +83,10 @@ fn picture(connection: &Connection, info: &ConnInfo) -> Picture {
         remote: map_like(subflow.tuple.remote, connection.remote),
         tcp_info: tcp_info::of_subflow(subflow),
     });
-    Picture::new(info.fallback.is_none(), info.established, mptcp_info(info), subflows)
+    let mut picture = Picture::new(info.fallback.is_none(), info.established, mptcp_info(info), subflows);
+    // The kernel's accept() gives a TCP socket for a peer that does not speak MPTCP.
+    picture.linux = connection.wishes.linux && !(connection.accepted && info.fallback.is_some());
+    picture
 }
 
 impl Engine {

@@ -8,7 +8,7 @@ use super::engine::{self, Connected};
 use super::log::{self, info, warning, Level};
 use super::sys::{self, Errno};
 use super::table::{self, Kind};
-use super::{config, eligible, epoll, identify, memory, multipath, options, replace, Verdict};
+use super::{config, eligible, epoll, identify, linux, memory, multipath, options, replace, Verdict};
 use crate::control::shadow::ShadowName;
 use crate::control::Reply;
 use crate::control::{Bypass, Connect, EngineId, Phase, Request, MESSAGE_MAX};
@@ -55,6 +55,10 @@ fn bypass(fd: c_int, remote: SocketAddr, reason: Bypass) -> Verdict {
         format_args!("connect {remote}: left to the kernel: {}", reason.text()),
     );
     multipath::narrow(fd, remote);
+    // Where the socket is the kernel's already, or cannot be replaced, it stays.
+    if !matches!(reason, Bypass::NotFresh | Bypass::Shared | Bypass::Epoll) {
+        linux::give_back(fd);
+    }
     Verdict::Pass
 }
 

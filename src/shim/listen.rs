@@ -10,7 +10,7 @@
 use super::log::info;
 use super::send::Outcome;
 use super::sys;
-use super::{config, eligible, engine, multipath, Verdict};
+use super::{config, eligible, engine, linux, multipath, Verdict};
 use crate::control::{Bypass, EngineId, Listen, Request};
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -54,6 +54,9 @@ pub fn prepare(fd: c_int) -> bool {
         // To change the backlog of a listening socket is no news.
         if reason != Bypass::NotFresh {
             bypass(reason);
+            if reason != Bypass::Shared {
+                linux::give_back(fd);
+            }
         }
     }
     judged.is_ok()

@@ -18,7 +18,7 @@
 //! | [`engine`] | asking the engine, starting it first if need be |
 //! | [`spawn`] | starting a process that the program cannot notice |
 //! | [`listen`], [`accept`] | a listening socket stays where it is; what it accepts may be a shadow's carrier |
-//! | [`multipath`] | the options of `mptcp.h` |
+//! | [`multipath`], [`linux`] | the options of `mptcp.h`; IPPROTO_MPTCP and SOL_MPTCP |
 //! | [`names`], [`options`], [`controls`] | getpeername, getsockname; socket options; ioctl and shutdown |
 //! | [`send`], [`receive`] | flags, addresses and errors that AF_UNIX treats unlike TCP |
 //! | [`sys`], [`memory`], [`log`] | system calls by instruction; the program's pointers; one line on standard error |
@@ -37,6 +37,7 @@ pub mod epoll;
 #[cfg(feature = "preload")]
 mod hooks;
 pub mod identify;
+pub mod linux;
 pub mod listen;
 pub mod log;
 pub mod memory;

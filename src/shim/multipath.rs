@@ -61,8 +61,12 @@ pub fn judge(fd: c_int) -> Result<(), Bypass> {
 
 /// Judges a socket that is about to listen.
 pub fn judge_listener(fd: c_int) -> Result<(), Bypass> {
-    match load(fd).map_err(|Foreign| Bypass::TcpFeature)?.wishes.enable {
+    let Kept { wishes, .. } = load(fd).map_err(|Foreign| Bypass::TcpFeature)?;
+    let this_host_alone = || bound(fd).is_some_and(|address| address.ip().to_canonical().is_loopback());
+    match wishes.enable {
         Some(false) => Err(Bypass::TurnedOff),
+        // The engine would say so too, but when it is too late for the kernel's MPTCP.
+        _ if wishes.linux && this_host_alone() => Err(Bypass::Loopback),
         _ => Ok(()),
     }
 }
@@ -74,6 +78,24 @@ pub fn set_deaf(fd: c_int, deaf: bool) -> Result<(), Errno> {
         return sys::setsockopt_bytes(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0i32.to_ne_bytes());
     }
     store(fd, &wishes, deaf)
+}
+
+/// Whether a kernel TCP socket is AF_INET6, and unconnected; None for other descriptors.
+pub fn is_unconnected(fd: c_int) -> Option<(bool, bool)> {
+    let socket = KernelSocket::look(fd)?;
+    let before = matches!(socket.stage, Stage::Fresh | Stage::Listening);
+    Some((socket.inet6, before))
+}
+
+/// The address that a socket has bound.
+pub fn bound(fd: c_int) -> Option<SocketAddr> {
+    let name = sys::getsockname(fd).ok()?;
+    let mut bytes = [0; size_of::<libc::sockaddr_in6>()];
+    let len = name.rest().len().min(bytes.len() - 2);
+    bytes[..2].copy_from_slice(&(name.family() as u16).to_ne_bytes());
+    bytes[2..2 + len].copy_from_slice(&name.rest()[..len]);
+    let address = crate::control::multipath::read_sockaddr(&bytes)?;
+    (address.port() != 0 || !address.ip().is_unspecified()).then_some(address)
 }
 
 fn has_bound_address(fd: c_int) -> bool {
@@ -175,7 +197,7 @@ fn ask(fd: c_int, shadow: &ShadowName, option: c_int) -> Result<[u8; 4], Errno> 
 }
 
 /// Writes a value, cut to the room there is, and its length.
-unsafe fn put(answer: &[u8], value: *mut c_void, len: *mut libc::socklen_t) -> Result<(), Errno> {
+pub(super) unsafe fn put(answer: &[u8], value: *mut c_void, len: *mut libc::socklen_t) -> Result<(), Errno> {
     // SAFETY: the caller's promise.
     unsafe {
         let n = room(len)?.min(answer.len());

@@ -6,7 +6,7 @@
 
 use super::eligible;
 use super::sys::{self, Errno};
-use super::{engine, identify, memory, multipath, start, table, Verdict};
+use super::{engine, identify, linux, memory, multipath, start, table, Verdict};
 use crate::control::multipath::is_ours;
 use crate::control::shadow::ShadowName;
 use crate::control::VALUE_MAX;
@@ -83,6 +83,13 @@ pub unsafe fn get(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len:
     if is_ours(level, name) {
         // SAFETY: the caller's promise.
         return unsafe { multipath::get(fd, name, value, len) };
+    }
+    if linux::is_ours(level, name) {
+        // SAFETY: the caller's promise.
+        match unsafe { linux::get(fd, level, name, value, len) } {
+            Verdict::Pass => {}
+            done => return done,
+        }
     }
     let Some(shadow) = identify::shadow(fd) else {
         return Verdict::Pass;

@@ -2,7 +2,7 @@
 
 use super::{active, finish, plain, resolved};
 use crate::shim::names::{self, End};
-use crate::shim::{controls, sockets};
+use crate::shim::{controls, linux, sockets};
 use core::ffi::{c_int, c_void};
 use libc::socklen_t;
 
@@ -21,8 +21,10 @@ redhook::hook! {
         if !resolved() {
             return plain(libc::SYS_socket, [family as usize, kind as usize, protocol as usize, 0, 0, 0]) as c_int;
         }
-        let fd = redhook::real!(socket)(family, kind, protocol);
-        sockets::made(fd, family, kind, protocol);
+        let given = linux::protocol(family, kind, protocol);
+        let fd = redhook::real!(socket)(family, kind, given);
+        sockets::made(fd, family, kind, given);
+        linux::made(fd, protocol, given);
         fd
     }
 }
