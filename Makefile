@@ -20,7 +20,7 @@ define step
 @printf '\n== %s\n' '$(1)'; start=$$(date +%s); $(2) && printf '== %s: %s s\n' '$(1)' "$$(($$(date +%s) - start))"
 endef
 
-.PHONY: all library command demo check requirements format clippy documentation test conformance bench install clean help
+.PHONY: all library command demo check requirements format clippy documentation test soak conformance bench install clean help
 # Steps share cargo's lock and the machine: one after the other, also with make -j.
 .NOTPARALLEL:
 all: library command
@@ -58,6 +58,12 @@ test: requirements
 	$(call step,lab for the tests,$(CARGO) build --example lab)
 	$(call step,tests,MPTCP_LIB=$(CURDIR)/$(TEST_LIBRARY) $(CARGO) test --no-fail-fast)
 
+# SEEDS fresh runs of the protocol simulator on all cores, from seed FIRST on.
+SEEDS ?= 100000
+FIRST ?= $(shell date +%s)00000
+soak:
+	SIM_SEEDS=$(SEEDS) SIM_FIRST=$(FIRST) $(CARGO) test --lib sim::tests::seeds -- --exact --nocapture
+
 # Every requirement of the RFCs, with the tests that prove it.
 conformance:
 	@$(CARGO) test -q --test conformance -- --nocapture every_row
@@ -71,6 +77,7 @@ install: all
 	install -D -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libmptcp.so
 	install -D -m 755 $(COMMAND) $(DESTDIR)$(PREFIX)/bin/mptcp
 	install -D -m 644 include/mptcp.h $(DESTDIR)$(PREFIX)/include/mptcp.h
+	install -D -m 644 man/mptcp.7 $(DESTDIR)$(PREFIX)/share/man/man7/mptcp.7
 
 clean:
 	$(CARGO) clean
@@ -80,7 +87,8 @@ help:
 	@echo 'make demo       downloads over two emulated wires at once, then with one wire cut (as root, a minute)'
 	@echo 'make check      formatting, clippy, documentation, and all tests (as root, some minutes)'
 	@echo 'make test       of these the tests; also: make format, make clippy, make documentation'
+	@echo 'make soak       SEEDS=100000 runs of the protocol simulator from seed FIRST on (the time of day by default)'
 	@echo 'make conformance every requirement of the RFCs, with the tests that prove it'
 	@echo 'make bench      rates, latency, CPU and memory beside those of the kernel'"'"'s MPTCP and TCP (as root, minutes); $(BENCH_PICTURE)'
-	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): lib/libmptcp.so, bin/mptcp, include/mptcp.h'
+	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): lib/libmptcp.so, bin/mptcp, include/mptcp.h, share/man/man7/mptcp.7'
 	@echo 'make clean      removes everything that was built'

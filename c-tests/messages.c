@@ -164,6 +164,31 @@ static void many_messages_at_once(void)
 	CALL(recvmmsg(fd, messages, 4, MSG_WAITFORONE, NULL));
 }
 
+/* Pointers that lead nowhere, and addresses and control messages beside them that take the library's own ways. */
+static void bad_pointers(void)
+{
+	void *nowhere = (void *)8;
+	char byte = 'x';
+	struct iovec part = { &byte, 1 }, bad_part = { nowhere, 1 };
+	struct msghdr message = { .msg_name = &peer.storage, .msg_namelen = peer.length, .msg_iov = &bad_part,
+				  .msg_iovlen = 1 };
+	int fd = connected("echo");
+	CALL(sendmsg(fd, nowhere, 0));
+	CALL(sendmmsg(fd, nowhere, 2, 0));
+	CALL(sendmsg(fd, &message, 0));
+	message.msg_iov = nowhere;
+	CALL(sendmsg(fd, &message, 0));
+	message = (struct msghdr){ .msg_name = nowhere, .msg_namelen = 16, .msg_iov = &part, .msg_iovlen = 1 };
+	CALL(sendmsg(fd, &message, 0));
+	message = (struct msghdr){ .msg_iov = &part, .msg_iovlen = 1, .msg_control = nowhere, .msg_controllen = 32 };
+	CALL(sendmsg(fd, &message, 0));
+	CALL(recvmsg(fd, nowhere, 0));
+	CALL(recvmsg(fd, nowhere, MSG_TRUNC));
+	message = (struct msghdr){ .msg_iov = nowhere, .msg_iovlen = 1 };
+	CALL(recvmsg(fd, &message, MSG_TRUNC | MSG_DONTWAIT));
+	CALL(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, nowhere, 4));
+}
+
 const struct scenario message_scenarios[] = {
 	SCENARIO(recvfrom_gives_no_address),
 	SCENARIO(sendto_ignores_the_address),
@@ -172,5 +197,6 @@ const struct scenario message_scenarios[] = {
 	SCENARIO(sendmsg_with_rights_attached),
 	SCENARIO(bytes_in_queue_as_control_message),
 	SCENARIO(many_messages_at_once),
+	SCENARIO(bad_pointers),
 	END_OF_SCENARIOS,
 };

@@ -114,6 +114,16 @@ impl EngineId {
         EngineId::new(rustix::process::geteuid().as_raw(), place, Privileges::current())
     }
 
+    /// As a number, which is never 0 but for one in 2^48.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Of a number that is not 0.
+    pub fn from_bits(bits: u64) -> Option<EngineId> {
+        (bits != 0).then_some(EngineId(bits))
+    }
+
     /// The abstract AF_UNIX name (without the leading NUL) that the engine's SOCK_SEQPACKET listener has.
     pub fn name(self) -> [u8; NAME_LEN] {
         let mut name = [0; NAME_LEN];

@@ -74,6 +74,12 @@ bypass! {
     EngineFault = 20, "the engine failed to answer";
     /// Descriptors, memory.
     NoResources = 21, "out of descriptors or memory";
+    /// MPTCP_LISTEN=0.
+    ListenOff = 22, "listening is turned off (MPTCP_LISTEN=0)";
+    /// SO_ATTACH_FILTER was refused.
+    NoFilter = 23, "the system does not let us keep the kernel from answering (CAP_NET_ADMIN)";
+    /// bind() to an address, by a program that did not ask for MPTCP (RFC 6897 section 4.2.1).
+    BoundAddress = 24, "bound to a local address";
     /// An address of this host.
     OwnAddress = 40, "an address of this host";
     /// No route: the kernel's own connect gives the error.
@@ -92,6 +98,8 @@ bypass! {
     Option = 47, "a socket option that only the kernel has";
     /// The engine may not hold a port for the connection.
     NoPrivilege = 48, "the engine lacks a privilege to hold the port";
+    /// sock_diag does not answer.
+    NoDiag = 50, "the kernel does not tell who listens (sock_diag)";
     /// No port is free towards the destination.
     NoPort = 49, "no port is free";
 }

@@ -89,16 +89,13 @@ pub fn submit(engine: EngineId, request: &Request<'_>, fd: Option<BorrowedFd<'_>
 }
 
 /// Receives the reply, whose bytes stay in `buf`; its descriptor, if any, comes with it.
-pub fn answer<'b>(
-    channel: impl AsFd,
-    buf: &'b mut [u8; MESSAGE_MAX],
-) -> Result<(Reply<'b>, Option<OwnedFd>), CallError> {
+pub fn answer<'b>(channel: impl AsFd, buf: &'b mut [u8]) -> Result<(Reply<'b>, Option<OwnedFd>), CallError> {
     let (len, received) = receive(channel, buf)?;
     Ok((Reply::decode(&buf[..len]).map_err(CallError::Garbage)?, received))
 }
 
 /// Receives the reply undecoded: its length, and its descriptor, if any.
-pub fn receive(channel: impl AsFd, buf: &mut [u8; MESSAGE_MAX]) -> Result<(usize, Option<OwnedFd>), CallError> {
+pub fn receive(channel: impl AsFd, buf: &mut [u8]) -> Result<(usize, Option<OwnedFd>), CallError> {
     match recv(channel, buf) {
         Ok((0, _)) | Err(Errno::CONNRESET) => Err(CallError::NoAnswer),
         Err(Errno::AGAIN) => Err(CallError::TooLate),
@@ -112,7 +109,7 @@ pub fn call<'b>(
     engine: EngineId,
     request: &Request<'_>,
     fd: Option<BorrowedFd<'_>>,
-    buf: &'b mut [u8; MESSAGE_MAX],
+    buf: &'b mut [u8],
 ) -> Result<(Reply<'b>, Option<OwnedFd>), CallError> {
     let channel = submit(engine, request, fd)?;
     answer(&channel, buf)

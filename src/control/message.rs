@@ -1,7 +1,8 @@
 //! Requests and replies, and their bytes (the table is at the head of `control`).
 
 use super::codec::{DecodeError, Overflow, Reader, Writer};
-use super::{Bypass, PROGRAM_MAX, PROTOCOL_VERSION, SETTINGS_MAX, VALUE_MAX};
+use super::picture::PICTURE_MAX;
+use super::{Bypass, PROGRAM_MAX, PROTOCOL_VERSION, SETTINGS_MAX, VALUE_MAX, WISH_MAX};
 use core::net::SocketAddr;
 
 const MAGIC: &[u8; 4] = b"MPTC";
@@ -15,6 +16,10 @@ const QUEUE_SIZES: u16 = 5;
 const ABORT: u16 = 6;
 const STATUS: u16 = 7;
 const WAIT: u16 = 8;
+const LISTEN: u16 = 9;
+const CLAIM: u16 = 10;
+const PICTURE_OF: u16 = 11;
+const SET_WISH: u16 = 12;
 const SHADOW: u16 = 129;
 const BYPASS: u16 = 130;
 const ERROR: u16 = 131;
@@ -22,6 +27,7 @@ const PHASE: u16 = 132;
 const VALUE: u16 = 133;
 const DONE: u16 = 134;
 const QUEUES: u16 = 135;
+const PICTURE: u16 = 136;
 
 /// What a program asks when it connects; the kernel socket goes with it as a descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,10 +47,24 @@ pub struct Connect<'a> {
 impl<'a> Connect<'a> {
     /// The value of one of the program's settings, e.g. `MPTCP_PATHS`.
     pub fn setting(&self, name: &str) -> Option<&'a [u8]> {
-        self.settings
-            .split(|&b| b == 0)
-            .find_map(|s| s.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+        setting(self.settings, name)
     }
+}
+
+/// The value of one of the settings that a request carries.
+pub fn setting<'a>(settings: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    settings
+        .split(|&b| b == 0)
+        .find_map(|s| s.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+/// What a program asks when it listens; the listening kernel socket goes with it as a descriptor, and stays the program's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listen<'a> {
+    /// Its name, for `mptcp status`.
+    pub program: &'a [u8],
+    /// As in [`Connect`].
+    pub settings: &'a [u8],
 }
 
 /// A request to the engine.
@@ -68,8 +88,16 @@ pub enum Request<'a> {
     /// Disconnect at once (connect to AF_UNSPEC; connect after a failed one): RST or MP_FASTCLOSE when there is something to abort, and give
     /// back an unconnected kernel socket like the one that Connect brought.
     Abort { cookie: u64 },
+    /// Answer those who connect to this socket from other hosts.
+    Listen(Listen<'a>),
+    /// Was this accepted socket connected by the engine? Then give me the shadow that it stands for.
+    Claim,
     /// Query, answered once the phase is not Connecting.
     Wait { cookie: u64 },
+    /// What Linux's MPTCP options tell of it.
+    Picture { cookie: u64 },
+    /// setsockopt of an option of `mptcp.h`.
+    SetWish { cookie: u64, name: i32, value: &'a [u8] },
     /// A picture of everything, as JSON.
     Status,
 }
@@ -113,7 +141,7 @@ pub struct Queues {
 /// The engine's answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reply<'a> {
-    /// The connection is being made; the program's end of the pair goes with it as a descriptor.
+    /// The connection is being made (or is, to Claim); the program's end of the pair goes with it as a descriptor.
     Shadow {
         /// SO_COOKIE of that end.
         cookie: u64,
@@ -126,10 +154,12 @@ pub enum Reply<'a> {
     Phase(PhaseReport),
     /// To GetOption.
     Value(&'a [u8]),
-    /// To SetOption, and to Abort with the kernel socket as a descriptor.
+    /// To Listen and SetOption, and to Abort with the kernel socket as a descriptor.
     Done,
     /// To QueueSizes.
     Queues(Queues),
+    /// To Picture: a [`super::picture::Picture`].
+    Picture(&'a [u8]),
 }
 
 fn header(w: &mut Writer<'_>, kind: u16) -> Result<(), Overflow> {
@@ -195,6 +225,22 @@ impl<'a> Request<'a> {
                 header(&mut w, WAIT)?;
                 w.u64(cookie)?;
             }
+            Request::Listen(l) => {
+                header(&mut w, LISTEN)?;
+                w.bytes(l.program, PROGRAM_MAX)?;
+                w.bytes(l.settings, SETTINGS_MAX)?;
+            }
+            Request::Claim => header(&mut w, CLAIM)?,
+            Request::Picture { cookie } => {
+                header(&mut w, PICTURE_OF)?;
+                w.u64(cookie)?;
+            }
+            Request::SetWish { cookie, name, value } => {
+                header(&mut w, SET_WISH)?;
+                w.u64(cookie)?;
+                w.i32(name)?;
+                w.bytes(value, WISH_MAX)?;
+            }
             Request::Status => header(&mut w, STATUS)?,
         }
         Ok(w.len())
@@ -220,6 +266,17 @@ impl<'a> Request<'a> {
             QUEUE_SIZES => Request::QueueSizes { cookie: r.u64()? },
             ABORT => Request::Abort { cookie: r.u64()? },
             WAIT => Request::Wait { cookie: r.u64()? },
+            LISTEN => Request::Listen(Listen {
+                program: r.bytes(PROGRAM_MAX)?,
+                settings: r.bytes(SETTINGS_MAX)?,
+            }),
+            CLAIM => Request::Claim,
+            PICTURE_OF => Request::Picture { cookie: r.u64()? },
+            SET_WISH => Request::SetWish {
+                cookie: r.u64()?,
+                name: r.i32()?,
+                value: r.bytes(WISH_MAX)?,
+            },
             STATUS => Request::Status,
             other => return Err(DecodeError::Kind(other)),
         };
@@ -244,7 +301,8 @@ fn decode_connect<'a>(r: &mut Reader<'a>) -> Result<Connect<'a>, DecodeError> {
 }
 
 impl<'a> Reply<'a> {
-    /// Writes the message to the front of `buf` ([`super::MESSAGE_MAX`] bytes always suffice) and returns its length.
+    /// Writes the message to the front of `buf` and returns its length. [`super::MESSAGE_MAX`] bytes suffice, for a picture
+    /// [`super::PICTURE_MESSAGE_MAX`].
     pub fn encode(&self, buf: &mut [u8]) -> Result<usize, Overflow> {
         let mut w = Writer::new(buf);
         match *self {
@@ -274,6 +332,10 @@ impl<'a> Reply<'a> {
                 w.u32(q.unacked)?;
                 w.u32(q.unsent)?;
             }
+            Reply::Picture(bytes) => {
+                header(&mut w, PICTURE)?;
+                w.bytes(bytes, PICTURE_MAX)?;
+            }
         }
         Ok(w.len())
     }
@@ -292,6 +354,7 @@ impl<'a> Reply<'a> {
                 unacked: r.u32()?,
                 unsent: r.u32()?,
             }),
+            PICTURE => Reply::Picture(r.bytes(PICTURE_MAX)?),
             other => return Err(DecodeError::Kind(other)),
         };
         r.end()?;

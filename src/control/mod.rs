@@ -26,6 +26,10 @@
 //! | 6 | Abort | cookie u64 | – | Done (with a descriptor), Error |
 //! | 7 | Status | – | – | a sequence of raw datagrams (no header) of JSON, ended by an empty one |
 //! | 8 | Wait | cookie u64 | – | Phase, once it is not Connecting; Error |
+//! | 9 | Listen | program name bytes, settings bytes (as Connect's) | the program's listening kernel socket | Done, Bypass |
+//! | 10 | Claim | – | an accepted kernel socket | Shadow; Error (ENOENT: it is somebody's real connection) |
+//! | 11 | Picture | cookie u64 | – | Picture, Error |
+//! | 12 | SetWish | cookie u64, name i32 ([`multipath::name`]), value bytes (≤ 1024) | – | Done, Error |
 //!
 //! | kind | reply | body | descriptor |
 //! |---|---|---|---|
@@ -36,6 +40,7 @@
 //! | 133 | Value | value bytes (≤ 256) | – |
 //! | 134 | Done | – | to Abort: an unconnected kernel TCP socket with the options and the bound address that the program's has (the passed one, or a new one) |
 //! | 135 | Queues | unacknowledged u32, unsent u32 | – |
+//! | 136 | Picture | picture bytes ([`picture`]) | – |
 //!
 //! A cookie is SO_COOKIE of the program's end of the shadow pair: the same in every process that holds it. Trailing bytes, lengths above
 //! the bounds, unknown kinds and other versions are errors ([`DecodeError`]), never a panic. Nothing here allocates: the shim uses it in
@@ -49,20 +54,23 @@
 
 mod address;
 mod bypass;
+pub mod carrier;
 pub mod channel;
 mod codec;
 mod message;
+pub mod multipath;
 pub mod options;
+pub mod picture;
 pub mod shadow;
 
 pub use address::{trusted_uid, Cgroup, EngineId, ParseIdError, Privileges};
 pub use bypass::Bypass;
 pub use codec::{DecodeError, Overflow};
-pub use message::{Connect, Phase, PhaseReport, Queues, Reply, Request};
+pub use message::{setting, Connect, Listen, Phase, PhaseReport, Queues, Reply, Request};
 
 /// Version of the layout of messages. An engine answers only its own.
-pub const PROTOCOL_VERSION: u16 = 1;
-/// No request or reply (Status chunks excepted) is longer, bytes.
+pub const PROTOCOL_VERSION: u16 = 2;
+/// No request or reply (Status chunks and pictures excepted) is longer, bytes.
 pub const MESSAGE_MAX: usize = 2048;
 /// A program's name as the kernel keeps it (TASK_COMM_LEN), bytes.
 pub const PROGRAM_MAX: usize = 16;
@@ -70,5 +78,9 @@ pub const PROGRAM_MAX: usize = 16;
 pub const SETTINGS_MAX: usize = 1024;
 /// A socket option's value, bytes.
 pub const VALUE_MAX: usize = 256;
+/// A value of an option of `mptcp.h`, bytes: a list of addresses.
+pub const WISH_MAX: usize = 1024;
+/// A reply that is a picture, bytes.
+pub const PICTURE_MESSAGE_MAX: usize = picture::PICTURE_MAX + 16;
 /// A Status chunk, bytes.
 pub const STATUS_CHUNK_MAX: usize = 16384;

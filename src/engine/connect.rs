@@ -10,6 +10,7 @@ use super::connection::{self, map_like, unmap, Backend, Connection};
 use super::core::Opening;
 use super::event_loop::{Key, Source};
 use super::kernel_stream::KernelStream;
+use super::multipath::{self, Defaults};
 use super::namespace;
 use super::paths;
 use super::recent::BypassRecord;
@@ -17,6 +18,7 @@ use super::relay::Relay;
 use super::server::Engine;
 use super::shadow::Shadow;
 use super::socket_options::{self, SocketOptions};
+use crate::control::multipath::Wishes;
 use crate::control::shadow::{ShadowName, NAME_MAX};
 use crate::control::{Bypass, Connect, Reply};
 use crate::link::path_config::PathConfig;
@@ -60,9 +62,22 @@ struct Wish {
     options: SocketOptions,
     /// The address that the program has bound.
     bound: Option<SocketAddr>,
+    wishes: Box<Wishes>,
+    defaults: Defaults,
     path_config: PathConfig,
     program: String,
     pid: u32,
+}
+
+impl Wish {
+    /// The kernel does not know the program's list of addresses: where no path has one of them, it is not to have the connection.
+    fn refusal(&self, reason: Bypass) -> Refusal {
+        let narrowed = self.path_config.sources != multipath::sources(&Wishes::default(), self.bound);
+        match reason {
+            Bypass::NoRoute if narrowed => Refusal::Error(Errno::ADDRNOTAVAIL),
+            reason => Refusal::Bypass(reason),
+        }
+    }
 }
 
 impl Engine {
@@ -80,11 +95,22 @@ impl Engine {
         let program = String::from_utf8_lossy(request.program).into_owned();
         let remote = request.remote;
         let result = verify(fd, remote).and_then(|(socket, options)| {
+            let (wishes, bound) = (
+                Box::new(multipath::read_wishes(socket.as_fd())),
+                bound_address(socket.as_fd()),
+            );
+            if wishes.enable == Some(false) {
+                return Err(Bypass::TurnedOff.into());
+            }
+            let mut path_config = paths::parse_config(request.setting("MPTCP_PATHS"));
+            path_config.sources = multipath::sources(&wishes, bound);
             let wish = Wish {
                 remote,
                 options,
-                bound: bound_address(socket.as_fd()),
-                path_config: paths::parse_config(request.setting("MPTCP_PATHS")),
+                bound,
+                wishes,
+                defaults: Defaults::read(request),
+                path_config,
                 program: program.clone(),
                 pid,
             };
@@ -153,7 +179,7 @@ impl Engine {
         }
         let core = self.core.as_mut().ok_or(Bypass::NoLink)?;
         let query = connection::query(wish.remote, wish.bound, &wish.options);
-        let all = paths::first_paths(core, &query, &wish.path_config)?;
+        let all = paths::first_paths(core, &query, &wish.path_config).map_err(|reason| wish.refusal(reason))?;
         let path = *all.first().ok_or(Bypass::NoRoute)?;
         let mut options = wish.options.for_core(remote.is_ipv6());
         let patience = options.user_timeout;
@@ -183,8 +209,11 @@ impl Engine {
             connection.spare = Some(socket);
         }
         if named && self.watch(key, cookie) {
+            let join_after = self.connections.get(key).map_or(0, Connection::join_after);
             if let Some(core) = &mut self.core {
                 core.by_conn.insert(conn, key);
+                core.endpoint
+                    .set_options(now, conn, &mut |options| options.join_after = join_after);
                 core.endpoint.set_paths(now, conn, &all);
             }
             return Ok(key);
@@ -297,6 +326,8 @@ impl Engine {
             remote,
             options,
             bound,
+            wishes,
+            defaults,
             path_config,
             program,
             pid,
@@ -312,17 +343,21 @@ impl Engine {
             pid,
             since: now,
             bound,
+            wishes,
+            defaults,
             path_config,
             spare: None,
             waiters: Vec::new(),
             why_plain: None,
             flushed: false,
             queued: false,
+            accepted: false,
+            uid: None,
         })
     }
 
     /// Has the event loop watch a new connection.
-    fn watch(&mut self, key: Key, cookie: u64) -> bool {
+    pub(super) fn watch(&mut self, key: Key, cookie: u64) -> bool {
         let Some(connection) = self.connections.get(key) else {
             return false;
         };
@@ -338,7 +373,7 @@ impl Engine {
     }
 
     /// Gives the shadow the name that says whose it is and what it is connected to.
-    fn name_shadow(&mut self, relay: &Relay, local: SocketAddr, remote: SocketAddr) -> Result<(), Errno> {
+    pub(super) fn name_shadow(&mut self, relay: &Relay, local: SocketAddr, remote: SocketAddr) -> Result<(), Errno> {
         for _ in 0..SERIALS_MAX {
             self.next_serial = self.next_serial.wrapping_add(1);
             let name = ShadowName {

@@ -2,13 +2,16 @@
 
 use super::event_loop::Key;
 use super::kernel_stream::KernelStream;
+use super::multipath::Defaults;
 use super::relay::Relay;
 use super::socket_options::SocketOptions;
+use crate::control::multipath::Wishes;
 use crate::control::{Phase, PhaseReport};
 use crate::link::path_config::PathConfig;
 use crate::link::routes::Query;
 use crate::mptcp::endpoint::ConnId;
 use crate::time::Instant;
+use rustix::process::Uid;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
@@ -34,7 +37,11 @@ pub struct Connection {
     pub since: Instant,
     /// The address that the program had bound, port 0 or not; None when it had not.
     pub bound: Option<SocketAddr>,
-    /// The program's `MPTCP_PATHS`.
+    /// What the program asked for by options of `mptcp.h`.
+    pub wishes: Box<Wishes>,
+    /// What its MPTCP_* variables say where those say nothing.
+    pub defaults: Defaults,
+    /// The program's `MPTCP_PATHS`, and which addresses its options leave.
     pub path_config: PathConfig,
     /// The program's kernel socket, for the last try through the kernel while the core connects.
     pub spare: Option<OwnedFd>,
@@ -46,6 +53,10 @@ pub struct Connection {
     pub flushed: bool,
     /// It waits for another turn.
     pub queued: bool,
+    /// A listener's: the peer opened it.
+    pub accepted: bool,
+    /// The user who claimed it, if that is another than the engine's, may ask about it.
+    pub uid: Option<Uid>,
 }
 
 /// Who speaks TCP.

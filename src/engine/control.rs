@@ -22,6 +22,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Clients at once; a new one takes the place of the oldest.
 const CLIENTS_MAX: usize = 256;
+/// Of these, clients of other users at once, which have only accepted connections to ask about.
+const FOREIGN_MAX: usize = 64;
 /// Connections that may wait to be accepted: programs that start a thousand transfers at once are not refused.
 const BACKLOG: i32 = 1024;
 /// When descriptors have run out, try again so much later.
@@ -33,6 +35,8 @@ pub struct Control {
     clients: Slots<Client>,
     /// How many of them are held.
     held: usize,
+    /// How many are of other users.
+    foreign: usize,
     /// Every client with the time its patience ends; entries of clients that have left are skipped.
     order: VecDeque<(Instant, Key)>,
     /// accept() found no descriptor: try again then.
@@ -42,6 +46,8 @@ pub struct Control {
 struct Client {
     fd: OwnedFd,
     cred: UCred,
+    /// Of another user than the engine.
+    foreign: bool,
     /// It has asked for something that takes time: its silence is not held against it.
     held: bool,
     /// Datagrams that did not fit into the socket yet.
@@ -76,6 +82,7 @@ impl Control {
             listener,
             clients: Slots::default(),
             held: 0,
+            foreign: 0,
             order: VecDeque::new(),
             retry: None,
         })
@@ -120,16 +127,19 @@ impl Control {
 
     fn admit(&mut self, now: Instant, fd: OwnedFd, event_loop: &EventLoop) -> Option<Key> {
         let cred = sockopt::socket_peercred(&fd).ok()?;
-        if cred.uid != rustix::process::geteuid() {
+        let foreign = cred.uid != rustix::process::geteuid();
+        if foreign && self.foreign >= FOREIGN_MAX {
             log::warn!("refused a request of user {}", cred.uid.as_raw());
             return None;
         }
         if self.clients.len() - self.held >= CLIENTS_MAX {
             self.drop_oldest();
         }
+        self.foreign += usize::from(foreign);
         let key = self.clients.insert_with(|_| Client {
             fd,
             cred,
+            foreign,
             held: false,
             outbox: VecDeque::new(),
         });
@@ -137,7 +147,7 @@ impl Control {
             .add(self.clients.get(key)?.fd.as_fd(), Source::Client(key))
             .is_err()
         {
-            self.clients.remove(key);
+            self.remove(key);
             return None;
         }
         self.order.push_back((now + PATIENCE, key));
@@ -147,7 +157,7 @@ impl Control {
     fn drop_oldest(&mut self) {
         while let Some((_, key)) = self.order.pop_front() {
             if self.clients.get(key).is_some_and(|client| !client.held) {
-                self.clients.remove(key);
+                self.remove(key);
                 return;
             }
         }
@@ -156,6 +166,7 @@ impl Control {
     fn remove(&mut self, key: Key) -> Option<Client> {
         let client = self.clients.remove(key)?;
         self.held -= usize::from(client.held);
+        self.foreign -= usize::from(client.foreign);
         Some(client)
     }
 

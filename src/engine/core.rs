@@ -3,12 +3,14 @@
 //! Not here: what the core's events mean to connections (`core_events`), and which paths they get (`paths`).
 
 use super::event_loop::{EventLoop, Key, Source};
+use super::listeners::Listeners;
 use crate::link::path_config::PathConfig;
 use crate::link::paths::Verdict;
 use crate::link::routes::{Query, Routes};
-use crate::link::{AutoLink, Guard, GuardRequest, Guards, Incoming, Link, PortSet, WantedPort};
+use crate::link::{AutoLink, Guard, GuardKind, GuardRequest, Guards, Incoming, Lease, Link, PortSet, WantedPort};
 use crate::mptcp::endpoint::{CallError, ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};
 use crate::time::{Duration, Instant};
+use crate::wire::{Flags, MpJoin, Segment};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +29,8 @@ pub struct Core {
     pub endpoint: Endpoint,
     /// Connections of the core to connections of the engine.
     pub by_conn: HashMap<ConnId, Key>,
+    /// Where programs listen; None where the kernel does not tell who does.
+    pub listeners: Option<Listeners>,
     link: AutoLink,
     /// When the link was last asked whether it still is the right one.
     reviewed_at: Instant,
@@ -85,6 +89,7 @@ impl Core {
         Ok(Core {
             endpoint: Endpoint::new(Box::new(KernelEntropy::new()?)),
             by_conn: HashMap::new(),
+            listeners: Listeners::new().ok(),
             link,
             reviewed_at: Instant::ZERO,
             guards,
@@ -213,11 +218,7 @@ impl Core {
             iface,
             mark,
         })?;
-        let ports = self.guards.ports();
-        if ports != self.admitted {
-            self.link.admit(&ports)?;
-            self.admitted = ports;
-        }
+        self.admit_ports()?;
         let tuple = FourTuple {
             local: SocketAddr::new(local, guard.local().port()),
             remote,
@@ -226,10 +227,38 @@ impl Core {
         Ok(tuple)
     }
 
+    /// How guards are made here.
+    pub fn guard_kind(&self) -> GuardKind {
+        self.guards.kind()
+    }
+
+    /// Has the link hear a port on which a program listens, from the next [`Core::admit_ports`] on.
+    pub fn lease(&mut self, port: u16) -> Lease {
+        self.link.hear_after_filters();
+        self.guards.lease(port)
+    }
+
+    /// Tells the link which ports to hear.
+    pub fn admit_ports(&mut self) -> io::Result<()> {
+        let ports = self.guards.ports();
+        if ports != self.admitted {
+            self.link.admit(&ports)?;
+            self.admitted = ports;
+        }
+        Ok(())
+    }
+
     /// Hands what came in to the core.
     pub fn receive(&mut self, now: Instant) {
-        let Core { link, endpoint, .. } = self;
-        let drained = (0..RECV_BUDGET).any(|_| link.recv(&mut |incoming| hear(endpoint, now, incoming)));
+        let Core {
+            link,
+            endpoint,
+            listeners,
+            ..
+        } = self;
+        let listeners = listeners.as_mut();
+        let mut gate = Gate { endpoint, listeners };
+        let drained = (0..RECV_BUDGET).any(|_| link.recv(&mut |incoming| gate.hear(now, incoming)));
         self.more_to_receive = !drained;
     }
 
@@ -255,7 +284,12 @@ impl Core {
 
     /// Sends what the core wants to send.
     pub fn transmit(&mut self, now: Instant) {
-        let Core { link, endpoint, .. } = self;
+        let Core {
+            link,
+            endpoint,
+            listeners,
+            ..
+        } = self;
         // What the link says about a segment (too big, no route) may give the core something to send at once.
         for _ in 0..TRANSMIT_ROUNDS {
             while let Some(segment) = endpoint.poll_transmit(now) {
@@ -264,7 +298,8 @@ impl Core {
             let mut heard = false;
             link.flush(&mut |incoming| {
                 heard = true;
-                hear(endpoint, now, incoming);
+                let listeners = listeners.as_mut();
+                Gate { endpoint, listeners }.hear(now, incoming);
             });
             if !heard {
                 break;
@@ -278,23 +313,68 @@ impl Core {
     }
 }
 
-fn hear(endpoint: &mut Endpoint, now: Instant, incoming: Incoming<'_>) {
-    match incoming {
-        Incoming::Segment {
-            src,
-            dst,
-            iface,
-            segment,
-            ..
-        } => {
-            endpoint.handle_segment(now, src, dst, iface, &segment);
+/// The loopback device's index, in every network namespace (LOOPBACK_IFINDEX of net/flow.h).
+const LOOPBACK: u32 = 1;
+
+/// What stands between the link and the core: only segments that are ours pass.
+struct Gate<'c> {
+    endpoint: &'c mut Endpoint,
+    listeners: Option<&'c mut Listeners>,
+}
+
+impl Gate<'_> {
+    fn hear(&mut self, now: Instant, incoming: Incoming<'_>) {
+        match incoming {
+            Incoming::Segment {
+                src,
+                dst,
+                iface,
+                segment,
+                ..
+            } => {
+                let tuple = FourTuple {
+                    local: SocketAddr::new(dst, segment.header.dst_port),
+                    remote: SocketAddr::new(src, segment.header.src_port),
+                };
+                if !self.is_ours(tuple, iface, &segment) {
+                    return;
+                }
+                if !self.endpoint.handle_segment(now, src, dst, iface, &segment) && self.answers_for(tuple) {
+                    self.endpoint.refuse(tuple, iface, &segment);
+                }
+            }
+            Incoming::Icmp {
+                local,
+                remote,
+                seq,
+                kind,
+            } => self.endpoint.handle_icmp(now, local, remote, seq, kind),
         }
-        Incoming::Icmp {
-            local,
-            remote,
-            seq,
-            kind,
-        } => endpoint.handle_icmp(now, local, remote, seq, kind),
+    }
+
+    /// The kernel, which answers segments that belong to nothing, is deaf at listeners' ports.
+    fn answers_for(&mut self, tuple: FourTuple) -> bool {
+        let listeners = self.listeners.as_mut();
+        listeners.is_some_and(|listeners| listeners.takes(tuple))
+    }
+
+    /// A SYN that opens something new is ours when the kernel would give it to a listener that is deaf for our sake, or when it joins a
+    /// connection of ours. All others are the kernel's, and so is everything on the loopback device.
+    fn is_ours(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
+        let flags = segment.header.flags;
+        if self.endpoint.knows(tuple) {
+            return true;
+        }
+        if iface == LOOPBACK {
+            return false;
+        }
+        if !flags.has(Flags::SYN) || flags.has(Flags::ACK) {
+            return true;
+        }
+        match segment.options.mptcp.join {
+            Some(MpJoin::Syn { token, .. }) if self.endpoint.has_token(token) => true,
+            _ => self.answers_for(tuple),
+        }
     }
 }
 

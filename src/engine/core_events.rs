@@ -29,8 +29,7 @@ impl Engine {
     fn on_core_event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Connected(conn) => self.on_connected(now, conn),
-            // The engine does not listen.
-            Event::Accepted { .. } => {}
+            Event::Accepted { conn, tuple } => self.on_accepted(now, conn, tuple),
             Event::Readable(conn) | Event::Writable(conn) => self.turn_conn(now, conn),
             Event::Flushed(conn) => {
                 if let Some(key) = self.key_of(conn) {
@@ -73,6 +72,9 @@ impl Engine {
                 );
                 if let Some(core) = &mut self.core {
                     core.release(tuple);
+                }
+                if let Some(key) = self.key_of(conn) {
+                    self.share_fate(now, key, subflow, tuple);
                 }
             }
             Event::Closed(conn) => self.on_closed(now, conn),
@@ -128,6 +130,10 @@ impl Engine {
         };
         log::info!("{} speaks plain TCP: {}", connection.describe(), fallback_text(why));
         connection.why_plain = Some(fallback_text(why));
+        if connection.accepted {
+            // How this peer answers is another matter than how it asks.
+            return;
+        }
         let peer: SocketAddr = connection.wire_remote();
         match why {
             Fallback::PeerNotCapable

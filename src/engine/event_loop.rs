@@ -23,6 +23,10 @@ pub enum Source {
     Shadow(Key),
     /// A kernel socket of ours.
     Kernel(Key),
+    /// A carrier was accepted, or broke.
+    Carrier(Key),
+    /// The keeper has gone.
+    Keeper,
     /// The link has received something, or can send again.
     Link(u32),
     /// Addresses, routes or interfaces changed.
@@ -180,6 +184,14 @@ fn encode(source: Source) -> u64 {
         Source::Shadow(key) => (3, key),
         Source::Kernel(key) => (4, key),
         Source::Link(index) => (5, Key { index, generation: 0 }),
+        Source::Carrier(key) => (7, key),
+        Source::Keeper => (
+            8,
+            Key {
+                index: 0,
+                generation: 0,
+            },
+        ),
         Source::Monitor => (
             6,
             Key {
@@ -203,6 +215,8 @@ fn decode(data: u64) -> Option<Source> {
         4 => Some(Source::Kernel(key)),
         5 => Some(Source::Link(key.index)),
         6 => Some(Source::Monitor),
+        7 => Some(Source::Carrier(key)),
+        8 => Some(Source::Keeper),
         _ => None,
     }
 }
@@ -222,6 +236,8 @@ mod tests {
             Source::Client(key),
             Source::Shadow(key),
             Source::Kernel(key),
+            Source::Carrier(key),
+            Source::Keeper,
             Source::Link(7),
             Source::Monitor,
         ];

@@ -3,9 +3,10 @@
 //! | to understand                                  | read                                              |
 //! |------------------------------------------------|---------------------------------------------------|
 //! | how `libmptcp.so` can be executed              | `entry`, `program`                                |
-//! | what the process leaves and keeps              | `process`                                         |
+//! | what the process leaves and keeps, and what outlives it | `process`, `sandbox`, `keeper`          |
 //! | the loop, and who owns what                    | `server`, `event_loop`, `slots`, `clock`          |
 //! | requests and answers                           | `control`, `requests`, `connect`, `status`        |
+//! | who listens, and how programs get connections    | `listeners`, `listen`, `delivery`                 |
 //! | bytes between a program and the network        | `shadow`, `relay`, `stream`                       |
 //! | who speaks TCP on the network                  | `core`, `core_events`, `core_stream`, `kernel_stream` |
 //! | which paths, and which peers are left alone    | `paths`, `plain_peers`                            |
@@ -21,18 +22,25 @@ mod control;
 mod core;
 mod core_events;
 mod core_stream;
+mod delivery;
 #[cfg(feature = "preload")]
 pub mod entry;
 mod event_loop;
+mod keeper;
 mod kernel_stream;
+mod listen;
+mod listeners;
+mod multipath;
 mod namespace;
 mod paths;
+mod picture;
 mod plain_peers;
 mod process;
 pub mod program;
 mod recent;
 mod relay;
 mod requests;
+mod sandbox;
 mod server;
 mod shadow;
 mod slots;

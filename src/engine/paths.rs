@@ -118,6 +118,20 @@ impl Engine {
         }
     }
 
+    /// Tells a new connection its paths. A listener's connection has one already; the routes say which others there are.
+    pub(super) fn tell_paths(&mut self, now: Instant, key: Key) {
+        let (Some(core), Some(connection)) = (&mut self.core, self.connections.get(key)) else {
+            return;
+        };
+        let Backend::Core(conn) = connection.backend else {
+            return;
+        };
+        let Looked { paths, .. } = look(core, connection.query(), connection.path_config.clone());
+        if !paths.is_empty() {
+            core.endpoint.set_paths(now, conn, &paths);
+        }
+    }
+
     /// Tells connections their paths anew, some per turn, when that is due.
     pub(super) fn review_paths(&mut self, now: Instant) {
         if self.review.begins(now) {

@@ -3,10 +3,11 @@
 //! Its session and working directory (a terminal's hang-up, an unmount), its descriptors (`curl | cat` would wait for
 //! our copy of the pipe), its signals and its soft limits. Its environment says where to log.
 //!
-//! Not here: namespaces and the cgroup, which are the program's on purpose. Capabilities are not dropped yet; the place
-//! is behind `Engine::start`, where everything that needs them has been opened.
+//! Not here: namespaces and the cgroup, which are the program's on purpose; and what is given up once the engine serves,
+//! which is in `sandbox`.
 
 use super::clock::Clock;
+use super::keeper::Inheritance;
 use super::server::{Engine, Settings};
 use crate::control::channel::{self, CallError};
 use crate::control::{EngineId, Privileges};
@@ -17,7 +18,7 @@ use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -55,7 +56,17 @@ pub fn run(id: Option<&OsStr>) -> i32 {
     if logged {
         start_log();
     }
-    match serve(id) {
+    let idle = std::env::var("MPTCP_IDLE_MS").ok().and_then(|text| text.parse().ok());
+    let idle = idle.map_or(IDLE, Duration::from_millis);
+    serve(Settings { id, idle }, None)
+}
+
+/// Serves, in this process as it is, until idle; the exit code.
+pub(super) fn serve(settings: Settings, inheritance: Option<Inheritance>) -> i32 {
+    let id = settings.id;
+    // Only a name.
+    let _ = rustix::thread::set_name(c"mptcp-engine");
+    match try_serve(settings, inheritance) {
         Ok(()) => 0,
         Err(error) => {
             log::error!("engine {id} gives up: {error}");
@@ -64,7 +75,8 @@ pub fn run(id: Option<&OsStr>) -> i32 {
     }
 }
 
-fn serve(id: EngineId) -> std::io::Result<()> {
+fn try_serve(settings: Settings, inheritance: Option<Inheritance>) -> std::io::Result<()> {
+    let Settings { id, idle } = settings;
     if !Privileges::current().cover(id.privileges()) {
         // The program has capabilities that execve(2) does not hand on. With this name, and without them, we would be in the way
         // of engines that have them.
@@ -72,21 +84,22 @@ fn serve(id: EngineId) -> std::io::Result<()> {
             "it has not the capabilities of the program that started it",
         ));
     }
-    let idle = std::env::var("MPTCP_IDLE_MS").ok().and_then(|text| text.parse().ok());
-    let idle = idle.map_or(IDLE, Duration::from_millis);
     match start(id, idle) {
-        Ok(engine) => {
+        Ok(mut engine) => {
             log::info!(
                 "engine {id} of libmptcp {} serves as process {}",
                 env!("CARGO_PKG_VERSION"),
                 std::process::id()
             );
+            if let Some(inheritance) = inheritance {
+                engine.inherit_listeners(inheritance);
+            }
             engine.run()?;
             log::info!("engine {id} goes, having been idle for {idle:?}");
             Ok(())
         }
-        // Another one was faster.
-        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Ok(()),
+        // Another one was faster. A keeper that has something to hand over tries again.
+        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) && inheritance.is_none() => Ok(()),
         Err(error) => Err(error),
     }
 }
@@ -127,8 +140,6 @@ fn leave_program(log: Option<File>) -> Result<(), Errno> {
     close_above_stdio();
     reset_signals();
     raise_limits();
-    // Only a name.
-    let _ = rustix::thread::set_name(c"mptcp-engine");
     Ok(())
 }
 
@@ -157,6 +168,24 @@ fn close_above_stdio() {
         // SAFETY: as above. The directory's own descriptor is closed already: EBADF.
         unsafe { libc::close(fd) };
     }
+}
+
+/// Closes every descriptor above the standard three but one. For a forked child that never drops what its parent owned.
+pub(super) fn close_all_but(kept: BorrowedFd<'_>) {
+    let kept = kept.as_raw_fd() as libc::c_uint;
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
+        if first <= last {
+            // SAFETY: what these numbers belonged to is never used again; the call touches no memory. It fails where it
+            // is not known (before Linux 5.9): then the child holds copies for its life.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    }
+}
+
+/// Ends a forked child, without the handlers and destructors of what it is a copy of.
+pub(super) fn exit_now(code: i32) -> ! {
+    // SAFETY: it does not return.
+    unsafe { libc::_exit(code) }
 }
 
 /// Default actions and an empty mask, whatever the program had; SIGPIPE ignored (every write says EPIPE instead).

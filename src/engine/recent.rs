@@ -2,8 +2,10 @@
 //! and which requests were left to the kernel (a person asks why).
 
 use super::socket_options::SocketOptions;
+use crate::control::multipath::Wishes;
 use crate::control::{Bypass, PhaseReport};
 use crate::time::Instant;
+use rustix::process::Uid;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -18,8 +20,12 @@ pub struct End {
     pub report: PhaseReport,
     /// The program's socket options.
     pub options: SocketOptions,
+    /// What it asked for by options of `mptcp.h`.
+    pub wishes: Box<Wishes>,
     /// The address that the program had bound.
     pub bound: Option<SocketAddr>,
+    /// As `Connection::uid`.
+    pub uid: Option<Uid>,
 }
 
 /// How the last connections ended, by cookie.
@@ -107,7 +113,9 @@ mod tests {
                 End {
                     report,
                     options: options.clone(),
+                    wishes: Box::default(),
                     bound: None,
+                    uid: None,
                 },
             );
             ends.push(
@@ -115,7 +123,9 @@ mod tests {
                 End {
                     report,
                     options: options.clone(),
+                    wishes: Box::default(),
                     bound: None,
+                    uid: None,
                 },
             );
         }

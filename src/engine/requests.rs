@@ -4,17 +4,19 @@ use super::connection::{Backend, Connection};
 use super::control::Asked;
 use super::core_stream::CoreStream;
 use super::event_loop::Key;
+use super::multipath;
 use super::namespace;
 use super::relay::Ending;
 use super::server::Engine;
 use super::socket_options;
 use super::stream::Stream;
 use super::tcp_info;
-use crate::control::{Phase, PhaseReport, Queues, Reply, Request, MESSAGE_MAX, VALUE_MAX};
+use crate::control::multipath::is_ours;
+use crate::control::{Phase, PhaseReport, Queues, Reply, Request, PICTURE_MESSAGE_MAX, VALUE_MAX};
 use crate::mptcp::endpoint::ConnInfo;
 use crate::time::Instant;
 use rustix::io::Errno;
-use rustix::net::bind;
+use rustix::net::{bind, UCred};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Clients that may wait for one handshake: one per thread that has the descriptor and asks.
@@ -31,9 +33,15 @@ impl Engine {
         };
         let Asked { bytes, len, fd, cred } = asked;
         match Request::decode(&bytes[..len]) {
+            // Before all that only the engine's own user may ask: the accepted socket is the proof.
+            Ok(Request::Claim) => self.serve_claim(now, client, fd, cred),
+            // Status is text, and that of nobody's business is empty.
+            Ok(Request::Status) if !self.may_ask(&Request::Status, &cred) => self.control.answer_text(client, b""),
+            Ok(request) if !self.may_ask(&request, &cred) => self.answer_error(client, Errno::ACCESS),
             // The name is being given up, and later questions about a connection would not find us: the program is to start another engine.
-            Ok(Request::Connect(_)) if self.retired => self.control.dismiss(client),
+            Ok(Request::Connect(_) | Request::Listen(_)) if self.retired => self.control.dismiss(client),
             Ok(Request::Connect(request)) => self.serve_connect(now, client, &request, fd, cred),
+            Ok(Request::Listen(request)) => self.serve_listen(now, client, &request, fd, cred),
             Ok(Request::Status) => {
                 let text = self.status(now);
                 self.control.answer_text(client, &text);
@@ -45,6 +53,7 @@ impl Engine {
                 Err(error) => self.answer_error(client, error),
             },
             Ok(Request::Wait { cookie }) => self.serve_wait(client, cookie),
+            Ok(Request::Picture { cookie }) => self.serve_picture(client, cookie),
             Ok(request) => {
                 let mut value = [0; VALUE_MAX];
                 match self.serve_cookie(now, &request, fd.as_ref(), &mut value) {
@@ -64,16 +73,37 @@ impl Engine {
         }
     }
 
+    /// The engine serves its own user; another one may ask about connections that were accepted by it, which is how a server has it that
+    /// gave up its privileges.
+    fn may_ask(&mut self, request: &Request<'_>, cred: &UCred) -> bool {
+        let cookie = match *request {
+            _ if cred.uid == rustix::process::geteuid() => return true,
+            Request::Query { cookie }
+            | Request::GetOption { cookie, .. }
+            | Request::SetOption { cookie, .. }
+            | Request::QueueSizes { cookie }
+            | Request::Abort { cookie }
+            | Request::Picture { cookie }
+            | Request::SetWish { cookie, .. }
+            | Request::Wait { cookie } => cookie,
+            Request::Connect(_) | Request::Listen(_) | Request::Claim | Request::Status => return false,
+        };
+        match self.connection(cookie) {
+            Ok((_, connection)) => connection.uid == Some(cred.uid),
+            Err(_) => self.ends.get(cookie).is_some_and(|end| end.uid == Some(cred.uid)),
+        }
+    }
+
     /// Sends the one answer; false when the client has gone.
     pub(super) fn answer(&mut self, client: Key, reply: &Reply<'_>, fd: Option<BorrowedFd<'_>>) -> bool {
-        let mut bytes = [0; MESSAGE_MAX];
+        let mut bytes = [0; PICTURE_MESSAGE_MAX];
         match reply.encode(&mut bytes) {
             Ok(len) => self.control.answer(client, &bytes[..len], fd).is_ok(),
             Err(_) => false,
         }
     }
 
-    fn answer_error(&mut self, client: Key, error: Errno) {
+    pub(super) fn answer_error(&mut self, client: Key, error: Errno) {
         self.answer(client, &Reply::Error(error.raw_os_error()), None);
     }
 
@@ -102,12 +132,22 @@ impl Engine {
                 self.set_option(now, cookie, judge.as_fd(), level, name)
                     .map(|()| Reply::Done)
             }
+            Request::SetWish { cookie, name, value } => {
+                let (key, _) = self.connection(cookie)?;
+                self.set_multipath(now, key, name, value).map(|()| Reply::Done)
+            }
             Request::QueueSizes { cookie } => self.queue_sizes(cookie).map(Reply::Queues),
-            Request::Connect(_) | Request::Abort { .. } | Request::Wait { .. } | Request::Status => Err(Errno::PROTO),
+            Request::Connect(_)
+            | Request::Listen(_)
+            | Request::Claim
+            | Request::Abort { .. }
+            | Request::Wait { .. }
+            | Request::Picture { .. }
+            | Request::Status => Err(Errno::PROTO),
         }
     }
 
-    fn connection(&mut self, cookie: u64) -> Result<(Key, &mut Connection), Errno> {
+    pub(super) fn connection(&mut self, cookie: u64) -> Result<(Key, &mut Connection), Errno> {
         let key = *self.by_cookie.get(&cookie).ok_or(Errno::NOTCONN)?;
         let connection = self.connections.get_mut(key).ok_or(Errno::NOTCONN)?;
         Ok((key, connection))
@@ -150,7 +190,13 @@ impl Engine {
     }
 
     fn get_option(&mut self, cookie: u64, level: i32, name: i32, value: &mut [u8]) -> Result<usize, Errno> {
-        let (_, connection) = self.connection(cookie)?;
+        let (key, connection) = self.connection(cookie)?;
+        if is_ours(level, name) {
+            let answer = self.get_multipath(key, name)?.to_ne_bytes();
+            let len = answer.len().min(value.len());
+            value[..len].copy_from_slice(&answer[..len]);
+            return Ok(len);
+        }
         let conn = match &connection.backend {
             Backend::Kernel(stream) => return socket_options::get(stream.as_fd(), level, name, value),
             Backend::Core(conn) => *conn,
@@ -204,8 +250,7 @@ impl Engine {
                 options.ttl = new.ttl;
                 options.mark = new.mark;
                 options.send_buffer = new.send_buffer;
-                // What was granted already stays granted.
-                options.recv_buffer = options.recv_buffer.max(new.recv_buffer);
+                options.recv_buffer = new.recv_buffer;
             });
         }
         Ok(())
@@ -258,6 +303,7 @@ impl Engine {
         }
         let end = self.ends.get(cookie).ok_or(Errno::NOTCONN)?;
         let socket = end.options.fresh_socket()?;
+        multipath::write_wishes(socket.as_fd(), &end.wishes);
         if let Some(bound) = end.bound {
             bind(&socket, &bound)?;
         }
@@ -272,7 +318,7 @@ impl Connection {
         match (level, name) {
             (libc::IPPROTO_TCP, libc::TCP_INFO) => {
                 let ends = self.relay.as_ref().map_or((true, true), |relay| relay.ends());
-                Some(tcp_info::bytes(info, ends))
+                Some(tcp_info::bytes(info, ends).to_vec())
             }
             (libc::IPPROTO_TCP, libc::TCP_MAXSEG) => int(info.subflows.first().map_or(536, |first| first.mss as i32)),
             (libc::IPPROTO_IP, libc::IP_MTU) | (libc::IPPROTO_IPV6, libc::IPV6_MTU) => {

@@ -10,12 +10,15 @@ use super::connection::{Backend, Connection};
 use super::control::Control;
 use super::core::Core;
 use super::core_stream::CoreStream;
+use super::delivery::Delivery;
 use super::event_loop::{EventLoop, Key, Readiness, Source};
+use super::keeper::Keeper;
 use super::kernel_stream::Attempt;
 use super::paths::Review;
 use super::plain_peers::PlainPeers;
 use super::recent::{Bypasses, End, Ends};
 use super::relay::{Ending, Turn};
+use super::sandbox;
 use super::slots::Slots;
 use super::socket_options;
 use super::stream::Stream;
@@ -24,6 +27,7 @@ use crate::time::{Duration, Instant};
 use rustix::io::Errno;
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 
 /// How the engine was started.
 #[derive(Clone, Debug)]
@@ -48,6 +52,13 @@ pub struct Engine {
     pub(super) connections: Slots<Connection>,
     /// SO_COOKIE of the program's end to connection.
     pub(super) by_cookie: HashMap<u64, Key>,
+    /// Connections on their way to programs, and the carriers' addresses.
+    pub(super) deliveries: Slots<Delivery>,
+    pub(super) by_carrier: HashMap<SocketAddr, Key>,
+    /// When to look whether listeners still listen; None while there are none.
+    pub(super) sweep_due: Option<Instant>,
+    /// There is one while there are listeners.
+    pub(super) keeper: Option<Keeper>,
     pub(super) ends: Ends,
     pub(super) bypasses: Bypasses,
     pub(super) plain_peers: PlainPeers,
@@ -100,6 +111,10 @@ impl Engine {
             review: Review::default(),
             connections: Slots::default(),
             by_cookie: HashMap::new(),
+            deliveries: Slots::default(),
+            by_carrier: HashMap::new(),
+            sweep_due: None,
+            keeper: None,
             ends: Ends::default(),
             bypasses: Bypasses::default(),
             plain_peers: PlainPeers::default(),
@@ -112,8 +127,9 @@ impl Engine {
         })
     }
 
-    /// Serves until there has been nothing to do for the idle time.
+    /// Serves until there has been nothing to do for the idle time, without the rights that only the start needs.
     pub fn run(mut self) -> io::Result<()> {
+        sandbox::engage();
         let mut events = Vec::new();
         loop {
             let now = self.clock.now();
@@ -142,6 +158,9 @@ impl Engine {
                 }
             }
             Source::Kernel(key) => self.on_kernel_ready(now, key, ready),
+            Source::Carrier(key) => self.on_carrier_ready(now, key, ready),
+            Source::Keeper if ready.hung_up || ready.read_closed => self.replace_keeper(),
+            Source::Keeper => {}
             Source::Link(_) => {
                 if let Some(core) = &mut self.core {
                     core.receive(now);
@@ -158,10 +177,16 @@ impl Engine {
         }
         let idle = self.idle_since.map(|since| since + self.settings.idle);
         let core = self.core.as_ref().and_then(|core| core.endpoint.poll_timeout());
-        [idle, core, self.control.deadline(), self.review.due(now)]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            idle,
+            core,
+            self.control.deadline(),
+            self.review.due(now),
+            self.sweep_due,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn expire(&mut self, now: Instant) {
@@ -173,6 +198,7 @@ impl Engine {
             core.receive(now);
         }
         self.review_paths(now);
+        self.sweep_when_due(now);
     }
 
     fn accept(&mut self, now: Instant) {
@@ -202,7 +228,8 @@ impl Engine {
     }
 
     fn is_idle(&self) -> bool {
-        self.connections.is_empty() && self.control.is_idle() && self.core.as_ref().is_none_or(Core::is_idle)
+        let nothing = self.connections.is_empty() && self.deliveries.is_empty() && self.sweep_due.is_none();
+        nothing && self.control.is_idle() && self.core.as_ref().is_none_or(Core::is_idle)
     }
 
     /// Gives a connection its turn: moves bytes, and lets it go when it is over.
@@ -275,7 +302,9 @@ impl Engine {
         let end = End {
             report,
             options: connection.options.clone(),
+            wishes: connection.wishes.clone(),
             bound: connection.bound,
+            uid: connection.uid,
         };
         self.ends.push(connection.cookie, end);
         self.by_cookie.remove(&connection.cookie);

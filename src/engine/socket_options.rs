@@ -59,6 +59,36 @@ impl SocketOptions {
         })
     }
 
+    /// As bytes, for another process of the same version.
+    pub fn pack(&self) -> Vec<u8> {
+        let mut bytes = vec![u8::from(self.inet6)];
+        bytes.extend(self.buffer_lock.to_ne_bytes());
+        bytes.extend(self.cookie);
+        for (option, value) in &self.values {
+            let index = KEPT.iter().position(|kept| kept == *option).unwrap_or(KEPT.len());
+            bytes.push(index as u8);
+            bytes.extend(value);
+        }
+        bytes
+    }
+
+    /// Of [`SocketOptions::pack`]; None when they are not.
+    pub fn unpack(bytes: &[u8]) -> Option<SocketOptions> {
+        let (&inet6, bytes) = bytes.split_first()?;
+        let (lock, bytes) = bytes.split_first_chunk()?;
+        let (cookie, bytes) = bytes.split_first_chunk()?;
+        let entry = |entry: &[u8]| {
+            let (&index, value) = entry.split_first()?;
+            Some((KEPT.get(usize::from(index))?, *value.first_chunk()?))
+        };
+        Some(SocketOptions {
+            inet6: inet6 != 0,
+            buffer_lock: i32::from_ne_bytes(*lock),
+            cookie: *cookie,
+            values: bytes.chunks(1 + KEPT_LEN_MAX).map(entry).collect::<Option<_>>()?,
+        })
+    }
+
     fn new_socket(&self) -> Result<OwnedFd, Errno> {
         let family = if self.inet6 {
             AddressFamily::INET6
@@ -136,6 +166,18 @@ impl SocketOptions {
             }
         }
         Ok(())
+    }
+
+    /// Takes over from the listener what an accepted carrier has of its own: segment size, buffers, and who it is.
+    pub fn keep_transport(&mut self, listener: &SocketOptions) {
+        for (option, value) in &mut self.values {
+            let kept = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG) || option.doubled;
+            let theirs = listener.values.iter().find(|(other, _)| *other == *option);
+            if let (true, Some((_, theirs))) = (kept, theirs) {
+                *value = *theirs;
+            }
+        }
+        self.buffer_lock = listener.buffer_lock;
     }
 
     /// close() resets the connection: SO_LINGER is on, with time zero.

@@ -17,6 +17,8 @@ pub struct Status {
     pub engine: EngineStatus,
     /// Live connections, and those that still deliver after their program has gone.
     pub connections: Vec<ConnectionStatus>,
+    /// Where programs listen.
+    pub listeners: Vec<ListenerStatus>,
     /// Requests that were left to the kernel lately, oldest first.
     pub bypasses: Vec<BypassStatus>,
     /// Peers that are left to the kernel at present because they answered in plain TCP.
@@ -71,6 +73,19 @@ pub struct ConnectionStatus {
     pub bytes_received: u64,
     /// Live subflows; none for a connection of the kernel.
     pub subflows: Vec<SubflowStatus>,
+}
+
+/// One listening socket.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct ListenerStatus {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The name of the program that began to listen.
+    pub program: String,
+    /// That program's process id.
+    pub pid: u32,
+    /// Connections from other hosts since then.
+    pub accepted: u64,
 }
 
 /// One subflow.
@@ -147,6 +162,7 @@ impl Engine {
                 .iter()
                 .map(|(_, connection)| self.connection_status(now, connection, &interfaces))
                 .collect(),
+            listeners: self.listener_status(),
             bypasses: self
                 .bypasses
                 .iter()
@@ -169,6 +185,21 @@ impl Engine {
         };
         // Plain structs of strings and numbers: it cannot fail, and an empty answer is no JSON.
         serde_json::to_vec(&status).unwrap_or_default()
+    }
+
+    fn listener_status(&self) -> Vec<ListenerStatus> {
+        let listeners = self.core.iter().filter_map(|core| core.listeners.as_ref());
+        let mut listeners: Vec<_> = listeners
+            .flat_map(|listeners| listeners.iter())
+            .map(|listener| ListenerStatus {
+                address: listener.record.bound,
+                program: listener.record.program.clone(),
+                pid: listener.record.pid,
+                accepted: listener.accepted,
+            })
+            .collect();
+        listeners.sort_by_key(|listener| (listener.address, listener.pid));
+        listeners
     }
 
     fn connection_status(&self, now: Instant, connection: &Connection, interfaces: &Interfaces) -> ConnectionStatus {

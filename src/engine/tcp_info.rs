@@ -1,14 +1,95 @@
-//! `struct tcp_info` for getsockopt(TCP_INFO): the connection as one TCP, the figures of the best subflow.
+//! `struct tcp_info` for getsockopt(TCP_INFO) and MPTCP_TCPINFO: the connection as one TCP with the figures of its best subflow, or one subflow.
+//! A field that nothing here counts is 0, as on a kernel that is older than the field.
 
+use crate::control::picture::TCP_INFO_LEN;
 use crate::mptcp::endpoint::{ConnInfo, SubflowInfo};
 
-/// The struct's bytes, in the oldest layout that programs may ask for (Linux 2.6.x to `tcpi_total_retrans`).
-///
-/// `ends` says which streams have ended: the program's, and the peer's.
-pub fn bytes(info: &ConnInfo, ends: (bool, bool)) -> Vec<u8> {
-    // SAFETY: `tcp_info` consists of integers, for which zero is a value.
-    let mut out: libc::tcp_info = unsafe { std::mem::zeroed() };
-    out.tcpi_state = match ends {
+/// `struct tcp_info` of linux/tcp.h (Linux 6.12).
+#[repr(C)]
+#[derive(Default)]
+struct TcpInfo {
+    state: u8,
+    ca_state: u8,
+    retransmits: u8,
+    probes: u8,
+    backoff: u8,
+    options: u8,
+    /// Two fields of four bits, the sender's first.
+    wscale: u8,
+    flags: u8,
+    rto: u32,
+    ato: u32,
+    snd_mss: u32,
+    rcv_mss: u32,
+    unacked: u32,
+    sacked: u32,
+    lost: u32,
+    retrans: u32,
+    fackets: u32,
+    last_data_sent: u32,
+    last_ack_sent: u32,
+    last_data_recv: u32,
+    last_ack_recv: u32,
+    pmtu: u32,
+    rcv_ssthresh: u32,
+    rtt: u32,
+    rttvar: u32,
+    snd_ssthresh: u32,
+    snd_cwnd: u32,
+    advmss: u32,
+    reordering: u32,
+    rcv_rtt: u32,
+    rcv_space: u32,
+    total_retrans: u32,
+    pacing_rate: u64,
+    max_pacing_rate: u64,
+    bytes_acked: u64,
+    bytes_received: u64,
+    segs_out: u32,
+    segs_in: u32,
+    notsent_bytes: u32,
+    min_rtt: u32,
+    data_segs_in: u32,
+    data_segs_out: u32,
+    delivery_rate: u64,
+    busy_time: u64,
+    rwnd_limited: u64,
+    sndbuf_limited: u64,
+    delivered: u32,
+    delivered_ce: u32,
+    bytes_sent: u64,
+    bytes_retrans: u64,
+    dsack_dups: u32,
+    reord_seen: u32,
+    rcv_ooopack: u32,
+    snd_wnd: u32,
+    rcv_wnd: u32,
+    rehash: u32,
+    total_rto: u16,
+    total_rto_recoveries: u16,
+    total_rto_time: u32,
+}
+
+const _: () = assert!(size_of::<TcpInfo>() == TCP_INFO_LEN);
+
+impl TcpInfo {
+    fn bytes(self) -> [u8; TCP_INFO_LEN] {
+        // SAFETY: the struct consists of integers and has no padding: its fields' sizes add up to its own.
+        unsafe { std::mem::transmute::<TcpInfo, [u8; TCP_INFO_LEN]>(self) }
+    }
+}
+
+/// The struct's bytes for a connection; `ends` says which streams have ended: the program's, and the peer's.
+pub fn bytes(info: &ConnInfo, ends: (bool, bool)) -> [u8; TCP_INFO_LEN] {
+    let mut out = TcpInfo::default();
+    let alive = info
+        .subflows
+        .iter()
+        .filter(|subflow| subflow.srtt_us > 0 && !subflow.stalled);
+    if let Some(best) = alive.min_by_key(|subflow| subflow.srtt_us).or(info.subflows.first()) {
+        out = fill(best);
+    }
+    out.state = match ends {
         _ if !info.established => TCP_SYN_SENT,
         (false, false) => TCP_ESTABLISHED,
         (false, true) => TCP_CLOSE_WAIT,
@@ -16,64 +97,87 @@ pub fn bytes(info: &ConnInfo, ends: (bool, bool)) -> Vec<u8> {
         (true, false) => TCP_FIN_WAIT2,
         (true, true) => TCP_LAST_ACK,
     };
-    out.tcpi_unacked = u32::try_from(info.send_queue - info.unsent.min(info.send_queue)).unwrap_or(u32::MAX);
-    let alive = info
-        .subflows
-        .iter()
-        .filter(|subflow| subflow.srtt_us > 0 && !subflow.stalled);
-    if let Some(best) = alive.min_by_key(|subflow| subflow.srtt_us).or(info.subflows.first()) {
-        fill(&mut out, best);
-    }
-    out.tcpi_total_retrans = info.subflows.iter().map(|subflow| subflow.retransmits).sum();
-    let start: *const libc::tcp_info = &out;
-    // SAFETY: `out` lives to the end of this function, is fully initialised (zeroed, padding included), and read as
-    // bytes of its own size.
-    unsafe { std::slice::from_raw_parts(start.cast::<u8>(), size_of::<libc::tcp_info>()) }.to_vec()
+    let in_flight = info.send_queue - info.unsent.min(info.send_queue);
+    // Bytes, where the kernel counts segments: with segments of several sizes on several subflows there is no such count.
+    out.unacked = u32::try_from(in_flight).unwrap_or(u32::MAX);
+    out.total_retrans = info.subflows.iter().map(|subflow| subflow.retransmits).sum();
+    out.bytes_acked = info.bytes_acked;
+    out.bytes_received = info.bytes_received;
+    out.bytes_sent = info.bytes_acked + in_flight as u64;
+    out.notsent_bytes = u32::try_from(info.unsent).unwrap_or(u32::MAX);
+    out.bytes()
+}
+
+/// The struct's bytes for one subflow.
+pub fn of_subflow(subflow: &SubflowInfo) -> [u8; TCP_INFO_LEN] {
+    let mut out = fill(subflow);
+    out.state = match subflow.state {
+        "SYN-SENT" => TCP_SYN_SENT,
+        "SYN-RECEIVED" => TCP_SYN_RECV,
+        "FIN-WAIT-1" => TCP_FIN_WAIT1,
+        "FIN-WAIT-2" => TCP_FIN_WAIT2,
+        "CLOSE-WAIT" => TCP_CLOSE_WAIT,
+        "CLOSING" => TCP_CLOSING,
+        "LAST-ACK" => TCP_LAST_ACK,
+        "CLOSED" => TCP_CLOSE,
+        _ => TCP_ESTABLISHED,
+    };
+    out.total_retrans = subflow.retransmits;
+    out.bytes_sent = subflow.bytes_sent;
+    out.bytes_received = subflow.bytes_received;
+    out.bytes()
 }
 
 // tcp_states.h.
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_SYN_SENT: u8 = 2;
+const TCP_SYN_RECV: u8 = 3;
 const TCP_FIN_WAIT1: u8 = 4;
 const TCP_FIN_WAIT2: u8 = 5;
+const TCP_CLOSE: u8 = 7;
 const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_LAST_ACK: u8 = 9;
+const TCP_CLOSING: u8 = 11;
 
 // TCPI_OPT_* of linux/tcp.h.
 const OPT_TIMESTAMPS: u8 = 1;
 const OPT_SACK: u8 = 2;
 const OPT_WSCALE: u8 = 4;
 
-fn fill(out: &mut libc::tcp_info, subflow: &SubflowInfo) {
+fn fill(subflow: &SubflowInfo) -> TcpInfo {
     let mss = subflow.mss.max(1);
-    out.tcpi_rto = subflow.rto_us;
-    out.tcpi_snd_mss = subflow.mss;
-    out.tcpi_rcv_mss = subflow.mss;
-    out.tcpi_advmss = subflow.mss;
-    out.tcpi_pmtu = subflow.mtu;
     let (theirs, ours) = subflow.window_shifts;
+    let mut options = 0;
     for (used, option) in [
         (subflow.timestamps, OPT_TIMESTAMPS),
         (subflow.sack, OPT_SACK),
         (theirs | ours != 0, OPT_WSCALE),
     ] {
-        out.tcpi_options |= if used { option } else { 0 };
+        options |= if used { option } else { 0 };
     }
-    // Two fields of four bits, the sender's first.
-    out.tcpi_snd_rcv_wscale = if cfg!(target_endian = "little") {
-        ours << 4 | theirs & 0xf
-    } else {
-        theirs << 4 | ours & 0xf
-    };
-    out.tcpi_rtt = subflow.srtt_us;
-    out.tcpi_rttvar = subflow.rttvar_us;
-    // In segments there.
-    out.tcpi_snd_cwnd = subflow.cwnd / mss;
-    out.tcpi_snd_ssthresh = if subflow.ssthresh == u32::MAX {
-        0x7fff_ffff
-    } else {
-        subflow.ssthresh / mss
-    };
+    TcpInfo {
+        options,
+        wscale: if cfg!(target_endian = "little") {
+            ours << 4 | theirs & 0xf
+        } else {
+            theirs << 4 | ours & 0xf
+        },
+        rto: subflow.rto_us,
+        snd_mss: subflow.mss,
+        rcv_mss: subflow.mss,
+        advmss: subflow.mss,
+        pmtu: subflow.mtu,
+        rtt: subflow.srtt_us,
+        rttvar: subflow.rttvar_us,
+        // In segments there.
+        snd_cwnd: subflow.cwnd / mss,
+        snd_ssthresh: if subflow.ssthresh == u32::MAX {
+            0x7fff_ffff
+        } else {
+            subflow.ssthresh / mss
+        },
+        ..TcpInfo::default()
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +199,12 @@ mod tests {
             error: None,
             bytes_acked: 0,
             bytes_received: 0,
+            write_seq: 0,
+            snd_una: 0,
+            rcv_nxt: 0,
+            checksum: false,
+            announced: 0,
+            heard: 0,
             send_queue: 10,
             unsent: 4,
             recv_queue: 0,
@@ -103,7 +213,21 @@ mod tests {
         let state = |ends| bytes(&info, ends)[0];
         assert_eq!(state((false, true)), TCP_CLOSE_WAIT);
         assert_eq!(state((true, false)), TCP_FIN_WAIT1);
-        let bytes = bytes(&info, (false, false));
-        assert_eq!((bytes[0], bytes.len()), (TCP_ESTABLISHED, size_of::<libc::tcp_info>()));
+        assert_eq!(bytes(&info, (false, false))[0], TCP_ESTABLISHED);
+    }
+
+    #[test]
+    fn fields_are_where_the_systems_header_has_them() {
+        let out = TcpInfo {
+            total_retrans: 7,
+            ..TcpInfo::default()
+        };
+        let at = std::mem::offset_of!(libc::tcp_info, tcpi_total_retrans);
+        assert_eq!(out.bytes()[at..at + 4], 7u32.to_ne_bytes());
+        assert_eq!(std::mem::offset_of!(TcpInfo, total_retrans), at);
+        assert_eq!(
+            std::mem::offset_of!(TcpInfo, rtt),
+            std::mem::offset_of!(libc::tcp_info, tcpi_rtt)
+        );
     }
 }

@@ -41,7 +41,19 @@ impl AutoLink {
     pub fn review(&mut self) {
         let doubt = self.packet.as_mut().and_then(|packet| packet.is_still_proven().err());
         if let Some(doubt) = doubt {
-            log::info!("ip link from now on: {}", Refusal::Doubt(doubt));
+            self.give_up_packet(&Refusal::Doubt(doubt));
+        }
+    }
+
+    /// The ip link alone from now on: for who answers other hosts, before whose SYN there is no time to ask whether a packet filter
+    /// has a rule for it.
+    pub fn hear_after_filters(&mut self) {
+        self.give_up_packet(&"programs listen");
+    }
+
+    fn give_up_packet(&mut self, why: &dyn core::fmt::Display) {
+        if self.packet.is_some() {
+            log::info!("ip link from now on: {why}");
             // Both may hear a segment for a moment, which is a duplicate; a failure leaves the ports to a filter that
             // drops them, and the retransmissions to the next review.
             if let Err(error) = self.ip.hear_ipv4(true) {

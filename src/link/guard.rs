@@ -88,7 +88,7 @@ impl Guard {
 
 /// A port outside the block stays admitted by the link's filter while this lives.
 #[derive(Debug)]
-struct Lease {
+pub struct Lease {
     ports: Rc<RefCell<Ports>>,
     /// None inside the block, which is always admitted.
     single: Option<u16>,
@@ -183,6 +183,11 @@ impl Guards {
     /// All the ports that guards own or may own: what the link must admit. After `acquire`, before the first segment.
     pub fn ports(&self) -> PortSet {
         self.ports.borrow().set()
+    }
+
+    /// Has the link hear a port that a program listens on.
+    pub fn lease(&self, port: u16) -> Lease {
+        Lease::new(&self.ports, port)
     }
 
     /// A guard for a 4-tuple.

@@ -29,6 +29,7 @@
 //! ```
 
 mod auto;
+pub mod diag;
 mod filter;
 pub mod guard;
 pub mod ip;
@@ -38,16 +39,18 @@ pub mod path_config;
 pub mod paths;
 pub mod ports;
 pub mod routes;
+pub mod sources;
 mod sys;
 mod tables;
 
 pub use auto::AutoLink;
-pub use guard::{Guard, GuardKind, GuardRequest, Guards, WantedPort};
+pub use guard::{Guard, GuardKind, GuardRequest, Guards, Lease, WantedPort};
 pub use ip::IpLink;
 pub use path_config::PathConfig;
 pub use paths::Verdict;
 pub use ports::PortSet;
 pub use routes::{Query, Routes};
+pub use sources::Sources;
 pub use sys::interface_exists;
 
 use crate::wire::{Flags, Header, Segment, TcpOptions};

@@ -4,6 +4,7 @@
 //! else works; `-NAME` leaves it out. When at least one is named to be used, no other one is, except that the first
 //! subflow always follows the kernel's routing.
 
+use super::sources::Sources;
 use core::fmt;
 
 /// IFNAMSIZ of linux/if.h, without the final zero.
@@ -14,6 +15,8 @@ const NAME_LEN_MAX: usize = 15;
 pub struct PathConfig {
     named: Vec<Named>,
     excluded: Vec<String>,
+    /// What the program says by socket options, beside the user's variable.
+    pub sources: Sources,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,6 +100,11 @@ impl PathConfig {
     /// `name` is left out.
     pub fn excludes(&self, name: &str) -> bool {
         self.excluded.iter().any(|e| e == name)
+    }
+
+    /// `name` may be used as far as this configuration is concerned.
+    pub fn leaves(&self, name: &str) -> bool {
+        !self.excludes(name) && (!self.names_interfaces() || self.named().any(|n| n == name))
     }
 
     /// `name` is for backup.

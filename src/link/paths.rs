@@ -153,7 +153,7 @@ pub enum Verdict {
     Kernel(KernelReason),
     /// Use these paths. The first is the plain route's, with interface 0: routed by the kernel.
     Paths {
-        /// At least one, the plain one first.
+        /// The plain one first, if its source may be used; none when the program's addresses lead nowhere.
         paths: Vec<LocalPath>,
         /// The interface that the plain route leads to at present.
         plain_oif: u32,
@@ -229,8 +229,9 @@ pub fn decide(situation: &Situation<'_>) -> Verdict {
     let single = single_reason(situation, plain).filter(|_| !situation.config.names_interfaces());
     let mut paths = vec![plain_path(situation, plain)];
     let mut skipped = Vec::new();
+    let sources = &situation.config.sources;
     for interface in chosen_interfaces(situation, plain.oif, &mut skipped) {
-        match path_through(situation, interface) {
+        match path_through(situation, interface, None) {
             Ok(path) if single.is_none() => paths.push(path),
             // The one reason for all of them is in `single`.
             Ok(_) => {}
@@ -240,6 +241,16 @@ pub fn decide(situation: &Situation<'_>) -> Verdict {
             }),
         }
     }
+    for addr in sources.named_for(situation.dst).filter(|_| single.is_none()) {
+        // What the program names may be on any interface, also a second address of one.
+        let known = paths.iter().any(|path| path.addr == addr);
+        let home = situation.addresses.iter().find(|a| a.addr == addr);
+        let device = home.and_then(|home| interface(situation, home.iface));
+        // The user's word on interfaces comes before the program's on addresses.
+        let device = device.filter(|device| !known && situation.config.leaves(&device.name));
+        paths.extend(device.and_then(|device| path_through(situation, device, Some(addr)).ok()));
+    }
+    paths.retain(|path| sources.allow(path.addr));
     Verdict::Paths {
         paths,
         plain_oif: plain.oif,
@@ -415,14 +426,20 @@ fn chosen_interfaces<'a>(
     chosen
 }
 
-fn path_through(situation: &Situation<'_>, interface: &Interface) -> Result<LocalPath, SkipReason> {
+/// The path through an interface, from its own choice of address or from the one that was named.
+fn path_through(
+    situation: &Situation<'_>,
+    interface: &Interface,
+    named: Option<IpAddr>,
+) -> Result<LocalPath, SkipReason> {
     if !interface.up {
         return Err(SkipReason::Down);
     }
     let candidate = situation
         .candidates
         .iter()
-        .find(|c| c.iface == interface.index && c.route.oif == interface.index)
+        .filter(|c| c.iface == interface.index && c.route.oif == interface.index)
+        .find(|c| named.is_none_or(|addr| c.src == addr))
         .filter(|c| c.route.kind == RouteKind::Unicast)
         .filter(|c| {
             let fits = |a: &Address| a.usable && a.addr == c.src && a.iface == c.iface;

@@ -1,5 +1,6 @@
 //! The policy, case by case: each begins with a plain host with two uplinks and changes one thing.
 
+use super::super::sources::Sources;
 use super::*;
 
 const ETH0: u32 = 2;
@@ -405,4 +406,66 @@ fn prefixes_match_to_the_bit() {
             "{addr} in {prefix}/{len}"
         );
     }
+}
+
+/// A host whose eth1 has a second address, as a program with these sources sees it.
+fn with_sources(restricted: bool, named: &[&str], removed: &[&str]) -> Host {
+    Host::with(|host| {
+        host.addresses.push(address(ETH1, "198.51.100.9", 24));
+        host.candidates.push(candidate(ETH1, "198.51.100.9"));
+        let all = |list: &[&str]| list.iter().map(|a| ip(a)).collect();
+        host.config.sources = Sources {
+            restricted,
+            named: all(named),
+            removed: all(removed),
+        };
+    })
+}
+
+#[test]
+fn a_program_narrows_the_addresses_and_names_further_ones() {
+    for (restricted, named, removed, expected) in [
+        (false, &[][..], &[][..], &["192.0.2.1", "198.51.100.1"][..]),
+        (true, &["192.0.2.1"], &[], &["192.0.2.1"]),
+        (true, &["198.51.100.1"], &[], &["198.51.100.1"]),
+        (
+            true,
+            &["192.0.2.1", "198.51.100.9"],
+            &[],
+            &["192.0.2.1", "198.51.100.9"],
+        ),
+        (
+            false,
+            &["198.51.100.9"],
+            &[],
+            &["192.0.2.1", "198.51.100.1", "198.51.100.9"],
+        ),
+        (false, &[], &["192.0.2.1"], &["198.51.100.1"]),
+        (true, &["203.0.113.1"], &[], &[]),
+    ] {
+        let Verdict::Paths { paths, .. } = with_sources(restricted, named, removed).decide() else {
+            panic!("left to the kernel");
+        };
+        let paths: Vec<String> = paths.iter().map(|p| p.addr.to_string()).collect();
+        assert_eq!(paths, expected, "{restricted} {named:?} {removed:?}");
+    }
+}
+
+#[test]
+fn a_program_overrules_neither_policy_nor_the_user() {
+    let mut host = with_sources(false, &["198.51.100.9"], &[]);
+    host.rules.push(Rule::Diverting {
+        ipv6: false,
+        by_port: false,
+    });
+    let (paths, single, _) = host.outcome();
+    assert_eq!(
+        (paths.as_slice(), single),
+        (&["192.0.2.1".to_string()][..], Some(SingleReason::Rules))
+    );
+    let mut host = with_sources(false, &["198.51.100.9"], &[]);
+    let sources = host.config.sources.clone();
+    host.config = PathConfig::parse("-eth1").unwrap();
+    host.config.sources = sources;
+    assert_eq!(host.outcome().0, ["192.0.2.1"]);
 }

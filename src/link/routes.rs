@@ -98,12 +98,28 @@ impl Routes {
         // A change that the loop has not yet heard of stays pending for its `changed`.
         self.stale |= self.monitor_has_news();
         self.refresh()?;
+        let verdict = self.decide(query, config)?;
+        let nowhere = matches!(&verdict, Verdict::Paths { paths, .. } if paths.is_empty());
+        match config.sources.first_for(query.dst).filter(|_| nowhere) {
+            // As after bind() to that address: the kernel's rules say where it goes.
+            Some(src) => self.decide(
+                &Query {
+                    src: Some(src),
+                    ..*query
+                },
+                config,
+            ),
+            None => Ok(verdict),
+        }
+    }
+
+    fn decide(&mut self, query: &Query, config: &PathConfig) -> io::Result<Verdict> {
         let plain = match self.plain_route(query) {
             Ok(route) => Ok(route),
             Err(e) => Err(e.raw_os_error().ok_or(e)?),
         };
         let candidates = match &plain {
-            Ok(route) => self.candidates(query, route.oif),
+            Ok(route) => self.candidates(query, route.oif, config),
             Err(_) => Vec::new(),
         };
         let ipsec = self.ipsec_policies()?;
@@ -190,21 +206,34 @@ impl Routes {
     }
 
     /// The ways that sockets bound to the other interfaces would take.
-    fn candidates(&mut self, query: &Query, plain_oif: u32) -> Vec<Candidate> {
+    fn candidates(&mut self, query: &Query, plain_oif: u32, config: &PathConfig) -> Vec<Candidate> {
         let others: Vec<u32> = self
             .interfaces
             .iter()
             .filter(|i| i.up && i.kind != InterfaceKind::Loopback && i.index != plain_oif)
             .map(|i| i.index)
             .collect();
-        others
+        let mut candidates: Vec<Candidate> = others
             .into_iter()
-            .filter_map(|iface| self.candidate(query, iface))
-            .collect()
+            .filter_map(|iface| self.candidate(query, iface, None))
+            .collect();
+        for addr in config.sources.named_for(query.dst) {
+            let home = self.addresses.iter().find(|a| a.addr == addr).map(|a| a.iface);
+            let known = candidates.iter().any(|c| c.src == addr);
+            let found = home
+                .filter(|_| !known)
+                .and_then(|iface| self.candidate(query, iface, Some(addr)));
+            candidates.extend(found);
+        }
+        candidates
     }
 
-    fn candidate(&mut self, query: &Query, iface: u32) -> Option<Candidate> {
-        let preferred = self.lookup(query, None, iface, 0).ok()?.src;
+    /// The way through an interface, from the address that the kernel would take there, or from `named`.
+    fn candidate(&mut self, query: &Query, iface: u32, named: Option<IpAddr>) -> Option<Candidate> {
+        let preferred = match named {
+            Some(_) => named,
+            None => self.lookup(query, None, iface, 0).ok()?.src,
+        };
         let fits = |a: &&Address| a.iface == iface && a.usable && a.addr.is_ipv6() == query.dst.is_ipv6();
         let src = self
             .addresses

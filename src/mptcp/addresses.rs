@@ -28,13 +28,13 @@ const ECHO_WAIT: Duration = Duration::from_secs(1);
 const ECHO_TRIES: u32 = 4;
 
 #[derive(Debug)]
-struct Local {
-    path: LocalPath,
-    id: u8,
+pub(super) struct Local {
+    pub path: LocalPath,
+    pub id: u8,
     retry_at: Instant,
     failures: u32,
     /// Announced to the peer, or about to be.
-    announced: bool,
+    pub announced: bool,
 }
 
 #[derive(Debug)]
@@ -47,18 +47,18 @@ struct Remote {
 
 /// A subflow asked for and not yet opened.
 #[derive(Debug)]
-struct Want {
+pub(super) struct Want {
     number: u32,
-    local: LocalPath,
+    pub local: LocalPath,
     local_id: u8,
     remote: SocketAddr,
     remote_id: u8,
 }
 
 #[derive(Debug)]
-struct Announce {
+pub(super) struct Announce {
     id: u8,
-    addr: IpAddr,
+    pub addr: IpAddr,
     tries: u32,
     resend_at: Option<Instant>,
     send_now: bool,
@@ -68,9 +68,11 @@ struct Announce {
 #[derive(Debug)]
 pub(super) struct Addresses {
     first: LocalPath,
-    locals: Vec<Local>,
+    pub locals: Vec<Local>,
+    /// Taken back by the program; their subflows end when others are up.
+    pub leaving: Vec<Local>,
     remotes: Vec<Remote>,
-    wants: Vec<Want>,
+    pub wants: Vec<Want>,
     next_want: u32,
     next_id: u8,
     /// The peer's C flag: no joins to its first address (RFC 8684 section 3.1).
@@ -78,14 +80,14 @@ pub(super) struct Addresses {
     /// Our own C flag.
     pub forbid_join_here: bool,
     pub fully_established: bool,
-    stopped: bool,
+    pub stopped: bool,
     /// The peer prohibits further subflows until one closes.
     prohibited: bool,
     /// New addresses that the peer announced so far: it does not choose whom we knock at without end.
-    heard: u8,
+    pub heard: u8,
     echoes: VecDeque<AddAddr>,
-    announces: VecDeque<Announce>,
-    removed: Vec<u8>,
+    pub announces: VecDeque<Announce>,
+    pub removed: Vec<u8>,
     dirty: bool,
 }
 
@@ -94,6 +96,7 @@ impl Addresses {
         Addresses {
             first,
             locals: Vec::new(),
+            leaving: Vec::new(),
             remotes: Vec::new(),
             wants: Vec::new(),
             next_want: 1,
@@ -111,6 +114,11 @@ impl Addresses {
         }
     }
 
+    /// Addresses that the peer was told of; the first one needs no telling.
+    pub fn announced(&self) -> u8 {
+        self.locals.iter().filter(|l| l.announced && l.id != 0).count() as u8
+    }
+
     /// MPTCP is over for this connection: no join, no announcement any more (note F4).
     pub fn stop(&mut self) {
         self.stopped = true;
@@ -125,7 +133,7 @@ impl Addresses {
             let id = self.next_id;
             self.next_id = if self.next_id == 255 { 1 } else { self.next_id + 1 };
             // There are far fewer local addresses than ids.
-            if !self.locals.iter().any(|l| l.id == id) {
+            if !self.locals.iter().chain(&self.leaving).any(|l| l.id == id) {
                 return id;
             }
         }
@@ -264,7 +272,8 @@ impl Connection {
                 }
                 continue;
             }
-            let fresh = path.addr != first || !self.subflows.iter().any(|s| s.join.is_none());
+            let first_lives = self.subflows.iter().any(|s| s.join.is_none() && !s.close_queued);
+            let fresh = path.addr != first || !first_lives;
             let id = if fresh { self.addresses.fresh_id() } else { 0 };
             self.addresses.locals.push(Local {
                 path: *path,
@@ -327,6 +336,7 @@ impl Connection {
 
     /// Opens, announces and repeats what is due.
     pub(super) fn evaluate_paths(&mut self, ctx: &mut Ctx<'_>) {
+        self.withdraw(ctx);
         let due = self.addresses.timeout().is_some_and(|t| t <= ctx.now);
         if !self.addresses.dirty && !due {
             return;
@@ -343,10 +353,18 @@ impl Connection {
             self.announce_locals();
         }
         self.repeat_announcement(ctx.now);
-        if self.role == Role::Client && !self.addresses.prohibited {
+        if self.role == Role::Client && !self.carries_enough_to_join() {
+            // Looked at again with every segment that comes.
+            self.addresses.dirty = true;
+        } else if self.role == Role::Client && !self.addresses.prohibited {
             self.want_from_locals(ctx);
             self.want_to_remotes(ctx);
         }
+    }
+
+    /// RFC 6897 section 4.5: further subflows may wait until the connection is worth them.
+    fn carries_enough_to_join(&self) -> bool {
+        self.out.acked.saturating_add(self.inc.buf.received()) >= self.options.join_after
     }
 
     fn subflow_budget(&self) -> usize {

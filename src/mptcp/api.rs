@@ -55,6 +55,8 @@ pub struct ConnOptions {
     pub ttl: u8,
     /// SO_MARK.
     pub mark: u32,
+    /// Bytes, of both directions, before a client opens further subflows; 0 is at once, u64::MAX never.
+    pub join_after: u64,
 }
 
 /// TCP keepalive (RFC 9293 section 3.8.4).
@@ -84,6 +86,7 @@ impl Default for ConnOptions {
             tos: 0,
             ttl: 0,
             mark: 0,
+            join_after: 0,
         }
     }
 }
@@ -196,6 +199,18 @@ pub struct ConnInfo {
     pub bytes_acked: u64,
     /// Data-level bytes received in order.
     pub bytes_received: u64,
+    /// Next data sequence number to write, the oldest not acknowledged, the next expected.
+    pub write_seq: u64,
+    /// As above.
+    pub snd_una: u64,
+    /// As above.
+    pub rcv_nxt: u64,
+    /// DSS checksums are used.
+    pub checksum: bool,
+    /// Addresses of ours that the peer was told of.
+    pub announced: u8,
+    /// Addresses of the peer that were taken up.
+    pub heard: u8,
     /// Bytes waiting in the send buffer (unacknowledged and unsent).
     pub send_queue: usize,
     /// Of these, never sent.
@@ -217,6 +232,8 @@ pub struct SubflowInfo {
     pub iface: u32,
     /// TCP state name as in RFC 9293 ("ESTABLISHED", …).
     pub state: &'static str,
+    /// Established, MPTCP's handshake included (RFC 6897 section 5.3.3).
+    pub up: bool,
     /// Either side marked it backup.
     pub backup: bool,
     /// It does not answer at present.

@@ -162,6 +162,16 @@ impl Endpoint {
 
     // ---- input from the network -------------------------------------------------------------------------------
 
+    /// Whether a segment with these addresses belongs to a connection, or to one that was here until lately.
+    pub fn knows(&self, tuple: FourTuple) -> bool {
+        self.tuples.contains_key(&tuple) || self.time_wait.contains_key(&tuple)
+    }
+
+    /// Whether a connection here has this token, for which a join may come in.
+    pub fn has_token(&self, token: u32) -> bool {
+        self.tokens.contains_key(&token)
+    }
+
     /// A segment arrived for this host. False when it belongs to nothing here (the caller may ignore it).
     pub fn handle_segment(
         &mut self,
@@ -319,6 +329,35 @@ impl Endpoint {
         });
     }
 
+    /// RFC 9293 section 3.10.7.1: a reset for a segment that belongs to nothing here, at a port where nobody else answers.
+    pub fn refuse(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) {
+        let h = &segment.header;
+        if h.flags.has(Flags::RST) {
+            return;
+        }
+        if h.flags.has(Flags::ACK) {
+            return self.reset_old_connection(tuple, iface, segment);
+        }
+        let len = segment.payload.len() as u32 + u32::from(h.flags.has(Flags::FIN));
+        let header = Header {
+            src_port: tuple.local.port(),
+            dst_port: tuple.remote.port(),
+            seq: SeqNum(0),
+            ack: h.seq + len,
+            flags: Flags::RST.with(Flags::ACK),
+            window: 0,
+        };
+        self.push_stray(Stray {
+            tuple,
+            manner: Manner {
+                iface,
+                ..Manner::default()
+            },
+            header,
+            options: TcpOptions::default(),
+        });
+    }
+
     /// RFC 9293 sections 3.5.1 and 3.10.7.3: the peer holds another connection of this 4-tuple, an
     /// older one or one that was given up here; a reset frees it.
     fn reset_old_connection(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) {
@@ -360,6 +399,11 @@ impl Endpoint {
             return true;
         }
         self.half_open += 1;
+        // Answers follow the routing, as the kernel's own do; only a link-local peer is where it came from.
+        let iface = match tuple.remote.ip() {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => iface,
+            _ => 0,
+        };
         let key = self.fresh_key();
         let id = self.fresh_id();
         let path = LocalPath {
@@ -672,6 +716,12 @@ impl Endpoint {
     /// an address that is gone is closed and REMOVE_ADDR sent. A client opens joins from them, a server announces them with ADD_ADDR.
     pub fn set_paths(&mut self, now: Instant, conn: ConnId, paths: &[LocalPath]) {
         self.with(now, conn, |c, ctx| c.set_paths(ctx, paths));
+    }
+
+    /// As [`Endpoint::set_paths`], for a program that takes back addresses which still work: their subflows end in order, and not before
+    /// another one is up.
+    pub fn replace_paths(&mut self, now: Instant, conn: ConnId, paths: &[LocalPath]) {
+        self.with(now, conn, |c, ctx| c.replace_paths(ctx, paths));
     }
 
     /// Answers `WantSubflow`: a port was taken.

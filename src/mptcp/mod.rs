@@ -19,5 +19,6 @@ mod subflow;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod withdraw;
 
 pub use endpoint::{ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};

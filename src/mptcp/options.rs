@@ -166,6 +166,8 @@ impl Connection {
                 return;
             }
         }
+        // What is said of addresses is said on a subflow that stays.
+        let leaving = sf.stalled && sf.close_queued;
         let mut dss = Dss {
             data_ack: Some(ack),
             map: None,
@@ -174,8 +176,8 @@ impl Connection {
         if let Some(map) = fin {
             dss.map = Some(map);
             dss.data_fin = true;
-        } else if let Some(remove) = self.addresses.take_remove_addr() {
-            options.mptcp.remove_addr = Some(remove);
+        } else if !leaving {
+            options.mptcp.remove_addr = self.addresses.take_remove_addr();
         }
         options.mptcp.dss = Some(dss);
     }

@@ -390,6 +390,10 @@ impl Connection {
         if !self.multipath() {
             return;
         }
+        if self.data_backoff == 1 {
+            // What came before we asked says nothing about an answer: the client's keys arrive twice at the start.
+            self.bare_run = 0;
+        }
         if self.bare_run >= 2 && self.out.acked == 0 && self.data_backoff >= 3 && !self.no_way_back {
             // Not even the DATA_FIN is answered at data level, though the subflow may be: as plain TCP then.
             self.fall_back(ctx, Fallback::OptionsStripped, true);

@@ -46,6 +46,8 @@ impl Path {
 pub struct Config {
     /// MPTCP=off: everything is the kernel's.
     pub off: bool,
+    /// MPTCP_LISTEN=off: listening sockets are the kernel's.
+    pub listen_off: bool,
     /// User namespace and cgroup, if /proc told.
     pub place: Option<Cgroup>,
     /// libmptcp.so, absolute.
@@ -61,6 +63,7 @@ impl Config {
     /// Nothing known.
     pub const EMPTY: Config = Config {
         off: false,
+        listen_off: false,
         place: None,
         library: Path::EMPTY,
         linker: Path::EMPTY,
@@ -90,6 +93,9 @@ impl Config {
     pub fn take_variable(&mut self, variable: &[u8]) {
         match variable.strip_prefix(b"MPTCP") {
             Some(rest) if rest.starts_with(b"_") => {
+                if let Some(value) = rest.strip_prefix(b"_LISTEN") {
+                    self.listen_off |= is_off(value);
+                }
                 let end = self.settings_len + variable.len();
                 if end < SETTINGS_MAX {
                     self.settings[self.settings_len..end].copy_from_slice(variable);
@@ -98,9 +104,7 @@ impl Config {
                 }
             }
             Some(value) => {
-                self.off |= [&b"=off"[..], b"=0", b"=no"]
-                    .iter()
-                    .any(|off| value.eq_ignore_ascii_case(off))
+                self.off |= is_off(value);
             }
             None => {}
         }
@@ -112,6 +116,13 @@ impl Config {
             .split(|&b| b == 0)
             .find_map(|s| s.strip_prefix(name)?.strip_prefix(b"="))
     }
+}
+
+/// What switches something off, the equals sign included.
+fn is_off(value: &[u8]) -> bool {
+    [&b"=off"[..], b"=0", b"=no"]
+        .iter()
+        .any(|off| value.eq_ignore_ascii_case(off))
 }
 
 struct Cell(UnsafeCell<Config>);

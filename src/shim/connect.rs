@@ -8,7 +8,7 @@ use super::engine::{self, Connected};
 use super::log::{self, info, warning, Level};
 use super::sys::{self, Errno};
 use super::table::{self, Kind};
-use super::{config, eligible, epoll, identify, memory, options, replace, Verdict};
+use super::{config, eligible, epoll, identify, memory, multipath, options, replace, Verdict};
 use crate::control::shadow::ShadowName;
 use crate::control::Reply;
 use crate::control::{Bypass, Connect, EngineId, Phase, Request, MESSAGE_MAX};
@@ -35,14 +35,15 @@ pub unsafe fn connect(fd: c_int, addr: *const c_void, len: usize) -> Verdict {
     }
     let judged = eligible::destination(remote)
         .and_then(|()| eligible::socket(fd, remote))
+        .and_then(|flags| multipath::judge(fd).map(|()| flags))
         .and_then(|flags| epoll::movable(fd).map(|()| flags));
     match judged {
         Ok(flags) => first(fd, remote, flags),
-        Err(reason) => bypass(remote, reason),
+        Err(reason) => bypass(fd, remote, reason),
     }
 }
 
-fn bypass(remote: SocketAddr, reason: Bypass) -> Verdict {
+fn bypass(fd: c_int, remote: SocketAddr, reason: Bypass) -> Verdict {
     // A program that asks a second time how its connect stands is no news.
     let level = if reason == Bypass::NotFresh {
         Level::Debug
@@ -53,6 +54,7 @@ fn bypass(remote: SocketAddr, reason: Bypass) -> Verdict {
         level,
         format_args!("connect {remote}: left to the kernel: {}", reason.text()),
     );
+    multipath::narrow(fd, remote);
     Verdict::Pass
 }
 
@@ -99,7 +101,7 @@ fn begin(fd: c_int, remote: SocketAddr, flags: c_int) -> Result<Pending, Verdict
     }
     let (end, engine, cookie) = match answer {
         Connected::Shadow { end, engine, cookie } => (end, engine, cookie),
-        Connected::Bypass(reason) => return Err(bypass(remote, reason)),
+        Connected::Bypass(reason) => return Err(bypass(fd, remote, reason)),
         Connected::Failed(errno) => {
             info!("connect {remote}: {}", rustix::io::Errno::from_raw_os_error(errno));
             return Err(Verdict::Done(Err(errno)));
@@ -115,7 +117,7 @@ fn begin(fd: c_int, remote: SocketAddr, flags: c_int) -> Result<Pending, Verdict
     match replace::put(fd, end, flags, Kind::Shadow, cookie) {
         Ok(()) => Ok(Pending { engine, cookie, kernel }),
         // The shadow's end is closed by now, and the engine gives the attempt up.
-        Err(_) => Err(bypass(remote, Bypass::NoResources)),
+        Err(_) => Err(bypass(fd, remote, Bypass::NoResources)),
     }
 }
 

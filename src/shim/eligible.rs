@@ -4,6 +4,7 @@ use super::memory;
 use super::sys;
 use super::table::{self, Ownership};
 use super::{config, start};
+use crate::control::carrier::CARRIER_MSS;
 use crate::control::options::{TCP_INQ, TCP_REPAIR, TCP_ULP};
 use crate::control::Bypass;
 use core::ffi::{c_int, c_void};
@@ -95,6 +96,36 @@ pub fn socket(fd: c_int, remote: SocketAddr) -> Result<c_int, Bypass> {
     }
     Ok(flags)
 }
+
+/// Judges a socket that is about to listen.
+pub fn listener(fd: c_int) -> Result<(), Bypass> {
+    if config::get().off {
+        return Err(Bypass::TurnedOff);
+    }
+    if config::get().listen_off {
+        return Err(Bypass::ListenOff);
+    }
+    if start::sandboxed() {
+        return Err(Bypass::Sandboxed);
+    }
+    match table::made_here(fd) {
+        Ownership::Sole => {}
+        Ownership::MaybeShared => return Err(Bypass::Shared),
+        Ownership::Odd => return Err(Bypass::TcpFeature),
+    }
+    fresh(fd)?;
+    options(fd)?;
+    // The carriers' segment size has to come through.
+    if sys::getsockopt_int(fd, libc::IPPROTO_TCP, libc::TCP_MAXSEG).unwrap_or(0) < CARRIER_MSS
+        && sys::getsockopt_int(fd, libc::IPPROTO_TCP, libc::TCP_MAXSEG) != Ok(MSS_UNSET)
+    {
+        return Err(Bypass::Option);
+    }
+    Ok(())
+}
+
+/// What TCP_MAXSEG says of an unconnected socket on which it was not set.
+const MSS_UNSET: c_int = 536;
 
 /// Unconnected and not listening: TCP_INFO's first byte is the state.
 fn fresh(fd: c_int) -> Result<(), Bypass> {

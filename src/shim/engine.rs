@@ -4,7 +4,8 @@ use super::log::{debug, warning};
 use super::{config, spawn};
 use crate::control::{
     channel::{self, CallError},
-    Bypass, Cgroup, EngineId, Phase, Queues, Reply, Request, MESSAGE_MAX, VALUE_MAX,
+    picture::Picture,
+    Bypass, Cgroup, EngineId, Phase, Queues, Reply, Request, MESSAGE_MAX, PICTURE_MESSAGE_MAX, VALUE_MAX,
 };
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -136,6 +137,24 @@ fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<
     failed(Bypass::NoEngine)
 }
 
+/// Sends a Listen request to this process's engine: that engine when it answers from now on.
+pub fn listen(request: &Request<'_>, socket: BorrowedFd<'_>) -> Result<EngineId, Bypass> {
+    let engine = own().ok_or(Bypass::NoLibrary)?;
+    match call_started(engine, request, socket, &mut [0; MESSAGE_MAX])? {
+        (Reply::Done, _) => Ok(engine),
+        (Reply::Bypass(reason), _) => Err(reason),
+        _ => Err(Bypass::EngineFault),
+    }
+}
+
+/// Shows an accepted socket to an engine: the shadow that it stands for, and its cookie. None when it is not that engine's.
+pub fn claim(engine: EngineId, accepted: BorrowedFd<'_>) -> Option<(OwnedFd, u64)> {
+    match channel::call(engine, &Request::Claim, Some(accepted), &mut [0; MESSAGE_MAX]) {
+        Ok((Reply::Shadow { cookie }, Some(end))) => Some((end, cookie)),
+        _ => None,
+    }
+}
+
 /// What the engine knows about a connection; None when it does not answer.
 pub fn query(engine: EngineId, cookie: u64) -> Option<Phase> {
     phase_reply(
@@ -207,6 +226,29 @@ pub fn set_option(
         Reply::Done => Some(Ok(())),
         Reply::Error(errno) => Some(Err(errno)),
         _ => None,
+    }
+}
+
+/// setsockopt of an option of `mptcp.h` on a connection. None when the engine does not answer.
+pub fn set_wish(engine: EngineId, cookie: u64, name: c_int, value: &[u8]) -> Option<Result<(), c_int>> {
+    let request = Request::SetWish { cookie, name, value };
+    match channel::call(engine, &request, None, &mut [0; MESSAGE_MAX]).ok()?.0 {
+        Reply::Done => Some(Ok(())),
+        Reply::Error(errno) => Some(Err(errno)),
+        _ => None,
+    }
+}
+
+/// What Linux's MPTCP options tell of a connection.
+///
+/// # Errors
+/// ENOTCONN when there is none, or no engine; EOPNOTSUPP when the kernel's TCP has it.
+pub fn picture(engine: EngineId, cookie: u64) -> Result<Picture, c_int> {
+    let mut buf = [0; PICTURE_MESSAGE_MAX];
+    match channel::call(engine, &Request::Picture { cookie }, None, &mut buf) {
+        Ok((Reply::Picture(bytes), _)) => Picture::decode(bytes).map_err(|_| libc::ENOTCONN),
+        Ok((Reply::Error(errno), _)) => Err(errno),
+        Ok(_) | Err(_) => Err(libc::ENOTCONN),
     }
 }
 

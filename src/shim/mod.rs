@@ -17,6 +17,8 @@
 //! | [`epoll`] | registrations made before connecting |
 //! | [`engine`] | asking the engine, starting it first if need be |
 //! | [`spawn`] | starting a process that the program cannot notice |
+//! | [`listen`], [`accept`] | a listening socket stays where it is; what it accepts may be a shadow's carrier |
+//! | [`multipath`] | the options of `mptcp.h` |
 //! | [`names`], [`options`], [`controls`] | getpeername, getsockname; socket options; ioctl and shutdown |
 //! | [`send`], [`receive`] | flags, addresses and errors that AF_UNIX treats unlike TCP |
 //! | [`sys`], [`memory`], [`log`] | system calls by instruction; the program's pointers; one line on standard error |
@@ -25,6 +27,7 @@
 //! Rules: nothing here allocates, takes a lock or calls a libc function that may be hooked, before or after constructors; a hook on the data path makes
 //! no system call besides the program's own, unless that failed or its flags need translation; errno survives success.
 
+pub mod accept;
 pub mod config;
 pub mod connect;
 pub mod controls;
@@ -34,8 +37,10 @@ pub mod epoll;
 #[cfg(feature = "preload")]
 mod hooks;
 pub mod identify;
+pub mod listen;
 pub mod log;
 pub mod memory;
+pub mod multipath;
 pub mod names;
 pub mod options;
 pub mod receive;

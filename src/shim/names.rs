@@ -1,6 +1,7 @@
 //! getpeername and getsockname: the first subflow's addresses, for ever, decoded from the shadow's name.
 
-use super::{identify, memory, start, Verdict};
+use super::{identify, memory, multipath, start, Verdict};
+use crate::control::multipath::EMULTIPATH;
 use crate::control::Phase;
 use core::ffi::{c_int, c_void};
 use core::net::SocketAddr;
@@ -23,6 +24,9 @@ pub unsafe fn name(fd: c_int, end: End, addr: *mut c_void, len: *mut libc::sockl
         return Verdict::Pass;
     };
     let connected = || start::sandboxed() || identify::phase(fd, &shadow) == Phase::Established;
+    if multipath::names_fail(fd, &shadow) {
+        return Verdict::Done(Err(EMULTIPATH));
+    }
     let address = match end {
         End::Local => shadow.local,
         End::Remote if connected() => shadow.remote,
@@ -33,7 +37,10 @@ pub unsafe fn name(fd: c_int, end: End, addr: *mut c_void, len: *mut libc::sockl
 }
 
 /// Writes a sockaddr as the kernel does: cut to the room there is, its full length told.
-unsafe fn write(address: SocketAddr, addr: *mut c_void, len: *mut libc::socklen_t) -> Result<i32, c_int> {
+///
+/// # Safety
+/// `addr` and `len` are what getpeername() would be given.
+pub unsafe fn write(address: SocketAddr, addr: *mut c_void, len: *mut libc::socklen_t) -> Result<i32, c_int> {
     let (bytes, full) = sockaddr(address);
     let mut room = [0; 4];
     // SAFETY: the caller's promise.
@@ -47,7 +54,7 @@ unsafe fn write(address: SocketAddr, addr: *mut c_void, len: *mut libc::socklen_
 }
 
 /// The bytes of a sockaddr_in or sockaddr_in6, and their number.
-fn sockaddr(address: SocketAddr) -> ([u8; 28], usize) {
+pub fn sockaddr(address: SocketAddr) -> ([u8; 28], usize) {
     let mut bytes = [0; 28];
     bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
     match address {

@@ -6,7 +6,8 @@
 
 use super::eligible;
 use super::sys::{self, Errno};
-use super::{engine, identify, memory, start, table, Verdict};
+use super::{engine, identify, memory, multipath, start, table, Verdict};
+use crate::control::multipath::is_ours;
 use crate::control::shadow::ShadowName;
 use crate::control::VALUE_MAX;
 use core::ffi::{c_int, c_void};
@@ -79,6 +80,10 @@ fn home(level: c_int, name: c_int, shadow: &ShadowName) -> Home {
 /// # Safety
 /// `value` and `len` are what getsockopt() would be given.
 pub unsafe fn get(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut libc::socklen_t) -> Verdict {
+    if is_ours(level, name) {
+        // SAFETY: the caller's promise.
+        return unsafe { multipath::get(fd, name, value, len) };
+    }
     let Some(shadow) = identify::shadow(fd) else {
         return Verdict::Pass;
     };
@@ -135,6 +140,10 @@ fn shown(level: c_int, value: &[u8], room: usize) -> usize {
 /// # Safety
 /// `value` is what setsockopt() would be given.
 pub unsafe fn set(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: usize) -> Verdict {
+    if is_ours(level, name) {
+        // SAFETY: the caller's promise.
+        return unsafe { multipath::set(fd, name, value, len) };
+    }
     let Some(shadow) = identify::shadow(fd) else {
         if eligible::is_odd(level, name) {
             table::mark_odd(fd);

@@ -37,7 +37,11 @@ pub fn put(fd: c_int, new: OwnedFd, status_flags: c_int, kind: table::Kind, cook
     let registration = epoll::take(fd);
     let replaced = sys::dup3(new.as_raw_fd(), fd, cloexec);
     if replaced.is_ok() {
+        let aware = table::is_aware(fd);
         table::note(fd, kind, cookie);
+        if aware {
+            table::set_aware(fd);
+        }
     }
     if let Some(registration) = registration {
         // Fails only without memory, or at the limit of watches that the removal just freed.

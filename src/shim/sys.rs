@@ -135,6 +135,18 @@ pub fn getpeername(fd: c_int) -> Result<RawName, Errno> {
     name_of(libc::SYS_getpeername, fd)
 }
 
+/// Its own name.
+pub fn getsockname(fd: c_int) -> Result<RawName, Errno> {
+    name_of(libc::SYS_getsockname, fd)
+}
+
+/// bind().
+pub fn bind(fd: c_int, address: core::net::SocketAddr) -> Result<(), Errno> {
+    let (bytes, len) = super::names::sockaddr(address);
+    // SAFETY: the kernel reads `len` bytes, which there are.
+    unsafe { call(libc::SYS_bind, [fd as usize, bytes.as_ptr() as usize, len, 0, 0, 0]) }.map(drop)
+}
+
 /// An option that is an int.
 pub fn getsockopt_int(fd: c_int, level: c_int, name: c_int) -> Result<c_int, Errno> {
     let mut value = [0; 4];

@@ -10,8 +10,9 @@
 //! | 3 | shared: a duplicate was made |
 //! | 4 | odd: an option was set that only the kernel has and that cannot be read back |
 //! | 5 | awaiting: a connect() said EINPROGRESS and none has told the result |
-//! | 6–21 | generation of forks at creation; those beyond 65535 are all one, and what was made there is never this process's alone |
-//! | 22–63 | the socket's cookie, lower 42 bits |
+//! | 6 | aware: the program set an option of `mptcp.h` |
+//! | 7–22 | generation of forks at creation; those beyond 65535 are all one, and what was made there is never this process's alone |
+//! | 23–63 | the socket's cookie, lower 41 bits |
 
 use super::sys;
 use core::ffi::c_int;
@@ -35,10 +36,11 @@ const KIND: u64 = 0b111;
 const SHARED: u64 = 1 << 3;
 const ODD: u64 = 1 << 4;
 const AWAITING: u64 = 1 << 5;
-const GENERATION_SHIFT: u32 = 6;
+const AWARE: u64 = 1 << 6;
+const GENERATION_SHIFT: u32 = 7;
 const GENERATION_MAX: u16 = u16::MAX;
 const GENERATION: u64 = (GENERATION_MAX as u64) << GENERATION_SHIFT;
-const COOKIE_SHIFT: u32 = 22;
+const COOKIE_SHIFT: u32 = 23;
 
 static TABLE: [AtomicU64; TABLE_LEN] = [const { AtomicU64::new(0) }; TABLE_LEN];
 
@@ -120,6 +122,18 @@ pub fn ownership(fd: c_int) -> Ownership {
     }
 }
 
+/// As [`ownership`], of a socket that stays in its place: forks and duplicates of this program's do not matter, other programs do.
+pub fn made_here(fd: c_int) -> Ownership {
+    let value = slot(fd).map_or(0, |slot| slot.load(Relaxed));
+    match sys::cookie(fd) {
+        Ok(cookie) if hint(fd) == Kind::KernelTcp && speaks_of(value, cookie) => match value & ODD {
+            0 => Ownership::Sole,
+            _ => Ownership::Odd,
+        },
+        _ => Ownership::MaybeShared,
+    }
+}
+
 /// Two numbers now name one description.
 pub fn mark_shared(from: c_int, to: c_int) {
     let kind = hint(from);
@@ -137,6 +151,18 @@ pub fn mark_odd(fd: c_int) {
     if let (Kind::KernelTcp, Some(slot)) = (hint(fd), slot(fd)) {
         slot.fetch_or(ODD, Relaxed);
     }
+}
+
+/// The program has set an option of `mptcp.h`: it knows MPTCP.
+pub fn set_aware(fd: c_int) {
+    if let Some(slot) = slot(fd) {
+        slot.fetch_or(AWARE, Relaxed);
+    }
+}
+
+/// A hint: whether the program knows MPTCP.
+pub fn is_aware(fd: c_int) -> bool {
+    slot(fd).is_some_and(|slot| slot.load(Relaxed) & AWARE != 0)
 }
 
 /// connect() has said EINPROGRESS: the next one to find it established tells success, once.

@@ -208,6 +208,14 @@ impl App {
         Ok(())
     }
 
+    /// Its engine has died: a reset.
+    pub fn lose(&mut self, now: Instant) {
+        self.failed = self.failed.or(Some(ConnError::Reset));
+        self.closed_at = self.closed_at.or(Some(now));
+        self.gone = true;
+        self.wake = None;
+    }
+
     /// Does all that is due, and sets `wake`.
     pub fn act(&mut self, now: Instant, endpoint: &mut Endpoint) -> Result<(), Problem> {
         self.wake = None;

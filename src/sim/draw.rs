@@ -26,7 +26,11 @@ pub fn scenario(seed: u64) -> Scenario {
         ending: Ending::Orderly,
     };
     draw_network(&mut rng, &mut scenario);
-    let conns = if rng.chance(100) { rng.between(2, 4) } else { 1 };
+    let conns = match rng.below(100) {
+        0..=8 => rng.between(2, 4),
+        9 => rng.between(5, 12),
+        _ => 1,
+    };
     for _ in 0..conns {
         draw_conn(&mut rng, &mut scenario);
     }
@@ -38,6 +42,15 @@ pub fn scenario(seed: u64) -> Scenario {
     }
     if rng.chance(150) {
         draw_path_changes(&mut rng, &mut scenario);
+    }
+    if rng.chance(100) {
+        draw_pauses(&mut rng, &mut scenario);
+    }
+    if rng.chance(60) {
+        draw_forger(&mut rng, &mut scenario);
+    }
+    if rng.chance(40) {
+        draw_crash(&mut rng, &mut scenario);
     }
     if scenario.ending == Ending::MayBreak {
         // The RST may be lost, and only a probe tells an end that has nothing to send.
@@ -58,7 +71,7 @@ fn draw_network(rng: &mut Rng, scenario: &mut Scenario) {
     let v6 = rng.chance(250);
     let clients = rng.pick(&[1, 1, 2, 2, 2, 3]);
     let servers = rng.pick(&[1, 1, 1, 2]);
-    let mtu = rng.pick(&[1500, 1500, 1500, 1280, 9000]);
+    let mtu = rng.pick(&[1500, 1500, 1500, 1500, 1500, 1280, 9000, 65_535]);
     let faults = if rng.chance(600) {
         draw_faults(rng)
     } else {
@@ -264,6 +277,34 @@ fn draw_cuts(rng: &mut Rng, scenario: &mut Scenario) {
         scenario.script.push((at, Change::Cut(wire)));
         scenario.script.push((at + rng.millis(1, 4000), Change::Mend(wire)));
     }
+}
+
+/// Hosts stand still, as a laptop that sleeps or a process that is stopped.
+fn draw_pauses(rng: &mut Rng, scenario: &mut Scenario) {
+    for _ in 0..rng.between(1, 3) {
+        let at = Instant::ZERO + rng.millis(0, scenario.calm_at.as_millis());
+        let until = (at + Duration::from_millis(rng.log_between(10, 5000))).min(scenario.calm_at);
+        let host = rng.pick(&[CLIENT, SERVER]);
+        scenario.script.push((at, Change::Pause { host, until }));
+    }
+}
+
+/// Somebody on a wire sends what nobody meant. Its resets may be good enough to be believed.
+fn draw_forger(rng: &mut Rng, scenario: &mut Scenario) {
+    let index = rng.below(scenario.wires.len() as u64) as usize;
+    scenario.wires[index].middleboxes.push(Middlebox::Forge {
+        per_mille: rng.pick(&[5, 50, 300]),
+        left: rng.between(1, 50) as u32,
+    });
+    scenario.ending = Ending::MayBreak;
+}
+
+/// An engine dies. The server's ports are closed afterwards.
+fn draw_crash(rng: &mut Rng, scenario: &mut Scenario) {
+    let at = Instant::ZERO + rng.millis(0, scenario.calm_at.as_millis());
+    let host = rng.pick(&[CLIENT, SERVER]);
+    scenario.script.push((at, Change::Crash(host)));
+    scenario.ending = Ending::MayBreak;
 }
 
 /// Paths other than the first go and come back. The first stays: without it a connection whose join never came up has nothing left.

@@ -1,5 +1,6 @@
 //! What stands on a wire and does things to segments: the lab's middleboxes as functions over values.
 
+use super::forge::forge;
 use super::packet::Packet;
 use super::rng::Rng;
 use super::wire::Dir;
@@ -45,6 +46,8 @@ pub enum Middlebox {
         max_payload: usize,
         held: [Option<Box<Packet>>; 2],
     },
+    /// Sends, behind segments that pass, others that nobody meant (`forge`), `left` times at most.
+    Forge { per_mille: u32, left: u32 },
     /// Rewrites the client's address and port; what comes to `public` and was not asked for is dropped.
     Nat { public: IpAddr, inside: Vec<SocketAddr> },
 }
@@ -90,6 +93,14 @@ impl Middlebox {
                 }
                 out.push(packet);
             }
+            Middlebox::Forge { per_mille, left } => {
+                let forged = (*left > 0 && rng.chance(*per_mille)).then(|| forge(&packet, rng));
+                out.push(packet);
+                if let Some(forged) = forged {
+                    *left -= 1;
+                    out.push(forged);
+                }
+            }
             Middlebox::ShiftSequence { by } => {
                 shift(&mut packet, by[dir as usize], by[1 - dir as usize]);
                 out.push(packet);
@@ -126,9 +137,9 @@ impl Middlebox {
         matches!(self, Middlebox::Coalesce { held, .. } if held[dir as usize].is_some())
     }
 
-    /// Faults are over: it corrupts no more. What a middlebox is by its nature (stripping, rewriting) stays.
+    /// Faults are over: it corrupts and forges no more. What a middlebox is by its nature (stripping, rewriting) stays.
     pub fn calm(&mut self) {
-        if let Middlebox::Corrupt { left, .. } = self {
+        if let Middlebox::Corrupt { left, .. } | Middlebox::Forge { left, .. } = self {
             *left = 0;
         }
     }

@@ -11,12 +11,14 @@
 #![deny(unsafe_code)]
 
 pub mod app;
+pub mod forge;
 pub mod middlebox;
 pub mod monitor;
 pub mod packet;
 pub mod problem;
 pub mod rng;
 pub mod scenario;
+pub mod shrink;
 pub mod stream;
 pub mod trace;
 pub mod wire;

@@ -53,6 +53,10 @@ pub enum Change {
     Mend(usize),
     /// All random faults end, all wires are mended.
     Calm,
+    /// A host stands still: nothing is received, no timer fires, no application runs until then.
+    Pause { host: usize, until: Instant },
+    /// A host's engine dies, and another one begins that knows nothing.
+    Crash(usize),
     /// A host's list of paths changes.
     Paths { host: usize, paths: Vec<LocalPath> },
 }

@@ -83,6 +83,8 @@ pub struct Host {
     pub subflows_up: u32,
     next_port: u16,
     timer_at: Option<Instant>,
+    /// It stands still until then.
+    paused_until: Instant,
     rng: Rng,
 }
 
@@ -136,6 +138,7 @@ impl<'s> World<'s> {
             subflows_up: 0,
             next_port: FIRST_LOCAL_PORT,
             timer_at: None,
+            paused_until: Instant::ZERO,
             rng: rng.fork(),
         };
         let hosts = [host(CLIENT), host(SERVER)];
@@ -209,6 +212,9 @@ impl<'s> World<'s> {
 
     fn step(&mut self, what: Happening) -> Result<(), Problem> {
         self.count_step()?;
+        let Some(what) = self.postpone(what) else {
+            return Ok(());
+        };
         match what {
             Happening::Arrival { wire, dir, packet } => self.arrive(wire, dir, *packet),
             Happening::Flush { wire, dir } => {
@@ -223,6 +229,27 @@ impl<'s> World<'s> {
             }
             Happening::Change(change) => self.change(change),
         }
+    }
+
+    /// What concerns a host that stands still waits, in order, until it goes on.
+    fn postpone(&mut self, what: Happening) -> Option<Happening> {
+        let host = match &what {
+            Happening::Arrival { dir: Dir::Up, .. } => SERVER,
+            Happening::Arrival { dir: Dir::Down, .. } => CLIENT,
+            Happening::Timer { host } | Happening::AppWake { host, .. } => *host,
+            Happening::Change(Change::Connect(_)) => CLIENT,
+            Happening::Change(Change::Paths { host, .. } | Change::Crash(host)) => *host,
+            Happening::Flush { .. } | Happening::Change(_) => return Some(what),
+        };
+        let until = self.hosts[host].paused_until;
+        if until <= self.now {
+            return Some(what);
+        }
+        if matches!(what, Happening::Timer { .. }) && self.hosts[host].timer_at == Some(self.now) {
+            self.hosts[host].timer_at = Some(until);
+        }
+        self.plan(until, what);
+        None
     }
 
     fn arrive(&mut self, wire: usize, dir: Dir, packet: Packet) -> Result<(), Problem> {
@@ -519,6 +546,16 @@ impl<'s> World<'s> {
                     wire.up = true;
                     wire.config.faults = Faults::default();
                     wire.middleboxes.iter_mut().for_each(|m| m.calm());
+                }
+            }
+            Change::Pause { host, until } => self.hosts[host].paused_until = until,
+            Change::Crash(host) => {
+                let edgy = self.scenario.edgy_numbers;
+                let h = &mut self.hosts[host];
+                h.endpoint = Endpoint::new(Box::new(HostEntropy::new(h.rng.fork(), edgy)));
+                h.timer_at = None;
+                for app in h.apps.values_mut().filter(|app| !app.gone) {
+                    app.lose(self.now);
                 }
             }
             Change::Paths { host, paths } => {

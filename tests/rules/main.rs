@@ -11,6 +11,7 @@ mod firewall_tests;
 mod path_tests;
 mod port_tests;
 mod privilege_tests;
+mod sandbox_tests;
 mod site;
 mod translation_tests;
 mod tunnel;

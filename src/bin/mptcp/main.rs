@@ -14,7 +14,7 @@ const USAGE: &str = "\
 usage: mptcp check [--json] [DESTINATION]       whether libmptcp can work here, and over which paths
        mptcp status [--json] [--watch]          what the running engine does
        mptcp run [OPTIONS] PROGRAM [ARGUMENT…]  starts a program with libmptcp preloaded (mptcp run --help)
-       mptcp sim [--trace] --seed N             replays one run of the protocol simulator
+       mptcp sim [--trace] [--shrink] --seed N  replays one run of the protocol simulator
        mptcp --version | --help
 ";
 

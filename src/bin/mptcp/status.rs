@@ -185,6 +185,16 @@ fn describe_engine(text: &mut String, status: &Status) {
         engine.bypassed,
         engine.failed
     );
+    for listener in &status.listeners {
+        let _ = writeln!(
+            text,
+            "{}[{}] listens at {}: {} connections so far",
+            printable(&listener.program),
+            listener.pid,
+            listener.address,
+            listener.accepted
+        );
+    }
     if status.connections.is_empty() {
         text.push_str("no connections\n");
     }

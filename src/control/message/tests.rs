@@ -41,6 +41,17 @@ fn requests() -> Vec<Request<'static>> {
         Request::QueueSizes { cookie: 3 },
         Request::Abort { cookie: 4 },
         Request::Wait { cookie: 5 },
+        Request::Listen(Listen {
+            program: b"nginx",
+            settings: b"MPTCP_LOG=info\0",
+        }),
+        Request::Claim,
+        Request::Picture { cookie: 6 },
+        Request::SetWish {
+            cookie: 7,
+            name: crate::control::multipath::name::BIND,
+            value: &[9; crate::control::WISH_MAX],
+        },
         Request::Status,
     ]
 }

@@ -340,3 +340,18 @@ fn time_wait_ends_after_60_s() {
     s.advance(1);
     assert_eq!(s.ep.time_wait_len(), 0);
 }
+
+#[test]
+fn silence_behind_a_data_fin_is_no_stripping() {
+    let mut s = Script::server_up();
+    // The keys a second time, with the first data.
+    s.inject(data(1, 1, "helloworld").mp("1e1601010b66ce9e6378385cc18f0d286dd989ca000a"));
+    assert_eq!(s.recv().unwrap(), b"helloworld");
+    s.shutdown();
+    s.advance(20_000);
+    let fallen = s.events().into_iter().find(|e| matches!(e, Event::FellBack(..)));
+    assert_eq!(fallen, None, "nothing has come that could have lost its options");
+    s.take_sent();
+    s.inject(ack(11, 1).dack(2));
+    assert_eq!(s.info().unwrap().fallback, None);
+}

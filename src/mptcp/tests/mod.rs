@@ -17,3 +17,4 @@ mod requirements;
 mod tcp_handshake;
 mod tcp_recovery;
 mod traps;
+mod withdraw;

@@ -485,6 +485,11 @@ impl Script {
         self.drain();
     }
 
+    pub fn replace_paths(&mut self, paths: &[LocalPath]) {
+        self.ep.replace_paths(self.now, self.conn, paths);
+        self.drain();
+    }
+
     /// The caller may not open what was wanted.
     pub fn refuse(&mut self, want: u32) {
         self.ep.subflow_refused(self.now, self.conn, want);
@@ -517,6 +522,13 @@ impl Script {
     /// The peer of a client accepts a join of ours that was just opened on `flow`: after it the flow is usable.
     #[track_caller]
     pub fn join_as_client(&mut self, flow: usize) {
+        self.accept_join(flow);
+        self.expect_nothing();
+    }
+
+    /// The same, and what is sent in answer is not looked at.
+    #[track_caller]
+    pub fn accept_join(&mut self, flow: usize) {
         let nonce = 0xd644_d3e2;
         self.open(flow, nonce);
         let sent = self.sent.pop_front().expect("the SYN of a join");
@@ -527,7 +539,6 @@ impl Script {
         let sent = self.sent.pop_front().expect("the third ACK of a join");
         assert!(sent.options.mptcp.join.is_some());
         self.inject(ack(1, 1).on(flow).dack32(1));
-        self.expect_nothing();
     }
 
     /// The peer of a server joins on `flow`; the fourth ACK is taken.

@@ -52,6 +52,7 @@ macro_rules! blocking {
 mod connect;
 mod descriptors;
 mod epoll;
+mod listen;
 mod options;
 mod process;
 mod receive;
@@ -62,6 +63,7 @@ pub fn resolve() {
     connect::resolve();
     descriptors::resolve();
     epoll::resolve();
+    listen::resolve();
     options::resolve();
     process::resolve();
     receive::resolve();

@@ -2,7 +2,7 @@
 //! ones that the request has.
 
 use super::{active, padded, plain};
-use super::{connect, descriptors, epoll, options, receive, write};
+use super::{connect, descriptors, epoll, listen, options, receive, write};
 use crate::shim::{sockets, start};
 use core::ffi::{c_int, c_long, c_ulong};
 
@@ -43,6 +43,9 @@ unsafe fn dispatch(nr: c_long, args: [usize; 6]) -> Option<c_long> {
     Some(match nr {
         libc::SYS_socket => descriptors::socket::socket(fd, b as _, c as _) as c_long,
         libc::SYS_connect => connect::connect(fd, b as _, c as _) as c_long,
+        libc::SYS_listen => listen::listen(fd, b as _) as c_long,
+        libc::SYS_accept => listen::accept(fd, b as _, c as _) as c_long,
+        libc::SYS_accept4 => listen::accept4(fd, b as _, c as _, d as _) as c_long,
         libc::SYS_getpeername => descriptors::getpeername::getpeername(fd, b as _, c as _) as c_long,
         libc::SYS_getsockname => descriptors::getsockname::getsockname(fd, b as _, c as _) as c_long,
         libc::SYS_shutdown => descriptors::shutdown::shutdown(fd, b as _) as c_long,

@@ -1,0 +1,14 @@
+//! How an accepted socket is recognised that is not somebody's connection but the engine's way of handing one over.
+//!
+//! The engine connects to a program's listening socket over the loopback device and announces a segment size that nobody else has there. The accepted
+//! socket shows it in one system call, in any process, after any exec. It is a hint only: the engine says whether it is true.
+
+/// TCP_MAXSEG of the engine's end.
+pub const CARRIER_MSS: i32 = 777;
+/// What timestamps (RFC 7323) take away from it.
+const TIMESTAMPS: i32 = 12;
+
+/// Whether a socket whose TCP_MAXSEG is `mss` may be a carrier.
+pub fn may_be_carrier(mss: i32) -> bool {
+    mss == CARRIER_MSS || mss == CARRIER_MSS - TIMESTAMPS
+}

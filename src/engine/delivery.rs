@@ -1,0 +1,270 @@
+//! How an established connection gets to the program that listens: through its own accept().
+//!
+//! The engine connects to the program's listening socket over the loopback device, once per connection, by a kernel TCP connection that carries
+//! nothing: the *carrier*. So poll, epoll in all its flavours, the backlog, SO_REUSEPORT, prefork, EMFILE and shutdown() are the kernel's. The
+//! accept hook recognises a carrier ([`CARRIER_MSS`]), shows it to the engine ([`Request::Claim`](crate::control::Request::Claim)), and puts the
+//! shadow that it gets in the carrier's place. The carrier that it accepted is the proof that it may have it, whatever user it has
+//! become; and it has inherited the listener's socket options, as the kernel does it.
+
+use super::connection::{map_like, Backend, Connection};
+use super::event_loop::{Key, Readiness, Source};
+use super::listeners::Listener;
+use super::multipath::Defaults;
+use super::relay::{Ending, Relay};
+use super::server::Engine;
+use super::shadow::Shadow;
+use super::socket_options::{self, SocketOptions};
+use crate::control::carrier::CARRIER_MSS;
+use crate::control::Reply;
+use crate::link::PathConfig;
+use crate::mptcp::endpoint::{ConnId, FourTuple};
+use crate::time::Instant;
+use rustix::io::Errno;
+use rustix::net::{
+    bind, connect, getpeername, getsockname, socket_with, sockopt, AddressFamily, SocketFlags, SocketType, UCred,
+};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// A connection on its way to a program.
+pub struct Delivery {
+    carrier: OwnedFd,
+    /// The carrier's own address: the accepted end's peer.
+    address: SocketAddr,
+    /// The program's end of the shadow.
+    end: OwnedFd,
+    connection: Key,
+    established: bool,
+}
+
+/// What a listener gives its connections, copied so that it need not be held.
+struct Origin {
+    bound: SocketAddr,
+    options: SocketOptions,
+    path_config: PathConfig,
+    program: String,
+    pid: u32,
+    own_side: (SocketAddr, std::net::IpAddr),
+}
+
+impl Origin {
+    fn of(listener: &Listener) -> Origin {
+        Origin {
+            bound: listener.record.bound,
+            options: listener.options.clone(),
+            path_config: listener.path_config.clone(),
+            program: listener.record.program.clone(),
+            pid: listener.record.pid,
+            own_side: listener.own_side(),
+        }
+    }
+}
+
+impl Engine {
+    /// The core has accepted a connection.
+    pub(super) fn on_accepted(&mut self, now: Instant, conn: ConnId, tuple: FourTuple) {
+        let origin = self.core.as_mut().and_then(|core| {
+            let listeners = core.listeners.as_mut()?;
+            listeners.count(tuple.local).map(Origin::of)
+        });
+        let delivered = match origin {
+            Some(origin) => self.deliver(now, conn, tuple, origin),
+            None => Err(Errno::CONNREFUSED),
+        };
+        match delivered {
+            Ok(key) => self.turn(now, key),
+            Err(error) => {
+                log::warn!("{} > {} cannot be delivered: {error}", tuple.remote, tuple.local);
+                if let Some(core) = &mut self.core {
+                    core.endpoint.abort(now, conn);
+                }
+            }
+        }
+    }
+
+    /// Makes the engine's side of a new connection, and sends it on its way.
+    fn deliver(&mut self, now: Instant, conn: ConnId, tuple: FourTuple, origin: Origin) -> Result<Key, Errno> {
+        let (shadow, end) = Shadow::pair().map_err(errno)?;
+        let cookie = sockopt::socket_cookie(&end)?;
+        let mut relay = Relay::new(shadow);
+        relay.establish();
+        let (local, remote) = (
+            map_like(tuple.local, origin.bound),
+            map_like(tuple.remote, origin.bound),
+        );
+        self.name_shadow(&relay, local, remote)?;
+        let (target, source) = origin.own_side;
+        let carrier = open_carrier(target, source)?;
+        let address = SocketAddr::try_from(getsockname(&carrier)?).map_err(|_| Errno::AFNOSUPPORT)?;
+        // A program that bound a certain address gets that one only.
+        let bound = (!origin.bound.ip().is_unspecified()).then_some(local);
+        let key = self.connections.insert_with(|_| Connection {
+            relay: Some(relay),
+            backend: Backend::Core(conn),
+            cookie,
+            options: origin.options,
+            local,
+            remote,
+            program: origin.program,
+            pid: origin.pid,
+            since: now,
+            bound,
+            wishes: Box::default(),
+            defaults: Defaults::default(),
+            path_config: origin.path_config,
+            spare: None,
+            waiters: Vec::new(),
+            why_plain: None,
+            flushed: false,
+            queued: false,
+            accepted: true,
+            uid: None,
+        });
+        let delivery = self.deliveries.insert_with(|_| Delivery {
+            carrier,
+            address,
+            end,
+            connection: key,
+            established: false,
+        });
+        if !self.watch(key, cookie) || !self.watch_carrier(delivery) {
+            self.drop_delivery(delivery);
+            self.by_cookie.remove(&cookie);
+            self.connections.remove(key);
+            return Err(Errno::NOMEM);
+        }
+        if let Some(core) = &mut self.core {
+            core.by_conn.insert(conn, key);
+        }
+        self.tell_paths(now, key);
+        Ok(key)
+    }
+
+    fn watch_carrier(&mut self, key: Key) -> bool {
+        let Some(delivery) = self.deliveries.get(key) else {
+            return false;
+        };
+        self.by_carrier.insert(delivery.address, key);
+        self.event_loop.add(&delivery.carrier, Source::Carrier(key)).is_ok()
+    }
+
+    fn drop_delivery(&mut self, key: Key) -> Option<Delivery> {
+        let delivery = self.deliveries.remove(key)?;
+        self.by_carrier.remove(&delivery.address);
+        Some(delivery)
+    }
+
+    /// Something happened to a carrier.
+    pub(super) fn on_carrier_ready(&mut self, now: Instant, key: Key, ready: Readiness) {
+        let Some(delivery) = self.deliveries.get_mut(key) else {
+            return;
+        };
+        let failed = match sockopt::socket_error(&delivery.carrier) {
+            Ok(Ok(())) => ready.hung_up || ready.read_closed,
+            Ok(Err(_)) | Err(_) => true,
+        };
+        if !failed {
+            delivery.established |= ready.writable;
+            return;
+        }
+        // Nobody listens any more, or whoever accepted it is gone: the kernel would reset it.
+        let refused = !delivery.established;
+        if let Some(delivery) = self.drop_delivery(key) {
+            let key = delivery.connection;
+            let conn = match self.connections.get(key).map(|connection| &connection.backend) {
+                Some(Backend::Core(conn)) => Some(*conn),
+                _ => None,
+            };
+            if let (Some(conn), Some(core)) = (conn, &mut self.core) {
+                core.endpoint.abort(now, conn);
+            }
+            self.end(now, key, Ending::Aborted);
+        }
+        if refused {
+            self.sweep_listeners(now);
+        }
+    }
+
+    /// Answers a claim: `fd` is a socket that a program has accepted.
+    pub(super) fn serve_claim(&mut self, now: Instant, client: Key, fd: Option<OwnedFd>, cred: UCred) {
+        let claimed = fd.as_ref().and_then(|fd| {
+            let peer = SocketAddr::try_from(getpeername(fd).ok()??).ok()?;
+            let key = *self.by_carrier.get(&super::connection::unmap(peer))?;
+            self.drop_delivery(key)
+        });
+        let Some(delivery) = claimed else {
+            return self.answer_error(client, Errno::NOENT);
+        };
+        let key = delivery.connection;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return self.answer_error(client, Errno::NOENT);
+        };
+        connection.uid = Some(cred.uid);
+        connection.pid = cred.pid.as_raw_nonzero().get() as u32;
+        let cookie = connection.cookie;
+        if let Some(fd) = &fd {
+            self.inherit(now, key, fd.as_fd());
+            self.inherit_wishes(now, key, fd.as_fd());
+        }
+        self.answer(client, &Reply::Shadow { cookie }, Some(delivery.end.as_fd()));
+        // Both ends are closed now, ours with a reset: nothing of it lingers.
+        let _ = sockopt::set_socket_linger(&delivery.carrier, Some(Duration::ZERO));
+        drop(delivery);
+        self.turn(now, key);
+    }
+
+    /// The accepted socket has the options that the listener had when it was accepted.
+    fn inherit(&mut self, now: Instant, key: Key, accepted: BorrowedFd<'_>) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let inet6 = connection.local.is_ipv6();
+        let Ok(mut options) = SocketOptions::read(accepted, inet6) else {
+            return;
+        };
+        // The carrier's own segment size is no option of the program's, nor are its buffers, which the kernel tunes.
+        options.keep_transport(&connection.options);
+        connection.options = options;
+        let new = connection.options.for_core(connection.wire_remote().is_ipv6());
+        let Backend::Core(conn) = connection.backend else {
+            return;
+        };
+        if let Some(core) = &mut self.core {
+            core.endpoint.set_options(now, conn, &mut |options| {
+                options.nodelay = new.nodelay;
+                options.keepalive = new.keepalive;
+                options.user_timeout = new.user_timeout;
+                options.tos = new.tos;
+                options.ttl = new.ttl;
+                options.mark = new.mark;
+            });
+        }
+    }
+}
+
+/// A TCP socket that is connecting to a program's listener on this host.
+fn open_carrier(target: SocketAddr, source: std::net::IpAddr) -> Result<OwnedFd, Errno> {
+    let family = match target {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    let mss = CARRIER_MSS.to_ne_bytes();
+    socket_options::set(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_MAXSEG, &mss)?;
+    if !source.is_unspecified() {
+        let one = 1i32.to_ne_bytes();
+        socket_options::set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &one)?;
+        bind(&socket, &SocketAddr::new(source, 0))?;
+    }
+    match connect(&socket, &target) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error),
+    }
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}

@@ -1,0 +1,216 @@
+//! The keeper: a process that outlives the engine and gives a new one the listeners of the old.
+//!
+//! A listening socket is deaf for the engine's sake; were nobody there to answer in its stead, a server that sleeps in epoll_wait would
+//! never know. The keeper is forked from the engine with the first listener. It parses no packet and holds no socket of anybody's: it remembers
+//! where programs listen, waits for the engine's end, and forks a new engine then. The engine in turn replaces a keeper that was killed.
+//!
+//! Not here: what is lost with an engine. Its connections are; programs get ECONNRESET by the shadow's own means, and peers a reset when they
+//! next send something.
+
+use super::clock::Clock;
+use super::process;
+use super::server::Settings;
+use crate::time::Duration;
+use rustix::io::Errno;
+use rustix::net::{recv, send, socketpair, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::process::{waitpid, Pid, WaitOptions};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// An engine that lives less long than this is a failed start.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// Failed starts in a row after which the keeper gives up.
+const FAILURES_MAX: u32 = 10;
+/// No note is longer, bytes.
+const NOTE_MAX: usize = 16384;
+
+/// A listening socket as the next engine needs to know it.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct Record {
+    /// SO_COOKIE.
+    pub cookie: u64,
+    /// Its address as the program sees it.
+    pub bound: SocketAddr,
+    /// IPV6_V6ONLY, or an IPv4 socket.
+    pub one_family: bool,
+    /// [`super::socket_options::SocketOptions::pack`].
+    pub options: Vec<u8>,
+    /// The program's `MPTCP_PATHS`.
+    pub paths: String,
+    /// The program's name.
+    pub program: String,
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// What the engine tells the keeper.
+#[derive(Serialize, Deserialize, Debug)]
+enum Note {
+    Listens(Record),
+    Gone(u64),
+}
+
+/// The engine's end.
+pub struct Keeper {
+    channel: OwnedFd,
+    /// To be waited for; None for a keeper that is this engine's parent.
+    child: Option<Pid>,
+}
+
+impl Keeper {
+    /// Forks a keeper. Call it on the engine's one thread only.
+    pub fn start(settings: &Settings) -> io::Result<Keeper> {
+        let (ours, theirs) = pair()?;
+        match fork()? {
+            Some(child) => Ok(Keeper {
+                channel: ours,
+                child: Some(child),
+            }),
+            None => {
+                // Until now it is a copy of the engine, name and links and all: every descriptor but one goes.
+                process::close_all_but(theirs.as_fd());
+                std::mem::forget(ours);
+                let code = keep(theirs, settings);
+                process::exit_now(code)
+            }
+        }
+    }
+
+    /// For the event loop: its end is the keeper's.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    /// Remembers a listening socket.
+    pub fn listens(&self, record: Record) {
+        self.tell(&Note::Listens(record));
+    }
+
+    /// Forgets it.
+    pub fn gone(&self, cookie: u64) {
+        self.tell(&Note::Gone(cookie));
+    }
+
+    fn tell(&self, note: &Note) {
+        // Plain values: it cannot fail. A keeper that is not there is found out by the event loop.
+        let bytes = serde_json::to_vec(note).unwrap_or_default();
+        if let Err(error) = send(&self.channel, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            log::warn!("the keeper does not listen: {error}");
+        }
+    }
+
+    /// The keeper has gone: nothing of it is left behind.
+    pub fn bury(self) {
+        if let Some(child) = self.child {
+            // It has closed its end, so it is over or nearly so.
+            let _ = waitpid(Some(child), WaitOptions::empty());
+        }
+    }
+}
+
+/// A new engine's inheritance.
+pub struct Inheritance {
+    /// Its keeper.
+    pub keeper: Keeper,
+    /// Where programs listen.
+    pub records: Vec<Record>,
+}
+
+fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
+}
+
+/// fork(); None in the child.
+fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: engine and keeper have one thread each, so the child's memory is whole.
+    match unsafe { libc::fork() } {
+        0 => Ok(None),
+        pid if pid < 0 => Err(io::Error::last_os_error()),
+        pid => Ok(Pid::from_raw(pid)),
+    }
+}
+
+/// The keeper's life.
+fn keep(mut channel: OwnedFd, settings: &Settings) -> i32 {
+    // Only a name.
+    let _ = rustix::thread::set_name(c"mptcp-keeper");
+    let mut records = BTreeMap::new();
+    let mut failures = 0;
+    let mut child = None;
+    loop {
+        let clock = Clock::start();
+        remember(&channel, &mut records);
+        if let Some(child) = child.take() {
+            let _ = waitpid(Some(child), WaitOptions::empty());
+        }
+        if records.is_empty() {
+            return 0;
+        }
+        failures = match clock.now().since(crate::time::Instant::ZERO) < SHORT_LIFE {
+            true => failures + 1,
+            false => 0,
+        };
+        if failures > FAILURES_MAX {
+            log::error!("the engine does not stay alive: {} listeners are deaf", records.len());
+            return 1;
+        }
+        if failures > 1 {
+            std::thread::sleep(SHORT_LIFE);
+        }
+        log::warn!(
+            "the engine is gone: a new one takes its {} listeners over",
+            records.len()
+        );
+        let Ok((ours, theirs)) = pair() else { return 1 };
+        match fork() {
+            Ok(Some(pid)) => {
+                channel = ours;
+                child = Some(pid);
+            }
+            Ok(None) => {
+                process::close_all_but(theirs.as_fd());
+                std::mem::forget((ours, channel));
+                let keeper = Keeper {
+                    channel: theirs,
+                    child: None,
+                };
+                let records = records.into_values().collect();
+                let code = process::serve(settings.clone(), Some(Inheritance { keeper, records }));
+                process::exit_now(code)
+            }
+            Err(error) => {
+                log::error!("no new engine: {error}");
+                return 1;
+            }
+        }
+    }
+}
+
+/// Takes notes until the engine's end.
+fn remember(channel: &OwnedFd, records: &mut BTreeMap<u64, Record>) {
+    let mut bytes = vec![0; NOTE_MAX];
+    loop {
+        match recv(channel, &mut bytes[..], RecvFlags::empty()) {
+            Ok((0, _)) => return,
+            Ok((len, _)) => match serde_json::from_slice(&bytes[..len]) {
+                Ok(Note::Listens(record)) => {
+                    records.insert(record.cookie, record);
+                }
+                Ok(Note::Gone(cookie)) => {
+                    records.remove(&cookie);
+                }
+                Err(error) => log::warn!("a note makes no sense: {error}"),
+            },
+            Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The request to listen, and listeners that end.
+//!
+//! Authority is the passed socket: who could bind it may answer at that address. The engine closes its copy at once.
+
+use super::connection::unmap;
+use super::event_loop::{EventLoop, Key, Source};
+use super::keeper::{Inheritance, Keeper, Record};
+use super::listeners::Listener;
+use super::server::{Engine, Settings};
+use super::socket_options::{self, SocketOptions};
+use crate::control::{setting, Bypass, Listen, Reply};
+use crate::link::diag::TCP_LISTEN;
+use crate::link::GuardKind;
+use crate::time::{Duration, Instant};
+use rustix::net::{getsockname, ipproto, sockopt, UCred};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// How often the engine looks whether its listeners still listen, when nothing else tells. It cannot end before that.
+const SWEEP: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Answers a request to listen.
+    pub(super) fn serve_listen(
+        &mut self,
+        now: Instant,
+        client: Key,
+        request: &Listen<'_>,
+        fd: Option<OwnedFd>,
+        cred: UCred,
+    ) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let program = text(request.program);
+        let pid = cred.pid.as_raw_nonzero().get() as u32;
+        let paths = text(setting(request.settings, "MPTCP_PATHS").unwrap_or_default());
+        let record = match record_of(fd) {
+            Ok(record) => Record {
+                program: program.clone(),
+                pid,
+                paths,
+                ..record
+            },
+            Err(reason) => return self.refuse_listener(client, &program, pid, reason),
+        };
+        match self.listen(now, record) {
+            Ok(()) => {
+                self.answer(client, &Reply::Done, None);
+            }
+            Err(reason) => self.refuse_listener(client, &program, pid, reason),
+        }
+    }
+
+    fn refuse_listener(&mut self, client: Key, program: &str, pid: u32, reason: Bypass) {
+        log::info!("{program}[{pid}]: a listener is left to the kernel: {}", reason.text());
+        self.answer(client, &Reply::Bypass(reason), None);
+    }
+
+    /// Answers for a listening socket from now on.
+    fn listen(&mut self, now: Instant, record: Record) -> Result<(), Bypass> {
+        let core = self.core.as_mut().ok_or(Bypass::NoLink)?;
+        if core.guard_kind() != GuardKind::Repair {
+            // Connections that outlive their listener would need its port.
+            return Err(Bypass::NoPrivilege);
+        }
+        let Record { cookie, bound, .. } = record;
+        let lease = core.lease(bound.port());
+        let listeners = core.listeners.as_mut().ok_or(Bypass::NoDiag)?;
+        if !listeners.confirm(cookie, bound).map_err(|_| Bypass::NoDiag)? {
+            return Err(Bypass::Unproven);
+        }
+        if self.keeper.is_none() {
+            self.keeper = Some(start_keeper(&self.settings, &self.event_loop).ok_or(Bypass::NoResources)?);
+        }
+        let listener = Listener::new(record.clone(), lease).ok_or(Bypass::EngineFault)?;
+        let options = listener.options.for_core(unmap(bound).is_ipv6());
+        for address in listeners.add(listener) {
+            // It fails only for an address at which the core listens.
+            let _ = core.endpoint.listen(address, options.clone());
+        }
+        core.admit_ports().map_err(|_| Bypass::NoResources)?;
+        log::info!("{}[{}] listens at {bound}", record.program, record.pid);
+        if let Some(keeper) = &self.keeper {
+            keeper.listens(record);
+        }
+        self.sweep_due.get_or_insert(now + SWEEP);
+        Ok(())
+    }
+
+    /// Takes over the listeners of an engine that died.
+    pub fn inherit_listeners(&mut self, inheritance: Inheritance) {
+        let now = self.clock.now();
+        let Inheritance { keeper, records } = inheritance;
+        if self.event_loop.add(keeper.as_fd(), Source::Keeper).is_ok() {
+            self.keeper = Some(keeper);
+        }
+        for record in records {
+            let (cookie, bound) = (record.cookie, record.bound);
+            if let Err(reason) = self.listen(now, record) {
+                log::info!("{bound} is not taken over: {}", reason.text());
+                if let Some(keeper) = &self.keeper {
+                    keeper.gone(cookie);
+                }
+            }
+        }
+    }
+
+    /// The keeper was killed.
+    pub(super) fn replace_keeper(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.bury();
+        }
+        let listeners = self.core.as_ref().and_then(|core| core.listeners.as_ref());
+        let Some(listeners) = listeners.filter(|listeners| !listeners.is_empty()) else {
+            return;
+        };
+        self.keeper = start_keeper(&self.settings, &self.event_loop);
+        if let Some(keeper) = &self.keeper {
+            for listener in listeners.iter() {
+                keeper.listens(listener.record.clone());
+            }
+        }
+    }
+
+    /// Stops answering for listeners that are gone.
+    pub(super) fn sweep_listeners(&mut self, now: Instant) {
+        let Some(core) = &mut self.core else { return };
+        let Some(listeners) = &mut core.listeners else { return };
+        let swept = listeners.sweep();
+        self.sweep_due = (!listeners.is_empty()).then(|| now + SWEEP);
+        for address in swept.addresses {
+            core.endpoint.unlisten(address);
+        }
+        if !swept.gone.is_empty() {
+            // A wider filter than needed costs only time.
+            let _ = core.admit_ports();
+        }
+        for (cookie, bound) in swept.gone {
+            log::info!("nobody listens at {bound} any more");
+            if let Some(keeper) = &self.keeper {
+                keeper.gone(cookie);
+            }
+        }
+    }
+
+    /// Sweeps when it is time.
+    pub(super) fn sweep_when_due(&mut self, now: Instant) {
+        if self.sweep_due.is_some_and(|due| due <= now) {
+            self.sweep_listeners(now);
+        }
+    }
+}
+
+fn start_keeper(settings: &Settings, event_loop: &EventLoop) -> Option<Keeper> {
+    let keeper = Keeper::start(settings).and_then(|keeper| {
+        event_loop.add(keeper.as_fd(), Source::Keeper)?;
+        Ok(keeper)
+    });
+    keeper.map_err(|error| log::warn!("no keeper: {error}")).ok()
+}
+
+/// The passed descriptor must be a listening TCP socket; what there is to know about it.
+fn record_of(fd: Option<OwnedFd>) -> Result<Record, Bypass> {
+    let unproven = |_| Bypass::Unproven;
+    let socket = fd.ok_or(Bypass::Unproven)?;
+    if sockopt::socket_protocol(&socket).map_err(unproven)? != Some(ipproto::TCP) {
+        return Err(Bypass::NotTcp);
+    }
+    let mut state = [0; 1];
+    socket_options::get(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut state).map_err(unproven)?;
+    if state[0] != TCP_LISTEN {
+        return Err(Bypass::Unproven);
+    }
+    let bound = getsockname(&socket).map_err(unproven)?;
+    let bound = SocketAddr::try_from(bound).map_err(|_| Bypass::OddAddress)?;
+    if unmap(bound).ip().is_loopback() {
+        return Err(Bypass::Loopback);
+    }
+    Ok(Record {
+        cookie: sockopt::socket_cookie(&socket).map_err(unproven)?,
+        bound,
+        one_family: bound.is_ipv4() || sockopt::ipv6_v6only(&socket).map_err(unproven)?,
+        options: SocketOptions::read(socket.as_fd(), bound.is_ipv6())
+            .map_err(unproven)?
+            .pack(),
+        paths: String::new(),
+        program: String::new(),
+        pid: 0,
+    })
+}

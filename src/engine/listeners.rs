@@ -1,0 +1,201 @@
+//! Which sockets programs listen on, and which SYNs are therefore ours.
+//!
+//! A program's listening socket stays what it is, and stays the program's: the engine keeps no copy. A filter that the shim attached makes
+//! it deaf to everything but the loopback device, so that the kernel answers this host's own clients as ever and nobody else; the core answers
+//! the others. Whether the socket still listens is asked of the kernel for every SYN ([`TcpDiag::find`]): a listener that was closed, or one
+//! that a program without us opened in its place, is the kernel's from that moment on.
+//!
+//! Not here: how an established connection gets to the program (`delivery`).
+
+use super::connection::unmap;
+use super::keeper::Record;
+use super::paths;
+use super::socket_options::SocketOptions;
+use crate::link::diag::{TcpDiag, TCP_LISTEN};
+use crate::link::path_config::PathConfig;
+use crate::link::Lease;
+use crate::mptcp::endpoint::FourTuple;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// One listening socket.
+pub struct Listener {
+    /// What the keeper knows of it, too.
+    pub record: Record,
+    /// Its options when it began to listen.
+    pub options: SocketOptions,
+    /// The program's `MPTCP_PATHS`.
+    pub path_config: PathConfig,
+    /// Connections that it was given.
+    pub accepted: u64,
+    /// The link hears the port while this lives.
+    _lease: Lease,
+}
+
+impl Listener {
+    /// None when the record's options are of another version.
+    pub fn new(record: Record, lease: Lease) -> Option<Listener> {
+        Some(Listener {
+            options: SocketOptions::unpack(&record.options)?,
+            path_config: paths::parse_config(Some(record.paths.as_bytes())),
+            record,
+            accepted: 0,
+            _lease: lease,
+        })
+    }
+
+    /// The addresses under which it is found on the wire: two for an IPv6 socket that hears IPv4 too.
+    fn wire_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let first = unmap(self.record.bound);
+        let second = (!self.record.one_family && self.record.bound.ip() == Ipv6Addr::UNSPECIFIED)
+            .then(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), first.port()));
+        [Some(first), second].into_iter().flatten()
+    }
+
+    /// Where this host's own clients reach it, and the address that a client must have for that (unspecified: any).
+    pub fn own_side(&self) -> (SocketAddr, IpAddr) {
+        let bound = unmap(self.record.bound);
+        let any = match bound.ip() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let target = match bound.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() && !self.record.one_family => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            // An address that this host has lost would be somebody else's: to have it as one's own proves it.
+            ip => return (SocketAddr::new(ip, bound.port()), ip),
+        };
+        (SocketAddr::new(target, bound.port()), any)
+    }
+}
+
+/// All listening sockets, by SO_COOKIE.
+pub struct Listeners {
+    diag: TcpDiag,
+    by_cookie: HashMap<u64, Listener>,
+    by_address: HashMap<SocketAddr, Vec<u64>>,
+}
+
+/// What a sweep found.
+#[derive(Default)]
+pub struct Swept {
+    /// Addresses at which nobody listens any more.
+    pub addresses: Vec<SocketAddr>,
+    /// Sockets that are gone: cookie and address.
+    pub gone: Vec<(u64, SocketAddr)>,
+}
+
+impl Listeners {
+    /// None yet.
+    ///
+    /// # Errors
+    /// Where the kernel has no sock_diag.
+    pub fn new() -> io::Result<Listeners> {
+        Ok(Listeners {
+            diag: TcpDiag::new()?,
+            by_cookie: HashMap::new(),
+            by_address: HashMap::new(),
+        })
+    }
+
+    /// None at all.
+    pub fn is_empty(&self) -> bool {
+        self.by_cookie.is_empty()
+    }
+
+    /// Every one.
+    pub fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.by_cookie.values()
+    }
+
+    /// Is it known to the kernel by this cookie? Tells at once whether sock_diag works here.
+    pub fn confirm(&mut self, cookie: u64, bound: SocketAddr) -> io::Result<bool> {
+        let sockets = self.diag.listening(bound.is_ipv6())?;
+        Ok(sockets.iter().any(|socket| socket.cookie == cookie))
+    }
+
+    /// Adds one; the addresses at which the core has to listen from now on.
+    pub fn add(&mut self, listener: Listener) -> Vec<SocketAddr> {
+        let cookie = listener.record.cookie;
+        let mut new = Vec::new();
+        for address in listener.wire_addresses() {
+            let cookies = self.by_address.entry(address).or_default();
+            if cookies.is_empty() {
+                new.push(address);
+            }
+            if !cookies.contains(&cookie) {
+                cookies.push(cookie);
+            }
+        }
+        self.by_cookie.insert(cookie, listener);
+        new
+    }
+
+    /// Forgets those that do not listen any more.
+    pub fn sweep(&mut self) -> Swept {
+        let mut swept = Swept::default();
+        let mut live = HashSet::new();
+        for ipv6 in [false, true] {
+            if !self.by_cookie.values().any(|l| l.record.bound.is_ipv6() == ipv6) {
+                continue;
+            }
+            match self.diag.listening(ipv6) {
+                Ok(sockets) => live.extend(sockets.iter().map(|socket| socket.cookie)),
+                Err(error) => {
+                    log::warn!("cannot read who listens: {error}");
+                    return swept;
+                }
+            }
+        }
+        self.by_cookie.retain(|cookie, listener| {
+            let lives = live.contains(cookie);
+            if !lives {
+                swept.gone.push((*cookie, listener.record.bound));
+            }
+            lives
+        });
+        self.by_address.retain(|address, cookies| {
+            cookies.retain(|cookie| live.contains(cookie));
+            if cookies.is_empty() {
+                swept.addresses.push(*address);
+            }
+            !cookies.is_empty()
+        });
+        swept
+    }
+
+    /// Whether the socket that the kernel would give a SYN of these addresses to is one of them.
+    pub fn takes(&mut self, tuple: FourTuple) -> bool {
+        if self.at(tuple.local).is_empty() {
+            return false;
+        }
+        match self.diag.find(tuple.local, tuple.remote) {
+            Ok(Some(socket)) => socket.state == TCP_LISTEN && self.by_cookie.contains_key(&socket.cookie),
+            Ok(None) => false,
+            Err(error) => {
+                log::warn!("cannot tell who listens at {}: {error}", tuple.local);
+                false
+            }
+        }
+    }
+
+    /// Counts a connection for a listener at this address, and shows it.
+    pub fn count(&mut self, local: SocketAddr) -> Option<&Listener> {
+        let cookie = *self.at(local).first()?;
+        let listener = self.by_cookie.get_mut(&cookie)?;
+        listener.accepted += 1;
+        Some(listener)
+    }
+
+    fn at(&self, local: SocketAddr) -> &[u64] {
+        let any = match local.ip() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let wildcard = SocketAddr::new(any, local.port());
+        let found = self.by_address.get(&local).or_else(|| self.by_address.get(&wildcard));
+        found.map_or(&[], Vec::as_slice)
+    }
+}

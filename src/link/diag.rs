@@ -1,0 +1,145 @@
+//! Who of this host's kernel sockets would get a segment: sock_diag(7), as `ss` uses it.
+//!
+//! The kernel's own lookup decides, with everything that it considers: specific before wildcard, devices, SO_REUSEPORT groups. So what
+//! answers for a port is known exactly at the moment of asking, without holding anything that belongs to a program.
+
+use super::netlink::{u16_at, u32_at, Message, Netlink};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io;
+
+/// SOCK_DIAG_BY_FAMILY of linux/sock_diag.h.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// include/net/tcp_states.h.
+pub const TCP_LISTEN: u8 = 10;
+/// "Any cookie": INET_DIAG_NOCOOKIE, twice.
+const NO_COOKIE: u64 = u64::MAX;
+
+/// One TCP socket, as the kernel describes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TcpSocket {
+    /// State as in include/net/tcp_states.h.
+    pub state: u8,
+    /// SO_COOKIE.
+    pub cookie: u64,
+    /// Local port.
+    pub port: u16,
+    /// Inode of the socket's file; 0 while nobody has accepted it.
+    pub inode: u32,
+}
+
+/// Asks about TCP sockets of this network namespace.
+pub struct TcpDiag(Netlink);
+
+impl TcpDiag {
+    /// A netlink socket.
+    ///
+    /// # Errors
+    /// EPROTONOSUPPORT and others where the kernel has no sock_diag.
+    pub fn new() -> io::Result<TcpDiag> {
+        Ok(TcpDiag(Netlink::new(libc::NETLINK_SOCK_DIAG, 0)?))
+    }
+
+    /// The socket that gets a segment from `remote` to `local`; None when there is none.
+    ///
+    /// # Errors
+    /// ENOENT excepted, what the kernel says: EOPNOTSUPP or EINVAL without tcp_diag.
+    pub fn find(&mut self, local: SocketAddr, remote: SocketAddr) -> io::Result<Option<TcpSocket>> {
+        let request = request(local, remote, u32::MAX);
+        match self.0.get(SOCK_DIAG_BY_FAMILY, &request, |message| parse(&message)) {
+            Ok(sockets) => Ok(sockets.first().copied()),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every listening socket of one family.
+    pub fn listening(&mut self, ipv6: bool) -> io::Result<Vec<TcpSocket>> {
+        let any = match ipv6 {
+            true => SocketAddr::new(core::net::Ipv6Addr::UNSPECIFIED.into(), 0),
+            false => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        };
+        let request = request(any, any, 1 << TCP_LISTEN);
+        self.0.dump(SOCK_DIAG_BY_FAMILY, &request, |message| parse(&message))
+    }
+}
+
+/// `struct inet_diag_req_v2`.
+fn request(local: SocketAddr, remote: SocketAddr, states: u32) -> Vec<u8> {
+    let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let mut request = vec![family as u8, libc::IPPROTO_TCP as u8, 0, 0];
+    request.extend(states.to_ne_bytes());
+    for address in [local, remote] {
+        request.extend(address.port().to_be_bytes());
+    }
+    for address in [local, remote] {
+        let mut bytes = [0; 16];
+        match address.ip() {
+            IpAddr::V4(ip) => bytes[..4].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => bytes = ip.octets(),
+        }
+        request.extend(bytes);
+    }
+    request.extend(0u32.to_ne_bytes());
+    request.extend(NO_COOKIE.to_ne_bytes());
+    request
+}
+
+/// `struct inet_diag_msg`.
+fn parse(message: &Message<'_>) -> Option<TcpSocket> {
+    let body = message.body;
+    let (low, high) = (u32_at(body, 44)?, u32_at(body, 48)?);
+    Some(TcpSocket {
+        state: *body.get(1)?,
+        cookie: u64::from(low) | u64::from(high) << 32,
+        port: u16::from_be(u16_at(body, 4)?),
+        inode: u32_at(body, 68)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    fn cookie(socket: impl std::os::fd::AsFd) -> u64 {
+        rustix::net::sockopt::socket_cookie(socket).expect("a cookie")
+    }
+
+    #[test]
+    fn a_listener_is_found_while_it_lives() {
+        let mut diag = TcpDiag::new().expect("sock_diag");
+        for (text, from) in [
+            ("127.0.0.1:0", "127.0.0.1:9"),
+            ("[::1]:0", "[::1]:9"),
+            ("0.0.0.0:0", "127.0.0.1:9"),
+        ] {
+            let listener = TcpListener::bind(text).expect("a listener");
+            let port = listener.local_addr().expect("bound").port();
+            let from: SocketAddr = from.parse().expect("an address");
+            let local = SocketAddr::new(from.ip(), port);
+            let found = diag.find(local, from).expect("an answer").expect("found");
+            assert_eq!(
+                (found.state, found.cookie, found.port),
+                (TCP_LISTEN, cookie(&listener), port)
+            );
+            let all = diag.listening(local.is_ipv6()).expect("a table");
+            assert!(all.contains(&found));
+            drop(listener);
+            assert_eq!(diag.find(local, from).expect("an answer"), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn nobody_has_accepted_a_socket_without_inode() {
+        let mut diag = TcpDiag::new().expect("sock_diag");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let local = listener.local_addr().expect("bound");
+        let client = TcpStream::connect(local).expect("connected");
+        let remote = client.local_addr().expect("bound");
+        let before = diag.find(local, remote).expect("an answer").expect("found");
+        assert_eq!(before.inode, 0);
+        let (_accepted, _) = listener.accept().expect("accepted");
+        let after = diag.find(local, remote).expect("an answer").expect("found");
+        assert!(after.inode != 0 && after.cookie == before.cookie);
+    }
+}

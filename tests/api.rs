@@ -1,0 +1,261 @@
+//! The options of `mptcp.h`: the header by every language standard, and the programs of `c-tests/api/` under the library against a kernel
+//! MPTCP peer. Tests that begin with a letter and a number are the rows of RFC 6897 with that number in `ARCHITECTURE.md`.
+
+mod interop;
+
+use interop::{run, server_address, LabSpec, Site, Transport, Wire};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const PLAIN_PORT: &str = "8080";
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("c-tests/api")
+}
+
+fn include() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("include")
+}
+
+/// Compiles a program of `c-tests/api/`.
+fn program(name: &str) -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("api-{name}-{}", std::process::id()));
+    let status = Command::new("cc")
+        .args([
+            "-std=c99",
+            "-D_GNU_SOURCE",
+            "-O1",
+            "-Wall",
+            "-Wextra",
+            "-pedantic",
+            "-Werror",
+            "-o",
+        ])
+        .arg(&program)
+        .arg("-I")
+        .arg(include())
+        .args([directory().join(format!("{name}.c")), directory().join("api.c")])
+        .status()
+        .expect("a C compiler (cc) is installed");
+    assert!(status.success(), "{name}.c does not compile");
+    program
+}
+
+/// A lab with two wires, an MPTCP server on port 80 and a plain one on another.
+struct Place {
+    site: Site,
+    _servers: [interop::Peer; 2],
+}
+
+impl Place {
+    fn new() -> Place {
+        let site = Site::with(LabSpec::new([Wire::new(20.0, 5.0); 2]));
+        let plain = site.lab().server().http_server(Transport::Tcp, &["--port", PLAIN_PORT]);
+        let servers = [site.http(Transport::Mptcp), plain.expect("the HTTP server starts")];
+        Place {
+            site,
+            _servers: servers,
+        }
+    }
+
+    /// Runs a program of `c-tests/api/` under the library to its end.
+    fn check(&self, name: &str, variables: &[(&str, &str)], arguments: &[&str]) {
+        let program = program(name);
+        let mut command = self.site.command(&program);
+        command
+            .args([&server_address(0, false).to_string(), "80", PLAIN_PORT])
+            .args(arguments)
+            .envs(variables.iter().copied());
+        let outcome = run(command);
+        std::fs::remove_file(program).expect("it was just made");
+        assert!(
+            outcome.status.success(),
+            "{name}: {}\n{}\n{}",
+            outcome.stderr,
+            String::from_utf8_lossy(&outcome.stdout),
+            self.site.engine_log()
+        );
+    }
+}
+
+fn compile(compiler: &str, standard: &str, macros: &[&str], text: &str, extension: &str) -> std::process::Output {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let stem = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("header-{}-{number}", std::process::id()));
+    let (source, object) = (stem.with_extension(extension), stem.with_extension("o"));
+    std::fs::write(&source, text).expect("target/tmp is writable");
+    let output = Command::new(compiler)
+        .arg(format!("-std={standard}"))
+        .args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-c"])
+        .args(macros)
+        .arg("-I")
+        .arg(include())
+        .arg(&source)
+        .arg("-o")
+        .arg(&object)
+        .output()
+        .expect("a compiler is installed");
+    for file in [source, object] {
+        // The object is missing when the compiler refused.
+        let _ = std::fs::remove_file(file);
+    }
+    output
+}
+
+#[test]
+fn the_header_stands_alone_in_every_language_standard() {
+    let text =
+        "#include <mptcp.h>\n#include <mptcp.h>\nint f(struct mptcp_full_info *i, struct mptcp_subflow_data *d);\n\
+                int f(struct mptcp_full_info *i, struct mptcp_subflow_data *d)\n\
+                { return (int)i->num_subflows + (int)d->size_user + TCP_MULTIPATH_ENABLE + EMULTIPATH; }\n";
+    for macros in [&[][..], &["-DMPTCP_NO_LINUX_HEADER"]] {
+        for standard in ["c89", "c99", "c11", "c17"] {
+            let output = compile("cc", standard, macros, text, "c");
+            assert!(output.status.success(), "{standard} {macros:?}: {output:?}");
+        }
+        for standard in ["c++98", "c++11", "c++14", "c++17", "c++20"] {
+            let output = compile("c++", standard, macros, text, "cc");
+            assert!(output.status.success(), "{standard} {macros:?}: {output:?}");
+        }
+    }
+}
+
+#[test]
+fn the_header_stands_beside_the_systems() {
+    for order in [
+        "#include <mptcp.h>\n#include <linux/mptcp.h>\n#include <linux/tcp.h>\n",
+        "#include <linux/tcp.h>\n#include <linux/mptcp.h>\n#include <mptcp.h>\n",
+        "#include <netinet/tcp.h>\n#include <mptcp.h>\n",
+    ] {
+        let output = compile("cc", "gnu11", &[], &format!("{order}int x = MPTCP_FULL_INFO;\n"), "c");
+        assert!(output.status.success(), "{order}: {output:?}");
+    }
+}
+
+/// The numbers of the system's headers at level IPPROTO_TCP and SOL_MPTCP, and its errno values.
+fn system_numbers() -> Vec<(String, i64)> {
+    let text = "#include <linux/tcp.h>\n#include <linux/mptcp.h>\n#include <errno.h>\n";
+    let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("macros-{}.c", std::process::id()));
+    std::fs::write(&source, text).expect("target/tmp is writable");
+    let output = Command::new("cc")
+        .args(["-E", "-dM"])
+        .arg(&source)
+        .output()
+        .expect("a C compiler (cc) is installed");
+    std::fs::remove_file(source).expect("it was just made");
+    let macros = String::from_utf8(output.stdout).expect("macros are ASCII");
+    let numbers = macros.lines().filter_map(|line| {
+        let mut words = line.strip_prefix("#define ")?.split_whitespace();
+        let (name, value) = (words.next()?, words.next()?);
+        let ours = ["TCP_", "MPTCP_", "E"].iter().any(|prefix| name.starts_with(prefix));
+        Some((name.to_owned(), value.parse().ok().filter(|_| ours)?))
+    });
+    numbers.collect()
+}
+
+#[test]
+fn the_numbers_are_clear_of_the_systems() {
+    use mptcp::control::multipath::{name, EMULTIPATH};
+    let numbers = system_numbers();
+    assert!(
+        numbers.iter().any(|(name, _)| name == "TCP_USER_TIMEOUT"),
+        "the headers were read"
+    );
+    assert!(
+        numbers.iter().any(|(name, _)| name == "EINVAL"),
+        "the headers were read"
+    );
+    for ours in [
+        name::ENABLE,
+        name::BIND,
+        name::ADD,
+        name::REMOVE,
+        name::SUBFLOWS,
+        name::CONNID,
+        name::NAMES,
+        name::FATE,
+        name::JOIN,
+        EMULTIPATH,
+    ] {
+        assert!(
+            numbers.iter().all(|(_, theirs)| *theirs != i64::from(ours)),
+            "{ours:#x}"
+        );
+    }
+    // No system call returns it by chance, and none of the system's own is as large.
+    let largest_errno = numbers
+        .iter()
+        .filter(|(name, _)| name.starts_with('E'))
+        .map(|(_, n)| *n)
+        .max();
+    assert!(largest_errno.is_some_and(|n| n < i64::from(EMULTIPATH)) && EMULTIPATH < 4096);
+}
+
+#[test]
+fn the_header_has_the_numbers_that_the_library_answers() {
+    use mptcp::control::multipath::{name, ADDRESSES_MAX, EMULTIPATH};
+    let text = format!(
+        "#include <mptcp.h>\n\
+         #define SAME(a, b) typedef char same_##a[(a) == (b) ? 1 : -1];\n\
+         SAME(TCP_MULTIPATH_ENABLE, {}) SAME(TCP_MULTIPATH_BIND, {}) SAME(TCP_MULTIPATH_ADD, {})\n\
+         SAME(TCP_MULTIPATH_REMOVE, {}) SAME(TCP_MULTIPATH_SUBFLOWS, {}) SAME(TCP_MULTIPATH_CONNID, {})\n\
+         SAME(TCP_MULTIPATH_NAMES, {}) SAME(TCP_MULTIPATH_FATE, {}) SAME(TCP_MULTIPATH_JOIN, {})\n\
+         SAME(EMULTIPATH, {EMULTIPATH}) SAME(TCP_MULTIPATH_ADDRS_MAX, {ADDRESSES_MAX})\n",
+        name::ENABLE,
+        name::BIND,
+        name::ADD,
+        name::REMOVE,
+        name::SUBFLOWS,
+        name::CONNID,
+        name::NAMES,
+        name::FATE,
+        name::JOIN
+    );
+    let output = compile("cc", "c99", &["-Wno-pedantic"], &text, "c");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn enable() {
+    let place = Place::new();
+    place.check("enable", &[], &[]);
+    place.site.assert_server_mptcp(1, 1);
+}
+
+#[test]
+fn bind_moves_the_traffic() {
+    Place::new().check("bind", &[], &[]);
+}
+
+#[test]
+fn wrong_lists_change_nothing() {
+    Place::new().check("wrong_lists", &[], &[]);
+}
+
+#[test]
+fn add_and_remove() {
+    Place::new().check("add_remove", &[], &[]);
+}
+
+#[test]
+fn subflows() {
+    Place::new().check("subflows", &[], &[]);
+}
+
+#[test]
+fn connid() {
+    Place::new().check("connid", &[], &[]);
+}
+
+#[test]
+fn names() {
+    let place = Place::new();
+    place.check("names", &[], &[]);
+    place.check("names", &[("MPTCP_AWARE_NAMES", "first")], &[]);
+    place.check("names", &[("MPTCP_AWARE_NAMES", "fail")], &["fail"]);
+}
+
+#[test]
+fn join() {
+    Place::new().check("join", &[], &[]);
+}

@@ -1,0 +1,196 @@
+//! What a listening socket is to its program and to others: addresses, rules, ends.
+
+use crate::lab::{server_address, Lab};
+use crate::site::{eventually, Client, Site};
+
+const SERVE: [&str; 5] = ["python3", "-u", "-m", "http.server", "8000"];
+
+fn url(port: u16) -> String {
+    format!("http://{}:{port}/1000", server_address(0, false))
+}
+
+fn nft(lab: &Lab, rule: &str) {
+    let table = format!(
+        "add table inet rules\nadd chain inet rules input {{ type filter hook input priority 0; }}\n\
+         flush chain inet rules input\nadd rule inet rules input {rule}"
+    );
+    lab.server().output("nft", &[&table]).expect("nft(8)");
+}
+
+#[test]
+fn a_port_that_the_firewall_closes_stays_closed() {
+    let site = Site::new();
+    site.stream_file(1000);
+    let _server = site.serve(8000, &SERVE);
+    site.fetch(Client::Kernel, &url(8000), 1000);
+    nft(&site.lab, "iifname != lo tcp dport 8000 drop");
+    assert_eq!(site.curl_code(Client::Plain, &url(8000)), Some(28), "silence");
+    nft(&site.lab, "iifname != lo tcp dport 8000 reject with tcp reset");
+    assert_eq!(site.curl_code(Client::Plain, &url(8000)), Some(7), "refused");
+    nft(&site.lab, "ip saddr 192.0.2.1 tcp dport 8000 accept");
+    site.fetch(Client::Kernel, &url(8000), 1000);
+}
+
+/// Joins come from the second wire's address.
+#[test]
+fn a_firewall_that_drops_joins_leaves_the_first_subflow() {
+    let site = Site::new();
+    site.stream_file(1_000_000);
+    let _server = site.serve(8000, &SERVE);
+    nft(&site.lab, "iifname eth1 tcp dport 8000 drop");
+    let joins = site.joins();
+    let url = format!("http://{}:8000/1000000", server_address(0, false));
+    site.fetch(Client::Kernel, &url, 1_000_000);
+    assert_eq!(site.joins(), joins);
+}
+
+#[test]
+fn the_last_close_frees_the_port_also_when_it_is_a_childs() {
+    let site = Site::new();
+    let program = site.file(
+        "holder.py",
+        "import os, socket, sys, time
+s = socket.socket(); s.bind(('', 8000)); s.listen()
+print('listening', flush=True)
+if os.fork() == 0:
+    time.sleep(1000)
+",
+    );
+    let holder = site.command(&["python3", &program]).status();
+    assert!(holder.expect("env(1)").success(), "the parent ends at once");
+    let children = site.processes("python3");
+    assert_eq!(children.len(), 1);
+    assert!(site.listens(8000), "the child holds it");
+    let bind = "import socket; s = socket.socket(); s.bind(('', 8000)); s.listen()";
+    let again = |reason: &str| {
+        let status = site.command(&["python3", "-c", bind]).status();
+        status.expect("env(1)").success().then_some(()).ok_or(reason.to_owned())
+    };
+    assert!(again("in use").is_err(), "EADDRINUSE");
+    crate::site::kill(children[0]);
+    eventually("the child is gone", || site.processes("python3").is_empty());
+    again("free").expect("the port is free at once");
+    assert_eq!(site.curl_code(Client::Plain, &url(8000)), Some(7), "refused");
+}
+
+/// What another program opens in the place of a listener is that program's alone, at once.
+#[test]
+fn a_successor_without_the_library_is_left_alone() {
+    let site = Site::new();
+    site.stream_file(1000);
+    let mut server = site.serve(8000, &SERVE);
+    site.fetch(Client::Kernel, &url(8000), 1000);
+    server.terminate();
+    let mut command = site.lab.server().command("python3");
+    command.args(&SERVE[1..]).current_dir(site.directory());
+    let _successor = site.start(8000, command);
+    for _ in 0..5 {
+        site.fetch(Client::Plain, &url(8000), 1000);
+    }
+    let resets = site.lab.client().counter("TcpEstabResets").expect("a counter");
+    assert_eq!(resets, 0);
+    assert_eq!(site.log().matches("subflow 0 192.0.2.2:8000").count(), 1);
+}
+
+#[test]
+fn a_restart_beside_lingering_connections_works() {
+    let site = Site::new();
+    site.stream_file(1000);
+    for _ in 0..3 {
+        let mut server = site.serve(8000, &SERVE);
+        site.fetch(Client::Kernel, &url(8000), 1000);
+        site.fetch(Client::Plain, &url(8000), 1000);
+        server.terminate();
+    }
+}
+
+#[test]
+fn a_certain_address_is_heard_and_no_other() {
+    let site = Site::new();
+    site.stream_file(1000);
+    let address = server_address(0, false).to_string();
+    let _server = site.serve(8000, &[&SERVE[..], &["--bind", &address]].concat());
+    site.fetch(Client::Kernel, &url(8000), 1000);
+    site.fetch(Client::Own, &url(8000), 1000);
+    let other = format!("http://{}:8000/1000", server_address(1, false));
+    assert_eq!(site.curl_code(Client::Plain, &other), Some(7));
+    assert_eq!(site.curl_code(Client::Own, "http://127.0.0.1:8000/1000"), Some(7));
+}
+
+#[test]
+fn one_socket_serves_both_families_and_shows_mapped_addresses() {
+    let site = Site::new();
+    site.stream_file(1000);
+    let _server = site.serve(8000, &[&SERVE[..], &["--bind", "::"]].concat());
+    site.fetch(Client::Kernel, &url(8000), 1000);
+    let v6 = format!("http://[{}]:8000/1000", server_address(0, true));
+    site.fetch(Client::Kernel, &v6, 1000);
+    site.fetch(Client::Own, "http://[::1]:8000/1000", 1000);
+    site.fetch(Client::Own, "http://127.0.0.1:8000/1000", 1000);
+    assert_eq!(site.mptcp(), 2, "{}", site.log());
+    assert!(site.log().contains("[::ffff:192.0.2.2]:8000 > [::ffff:192.0.2.1]"));
+}
+
+#[test]
+fn ipv6_alone_is_handed_over_by_the_ipv6_loopback() {
+    let site = Site::new();
+    site.stream_file(1000);
+    let program = site.file(
+        "only6.py",
+        "import http.server, socket, socketserver
+class S(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+    def server_bind(self):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = 'lab', 8000
+S(('::', 8000), http.server.SimpleHTTPRequestHandler).serve_forever()
+",
+    );
+    let server = site.serve(8000, &["python3", "-u", &program]);
+    let v6 = format!("http://[{}]:8000/1000", server_address(0, true));
+    site.fetch(Client::Kernel, &v6, 1000);
+    site.fetch(Client::Own, "http://[::1]:8000/1000", 1000);
+    assert_eq!(site.mptcp(), 1, "{}", site.log());
+    assert!(server.output().contains("2001:db8"), "{}", server.output());
+}
+
+/// As a service manager does it: the parent is not ours.
+#[test]
+fn a_socket_that_others_hold_stays_with_the_kernel() {
+    let site = Site::new();
+    site.stream_file(1000);
+    let program = site.file(
+        "activate.py",
+        "import os, socket, subprocess, sys
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('', 8000)); s.listen()
+os.set_inheritable(s.fileno(), True)
+env = dict(os.environ, LD_PRELOAD=sys.argv[1], MPTCP_LOG='info')
+code = '''
+import http.server, socket, sys
+h = http.server.HTTPServer(('', 8000), http.server.SimpleHTTPRequestHandler, bind_and_activate=False)
+h.socket.close(); h.socket = socket.socket(fileno=%d); h.socket.listen(5); h.serve_forever()
+''' % s.fileno()
+subprocess.run([sys.executable, '-u', '-c', code], env=env, close_fds=False)
+",
+    );
+    let mut command = site.lab.server().command("python3");
+    let library = crate::lab::library().display().to_string();
+    command.args(["-u", &program, &library]).current_dir(site.directory());
+    let server = site.start(8000, command);
+    for client in [Client::Plain, Client::Kernel, Client::Own] {
+        site.fetch(client, &url(8000), 1000);
+    }
+    assert_eq!(site.mptcp(), 0);
+    assert!(!server.output().contains("answered by engine"), "{}", server.output());
+}
+
+#[test]
+fn listening_can_be_turned_off() {
+    let site = Site::new();
+    site.stream_file(1000);
+    let server = site.serve(8000, &[&["MPTCP_LISTEN=0"], &SERVE[..]].concat());
+    site.fetch(Client::Kernel, &url(8000), 1000);
+    assert_eq!(site.mptcp(), 0);
+    assert!(server.output().contains("left to the kernel: listening is turned off"));
+}

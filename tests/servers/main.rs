@@ -1,0 +1,10 @@
+//! Unmodified servers under `LD_PRELOAD=libmptcp.so`, asked by the kernel's MPTCP, by plain TCP, by our own client, and by the server's own host.
+//! Needs root and the programs of `tests/requirements.sh`.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod life_tests;
+mod listener_tests;
+mod program_tests;
+mod site;
