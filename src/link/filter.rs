@@ -52,11 +52,11 @@ impl Filter {
         )
     }
 
-    /// For a packet socket, whose packets begin at the Ethernet header, IPv4 only: TCP to `ports`, no fragments.
-    pub(super) fn ethernet_ipv4_ports(ports: &PortSet) -> Filter {
+    /// For a packet socket, whose IPv4 packets begin at the IP header and are of any protocol: TCP to `ports`, no fragments.
+    pub(super) fn packet_ipv4_ports(ports: &PortSet) -> Filter {
         Self::ports(
             &[
-                statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 23),
+                statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 9),
                 Instruction {
                     code: libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
                     jump_true: 1,
@@ -64,7 +64,7 @@ impl Filter {
                     k: libc::IPPROTO_TCP as u32,
                 },
                 statement(libc::BPF_RET | libc::BPF_K, 0),
-                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 20),
+                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 6),
                 Instruction {
                     code: libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K,
                     jump_true: 0,
@@ -72,8 +72,8 @@ impl Filter {
                     k: 0x3fff,
                 },
                 statement(libc::BPF_RET | libc::BPF_K, 0),
-                statement(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 14),
-                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, 16),
+                statement(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0),
+                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, 2),
             ],
             ports,
         )

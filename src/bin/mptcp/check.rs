@@ -6,7 +6,7 @@ use lexopt::{Arg, ValueExt};
 use mptcp::link::path_config::PathConfig;
 use mptcp::link::paths::{KernelReason, Verdict};
 use mptcp::link::routes::{Query, Routes};
-use mptcp::link::{GuardKind, Guards, IpLink, Link};
+use mptcp::link::{AutoLink, GuardKind, Guards, Link};
 use serde::Serialize;
 use std::env;
 use std::ffi::OsString;
@@ -191,7 +191,7 @@ fn take_verdict(findings: &mut Findings, verdict: Verdict, routes: &Routes) {
 /// The link that an engine would open, opened and closed again.
 fn open_link() -> io::Result<LinkFinding> {
     let guards = Guards::new()?;
-    let link = IpLink::new(&guards.ports())?;
+    let link = AutoLink::new(&guards.ports())?;
     Ok(LinkFinding {
         name: link.name(),
         guards: match guards.kind() {

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Packets in one recvmmsg call.
 const BATCH: usize = 32;
-/// Bytes for one packet: virtio-net header, Ethernet header, and the longest IP packet.
+/// Bytes for one packet: virtio-net header, and the longest IP packet.
 const SLOT: usize = (1 << 16) + 64;
 /// Batches taken before others have their turn.
 const ROUNDS: usize = 8;
@@ -21,7 +21,6 @@ const ROUNDS: usize = 8;
 const BUFFER_BYTES: libc::c_int = 16 << 20;
 /// Flags of `struct virtio_net_hdr`: the checksum is the sender's device's to complete, or was verified.
 const CHECKSUM_KNOWN: u8 = 1 | 2;
-const ETHERNET_LEN: usize = 14;
 /// PACKET_FANOUT of linux/if_packet.h: a group of one, for the sake of PACKET_FANOUT_FLAG_DEFRAG.
 const FANOUT_DEFRAG_UNIQUE: libc::c_int = (0x8000 | 0x2000) << 16;
 
@@ -36,10 +35,11 @@ pub(super) struct PacketRx {
 impl PacketRx {
     pub(super) fn new(ports: &PortSet) -> io::Result<PacketRx> {
         // Protocol 0 hears nothing; bind() turns it on, behind the filter.
-        let fd = sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
+        // SOCK_DGRAM: packets begin at the IP header, whatever kind of interface they come by.
+        let fd = sys::socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0)?;
         sys::set_int(&fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
         sys::set_buffers(&fd, BUFFER_BYTES);
-        Filter::ethernet_ipv4_ports(ports).attach(&fd)?;
+        Filter::packet_ipv4_ports(ports).attach(&fd)?;
         // SAFETY: all-zero is a valid sockaddr_ll.
         let mut address: libc::sockaddr_ll = unsafe { core::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
@@ -65,7 +65,7 @@ impl PacketRx {
     pub(super) fn admit(&mut self, ports: &PortSet) -> io::Result<()> {
         if self.ports != *ports {
             self.ports.clone_from(ports);
-            Filter::ethernet_ipv4_ports(ports).attach(&self.fd)?;
+            Filter::packet_ipv4_ports(ports).attach(&self.fd)?;
         }
         Ok(())
     }
@@ -167,11 +167,11 @@ struct Packet<'a> {
     tcp: &'a [u8],
 }
 
-/// Virtio-net, Ethernet and IPv4 headers (RFC 791 section 3.1), the last with its checksum, which the kernel checks behind
+/// Virtio-net and IPv4 headers (RFC 791 section 3.1), the last with its checksum, which the kernel checks behind
 /// this socket.
 fn parse(frame: &[u8]) -> Option<(bool, Packet<'_>)> {
     let checksum_known = frame.first()? & CHECKSUM_KNOWN != 0;
-    let ip = frame.get(VNET_LEN + ETHERNET_LEN..)?;
+    let ip = frame.get(VNET_LEN..)?;
     let address = |at: usize| <[u8; 4]>::try_from(ip.get(at..at + 4)?).ok().map(Ipv4Addr::from);
     let header_len = usize::from(ip.first()? & 15) * 4;
     let total_len = usize::from(u16::from_be_bytes([*ip.get(2)?, *ip.get(3)?]));
