@@ -17,6 +17,7 @@ const STATUS: u16 = 7;
 const WAIT: u16 = 8;
 const LISTEN: u16 = 9;
 const CLAIM: u16 = 10;
+const SHUTDOWN: u16 = 13;
 const SHADOW: u16 = 129;
 const BYPASS: u16 = 130;
 const ERROR: u16 = 131;
@@ -90,6 +91,9 @@ pub enum Request<'a> {
     Claim,
     /// Query, answered once the phase is not Connecting.
     Wait { cookie: u64 },
+    /// The program is about to shut down its reading side, or with `both` its writing side too: what has come by now stays readable,
+    /// and must be in the shadow before that.
+    Shutdown { cookie: u64, both: bool },
     /// A picture of everything, as JSON.
     Status,
 }
@@ -146,7 +150,7 @@ pub enum Reply<'a> {
     Phase(PhaseReport),
     /// To GetOption.
     Value(&'a [u8]),
-    /// To Listen and SetOption, and to Abort with the kernel socket as a descriptor.
+    /// To Listen, SetOption and Shutdown, and to Abort with the kernel socket as a descriptor.
     Done,
     /// To QueueSizes.
     Queues(Queues),
@@ -220,6 +224,11 @@ impl<'a> Request<'a> {
                 w.bytes(l.program, PROGRAM_MAX)?;
                 w.bytes(l.settings, SETTINGS_MAX)?;
             }
+            Request::Shutdown { cookie, both } => {
+                header(&mut w, SHUTDOWN)?;
+                w.u64(cookie)?;
+                w.u8(u8::from(both))?;
+            }
             Request::Claim => header(&mut w, CLAIM)?,
             Request::Status => header(&mut w, STATUS)?,
         }
@@ -250,6 +259,14 @@ impl<'a> Request<'a> {
                 program: r.bytes(PROGRAM_MAX)?,
                 settings: r.bytes(SETTINGS_MAX)?,
             }),
+            SHUTDOWN => Request::Shutdown {
+                cookie: r.u64()?,
+                both: match r.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(DecodeError::Value),
+                },
+            },
             CLAIM => Request::Claim,
             STATUS => Request::Status,
             other => return Err(DecodeError::Kind(other)),

@@ -28,6 +28,7 @@
 //! | 8 | Wait | cookie u64 | – | Phase, once it is not Connecting; Error |
 //! | 9 | Listen | program name bytes, settings bytes (as Connect's) | the program's listening kernel socket | Done, Bypass |
 //! | 10 | Claim | – | an accepted kernel socket | Shadow; Error (ENOENT: it is somebody's real connection) |
+//! | 13 | Shutdown | cookie u64, both directions u8 (0 or 1) | – | Done, Error |
 //!
 //! | kind | reply | body | descriptor |
 //! |---|---|---|---|
@@ -64,7 +65,7 @@ pub use codec::{DecodeError, Overflow};
 pub use message::{setting, Connect, Listen, Phase, PhaseReport, Queues, Reply, Request};
 
 /// Version of the layout of messages. An engine answers only its own.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 /// No request or reply (Status chunks excepted) is longer, bytes.
 pub const MESSAGE_MAX: usize = 2048;
 /// A program's name as the kernel keeps it (TASK_COMM_LEN), bytes.

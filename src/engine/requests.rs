@@ -80,6 +80,7 @@ impl Engine {
             | Request::SetOption { cookie, .. }
             | Request::QueueSizes { cookie }
             | Request::Abort { cookie }
+            | Request::Shutdown { cookie, .. }
             | Request::Wait { cookie } => cookie,
             Request::Connect(_) | Request::Listen(_) | Request::Claim | Request::Status => return false,
         };
@@ -128,6 +129,11 @@ impl Engine {
                     .map(|()| Reply::Done)
             }
             Request::QueueSizes { cookie } => self.queue_sizes(cookie).map(Reply::Queues),
+            Request::Shutdown { cookie, both } => {
+                let (key, _) = self.connection(cookie)?;
+                self.with_stream(now, key, |relay, stream, _| relay.shutdown(stream, both));
+                Ok(Reply::Done)
+            }
             Request::Connect(_)
             | Request::Listen(_)
             | Request::Claim
