@@ -8,6 +8,7 @@
  *   sink:N      read N bytes;   drain  read until end of file or error
  *   digest      send "BYTES DIGEST END\n" about what sink and drain have read so far
  *   acked       wait until the other side has acknowledged all that was sent
+ *   gone        wait, at most ten seconds, until the connection is broken
  *   sync        wait for one byte of the client
  *   fin         shutdown(SHUT_WR)
  *   reset       abort the connection;   hold  wait until the client is gone, reading nothing
@@ -96,6 +97,12 @@ static void wait_until_acknowledged(int fd)
 		usleep(1000);
 }
 
+static bool is_broken_in_time(int fd)
+{
+	struct pollfd item = { .fd = fd };
+	return poll(&item, 1, 10000) == 1;
+}
+
 /* A disconnect is the abort that TCP (RST) and MPTCP (MP_FASTCLOSE) sockets have in common. */
 static void reset(int fd)
 {
@@ -169,6 +176,8 @@ static bool play_word(struct play *play, const char *word)
 		send_digest(play);
 	else if (IS("acked"))
 		wait_until_acknowledged(play->current);
+	else if (IS("gone"))
+		play->end = is_broken_in_time(play->current) ? "broken" : "alive";
 	else if (IS("tell"))
 		send_all(play->first, "\n", 1);
 	else if (IS("sync"))

@@ -245,6 +245,11 @@ impl Relay {
                 Write::Bytes(n) => n,
                 Write::Full => return Ok(Turn::Wait),
                 Write::Deaf => length,
+                // The end of stream goes first, behind what the program wrote: the event of the shutdown is still to come.
+                Write::Gone if self.both_shut => {
+                    self.silent = false;
+                    return Ok(Turn::Wait);
+                }
                 // TCP answers data that comes after close() with RST.
                 Write::Gone => return Err(Ending::Aborted),
             };

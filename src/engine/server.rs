@@ -264,7 +264,9 @@ impl Engine {
             return self.reap(key);
         }
         let linger_zero = connection.options.linger_zero();
-        let turn = self.with_stream(now, key, |relay, stream, scratch| relay.turn(stream, linger_zero, scratch));
+        let turn = self.with_stream(now, key, |relay, stream, scratch| {
+            relay.turn(stream, linger_zero, scratch)
+        });
         match turn.unwrap_or(Turn::Over(Ending::Failed(Errno::CONNRESET))) {
             Turn::Wait => {}
             Turn::More => {
