@@ -15,6 +15,8 @@ const MPTCP: &str = env!("CARGO_BIN_EXE_mptcp");
 const SEED: u64 = 1;
 /// Segments of the hostile server in all.
 const SEGMENTS: usize = 3000;
+/// With fewer it had no chance to do harm.
+const SEGMENTS_MIN: usize = 200;
 const PROGRAMS: u8 = 8;
 /// An engine with eight connections stays far below it; what a peer can make it hold without bound does not.
 const PEAK_KIB_MAX: u64 = 128 << 10;
@@ -56,10 +58,10 @@ fn the_engine_outlives_a_hostile_server() {
         let stop = orders.stop_when_dropped();
         let curls: Vec<_> = (1..=PROGRAMS)
             .map(|host| {
-                let url = format!("http://{}/{LEN}", hostile::address(host));
+                let url = format!("http://{}/[1-4]", hostile::address(host));
                 let mut curl = site.command("curl");
-                // Whatever it makes of what it gets.
-                curl.args(["-s", "--max-time", "3", "-o", "/dev/null", &url]);
+                // It takes any bytes for an answer, and goes on with the next connection.
+                curl.args(["-s", "--http0.9", "--max-time", "1", "-o", "/dev/null", &url]);
                 curl.spawn().expect("curl starts")
             })
             .collect();
@@ -78,7 +80,7 @@ fn the_engine_outlives_a_hostile_server() {
         assert_eq!(site.engine_pid(), engine, "the engine died");
         drop(stop);
         let sent = hostile.join().expect("the server ends");
-        assert!(sent > SEGMENTS / 4, "it had only {sent} segments to say");
+        assert!(sent >= SEGMENTS_MIN, "it had only {sent} segments to say");
     });
 }
 

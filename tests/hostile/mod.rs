@@ -5,7 +5,7 @@ use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{sendto, socket_with, AddressFamily, Protocol, SendFlags, SocketFlags, SocketType};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -101,7 +101,7 @@ pub struct Server {
     heard: File,
     raw: OwnedFd,
     random: Random,
-    flows: HashMap<Flow, Known>,
+    flows: BTreeMap<Flow, Known>,
     left: usize,
     sent: usize,
 }
@@ -117,7 +117,7 @@ impl Server {
             heard: heard.into(),
             raw,
             random: Random(seed),
-            flows: HashMap::new(),
+            flows: BTreeMap::new(),
             left: segments,
             sent: 0,
         })
@@ -147,8 +147,15 @@ impl Server {
                 }
             }
             let mut packet = [0; PACKET_MAX];
+            let mut silent = true;
             while let Ok(len) = self.heard.read(&mut packet) {
+                silent = false;
                 self.hear(&packet[..len])?;
+            }
+            if silent {
+                for flow in self.flows.keys().copied().collect::<Vec<_>>() {
+                    self.say_something(flow)?;
+                }
             }
         }
         Ok(())
@@ -345,9 +352,13 @@ fn options(r: &mut Random, known: &Known, seq: SeqNum, payload_len: usize) -> Ve
                 0 => (r.next(), r.next(), r.next() as u16),
                 _ => (u64::from(ssn), acked, payload_len as u16),
             };
-            // All fields, 64 bits wide.
+            // All fields, 64 bits wide; a mapping of nothing would be an infinite one.
             let mut dss = vec![30, 26, 0x20, 0x0f];
             dss.extend(known.idsn.1.wrapping_add(ack).to_be_bytes());
+            if len == 0 {
+                dss[1..4].copy_from_slice(&[12, 0x20, 0x03]);
+                return dss;
+            }
             dss.extend(known.idsn.0.wrapping_add(dsn).to_be_bytes());
             dss.extend(ssn.to_be_bytes());
             dss.extend(len.to_be_bytes());
