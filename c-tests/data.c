@@ -159,6 +159,35 @@ static void sendfile_to_the_peer(void)
 	trace("peer: %s", read_line(fd));
 }
 
+static void bulk_through_small_buffers(void)
+{
+	int fd = CALL_FD(socket(AF_INET, SOCK_STREAM, 0)), file = file_with_pattern(1000000);
+	CALL(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){ 1 }, sizeof(int)));
+	CALL(connect(fd, SA(peer), peer.length));
+	play(fd, "drain digest");
+	write_pattern(fd, 1000000);
+	CALL(sendfile(fd, file, NULL, 1000000));
+	CALL(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){ 1 << 20 }, sizeof(int)));
+	write_pattern(fd, 1000000);
+	CALL(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){ 1 }, sizeof(int)));
+	write_pattern(fd, 1000000);
+	CALL(shutdown(fd, SHUT_WR));
+	trace("peer: %s", read_line(fd));
+}
+
+static void receive_buffer_grows_and_shrinks(void)
+{
+	int fd = connected("send:1000000 sync send:1000000 sync send:1000000");
+	CALL(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){ 1 }, sizeof(int)));
+	trace_read_exactly(fd, 1000000);
+	CALL(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){ 1 << 20 }, sizeof(int)));
+	release(fd);
+	trace_read_exactly(fd, 1000000);
+	CALL(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){ 4096 }, sizeof(int)));
+	release(fd);
+	trace_read_exactly(fd, 1000000);
+}
+
 static void splice_both_ways(void)
 {
 	int pipe_ends[2], fd = connected("echo");
@@ -494,6 +523,8 @@ const struct scenario data_scenarios[] = {
 	SCENARIO(stdio_on_the_descriptor),
 	SCENARIO(stdio_opened_before_connect),
 	SCENARIO(sendfile_to_the_peer),
+	SCENARIO(bulk_through_small_buffers),
+	SCENARIO(receive_buffer_grows_and_shrinks),
 	SCENARIO(splice_both_ways),
 	SCENARIO(splice_a_megabyte_in),
 	SCENARIO(vectors),

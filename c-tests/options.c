@@ -363,6 +363,32 @@ static void bound_to_a_device_before_connect(void)
 	trace_echo(fd, "hello");
 }
 
+/* Zero and numbers below the kernel's least too. */
+static void buffer_sizes(void)
+{
+	static const int sizes[] = { 0, 1, 1000, 2304, 4096, 10000, 65536, 0x7fffffff, -1 };
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		int fd = CALL_FD(socket(AF_INET, SOCK_STREAM, 0));
+		CALL(set_int(fd, SOL_SOCKET, SO_SNDBUF, sizes[i]));
+		CALL(set_int(fd, SOL_SOCKET, SO_RCVBUF, sizes[i]));
+		CALL(connect(fd, SA(peer), peer.length));
+		GET_INT(fd, SOL_SOCKET, SO_SNDBUF);
+		GET_INT(fd, SOL_SOCKET, SO_RCVBUF);
+		play(fd, "echo");
+		trace_echo(fd, "hello");
+		MUST(close(fd));
+		fd = connected("echo");
+		CALL(set_int(fd, SOL_SOCKET, SO_SNDBUF, 100000));
+		CALL(set_int(fd, SOL_SOCKET, SO_RCVBUF, 100000));
+		CALL(set_int(fd, SOL_SOCKET, SO_SNDBUF, sizes[i]));
+		CALL(set_int(fd, SOL_SOCKET, SO_RCVBUF, sizes[i]));
+		GET_INT(fd, SOL_SOCKET, SO_SNDBUF);
+		GET_INT(fd, SOL_SOCKET, SO_RCVBUF);
+		trace_echo(fd, "hello");
+		MUST(close(fd));
+	}
+}
+
 /* Programs key tables by it. */
 static void cookie_is_stable(void)
 {
@@ -412,6 +438,7 @@ const struct scenario option_scenarios[] = {
 	SCENARIO(peer_credentials_and_names),
 	SCENARIO(device_and_filter),
 	SCENARIO(bound_to_a_device_before_connect),
+	SCENARIO(buffer_sizes),
 	SCENARIO(cookie_is_stable),
 	SCENARIO(odd_options_before_connect),
 	END_OF_SCENARIOS,

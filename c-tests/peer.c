@@ -7,6 +7,8 @@
  *   send:N      send N bytes of the pattern
  *   sink:N      read N bytes;   drain  read until end of file or error
  *   digest      send "BYTES DIGEST END\n" about what sink and drain have read so far
+ *   acked       wait until the other side has acknowledged all that was sent
+ *   gone        wait, at most ten seconds, until the connection is broken
  *   sync        wait for one byte of the client
  *   fin         shutdown(SHUT_WR)
  *   reset       abort the connection;   hold  wait until the client is gone, reading nothing
@@ -15,6 +17,7 @@
  *   gate        the same, but SYNs there are dropped until "open"
  *   accept      go on with a connection accepted there
  *   pause       wait for one byte of the first connection (the one in hand may have ended)
+ *   tell        send an empty line on the first connection
  *   back        close the accepted one and go on with the first (a digest taken there is still known)
  */
 #define _GNU_SOURCE
@@ -22,11 +25,13 @@
 #include "trace.h"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -83,6 +88,19 @@ static void take(struct play *play, uint64_t length)
 		play->bytes += (uint64_t)got;
 		length -= (uint64_t)got;
 	}
+}
+
+static void wait_until_acknowledged(int fd)
+{
+	int unacknowledged;
+	while (ioctl(fd, SIOCOUTQ, &unacknowledged) == 0 && unacknowledged > 0)
+		usleep(1000);
+}
+
+static bool is_broken_in_time(int fd)
+{
+	struct pollfd item = { .fd = fd };
+	return poll(&item, 1, 10000) == 1;
 }
 
 /* A disconnect is the abort that TCP (RST) and MPTCP (MP_FASTCLOSE) sockets have in common. */
@@ -156,6 +174,12 @@ static bool play_word(struct play *play, const char *word)
 		take(play, UINT64_MAX);
 	else if (IS("digest"))
 		send_digest(play);
+	else if (IS("acked"))
+		wait_until_acknowledged(play->current);
+	else if (IS("gone"))
+		play->end = is_broken_in_time(play->current) ? "broken" : "alive";
+	else if (IS("tell"))
+		send_all(play->first, "\n", 1);
 	else if (IS("sync"))
 		return read(play->current, &byte, 1) == 1;
 	else if (IS("pause"))

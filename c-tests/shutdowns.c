@@ -79,6 +79,45 @@ static void shutdown_both(void)
 	SOCKET_ERROR(fd);
 }
 
+/* More than the two ends of a socket pair hold. */
+static void shutdown_both_with_data_unread(void)
+{
+	struct address target;
+	int hand = control("listen accept send:400000 acked tell drain back digest", &target);
+	int fd = CALL_FD(socket(AF_INET, SOCK_STREAM, 0));
+	MUST(setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &(int){ 4 << 20 }, sizeof(int)));
+	CALL(connect(fd, SA(target), target.length));
+	read_line(hand);
+	CALL(shutdown(fd, SHUT_RDWR));
+	trace("peer: %s", read_line(hand));
+	trace_read_all(fd);
+}
+
+static void shutdown_both_with_linger_zero(void)
+{
+	struct address target;
+	int hand = control("listen accept say:unread acked tell drain back digest", &target);
+	int fd = CALL_FD(socket(AF_INET, SOCK_STREAM, 0));
+	CALL(setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){ .l_onoff = 1 }, sizeof(struct linger)));
+	CALL(connect(fd, SA(target), target.length));
+	read_line(hand);
+	CALL(shutdown(fd, SHUT_RDWR));
+	trace("peer: %s", read_line(hand));
+	trace_read_all(fd);
+}
+
+static void shutdown_both_resets_what_comes_later(void)
+{
+	struct address target;
+	int hand = control("listen accept say:unread acked tell drain say:late gone back digest", &target);
+	int fd = CALL_FD(socket(AF_INET, SOCK_STREAM, 0));
+	CALL(connect(fd, SA(target), target.length));
+	read_line(hand);
+	CALL(shutdown(fd, SHUT_RDWR));
+	trace_read_all(fd);
+	trace("peer: %s", read_line(hand));
+}
+
 static void shutdown_wakes_a_reader(void)
 {
 	int fd = connected("hold");
@@ -216,6 +255,9 @@ const struct scenario shutdown_scenarios[] = {
 	SCENARIO(shutdown_read),
 	SCENARIO(shutdown_read_with_data_waiting),
 	SCENARIO(shutdown_both),
+	SCENARIO(shutdown_both_with_data_unread),
+	SCENARIO(shutdown_both_with_linger_zero),
+	SCENARIO(shutdown_both_resets_what_comes_later),
 	SCENARIO(shutdown_wakes_a_reader),
 	SCENARIO(shutdown_after_the_peer),
 	SCENARIO(shutdown_with_a_bad_argument),

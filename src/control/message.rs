@@ -20,6 +20,7 @@ const LISTEN: u16 = 9;
 const CLAIM: u16 = 10;
 const PICTURE_OF: u16 = 11;
 const SET_WISH: u16 = 12;
+const SHUTDOWN: u16 = 13;
 const SHADOW: u16 = 129;
 const BYPASS: u16 = 130;
 const ERROR: u16 = 131;
@@ -98,6 +99,9 @@ pub enum Request<'a> {
     Picture { cookie: u64 },
     /// setsockopt of an option of `mptcp.h`.
     SetWish { cookie: u64, name: i32, value: &'a [u8] },
+    /// The program is about to shut down its reading side, or with `both` its writing side too: what has come by now stays readable,
+    /// and must be in the shadow before that.
+    Shutdown { cookie: u64, both: bool },
     /// A picture of everything, as JSON.
     Status,
 }
@@ -154,7 +158,7 @@ pub enum Reply<'a> {
     Phase(PhaseReport),
     /// To GetOption.
     Value(&'a [u8]),
-    /// To Listen and SetOption, and to Abort with the kernel socket as a descriptor.
+    /// To Listen, SetOption and Shutdown, and to Abort with the kernel socket as a descriptor.
     Done,
     /// To QueueSizes.
     Queues(Queues),
@@ -230,6 +234,11 @@ impl<'a> Request<'a> {
                 w.bytes(l.program, PROGRAM_MAX)?;
                 w.bytes(l.settings, SETTINGS_MAX)?;
             }
+            Request::Shutdown { cookie, both } => {
+                header(&mut w, SHUTDOWN)?;
+                w.u64(cookie)?;
+                w.u8(u8::from(both))?;
+            }
             Request::Claim => header(&mut w, CLAIM)?,
             Request::Picture { cookie } => {
                 header(&mut w, PICTURE_OF)?;
@@ -270,6 +279,14 @@ impl<'a> Request<'a> {
                 program: r.bytes(PROGRAM_MAX)?,
                 settings: r.bytes(SETTINGS_MAX)?,
             }),
+            SHUTDOWN => Request::Shutdown {
+                cookie: r.u64()?,
+                both: match r.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(DecodeError::Value),
+                },
+            },
             CLAIM => Request::Claim,
             PICTURE_OF => Request::Picture { cookie: r.u64()? },
             SET_WISH => Request::SetWish {

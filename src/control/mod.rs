@@ -30,6 +30,7 @@
 //! | 10 | Claim | – | an accepted kernel socket | Shadow; Error (ENOENT: it is somebody's real connection) |
 //! | 11 | Picture | cookie u64 | – | Picture, Error |
 //! | 12 | SetWish | cookie u64, name i32 ([`multipath::name`]), value bytes (≤ 1024) | – | Done, Error |
+//! | 13 | Shutdown | cookie u64, both directions u8 (0 or 1) | – | Done, Error |
 //!
 //! | kind | reply | body | descriptor |
 //! |---|---|---|---|
@@ -69,7 +70,7 @@ pub use codec::{DecodeError, Overflow};
 pub use message::{setting, Connect, Listen, Phase, PhaseReport, Queues, Reply, Request};
 
 /// Version of the layout of messages. An engine answers only its own.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 /// No request or reply (Status chunks and pictures excepted) is longer, bytes.
 pub const MESSAGE_MAX: usize = 2048;
 /// A program's name as the kernel keeps it (TASK_COMM_LEN), bytes.

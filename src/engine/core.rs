@@ -40,6 +40,8 @@ pub struct Core {
     held: HashMap<FourTuple, Guard>,
     /// What the link hears now.
     admitted: PortSet,
+    /// `Guards::port_changes` of that time.
+    admitted_changes: u64,
     /// A bounded turn has left something in the link's sockets.
     more_to_receive: bool,
 }
@@ -79,7 +81,7 @@ impl Core {
     /// EPERM without CAP_NET_RAW.
     pub fn start(event_loop: &EventLoop) -> io::Result<Core> {
         let guards = Guards::new()?;
-        let admitted = guards.ports();
+        let (admitted, admitted_changes) = (guards.ports(), guards.port_changes());
         let link = AutoLink::new(&admitted)?;
         let routes = Routes::new()?;
         for (index, fd) in link.fds().into_iter().enumerate() {
@@ -96,6 +98,7 @@ impl Core {
             routes,
             held: HashMap::new(),
             admitted,
+            admitted_changes,
             more_to_receive: false,
         })
     }
@@ -240,11 +243,16 @@ impl Core {
 
     /// Tells the link which ports to hear.
     pub fn admit_ports(&mut self) -> io::Result<()> {
+        let changes = self.guards.port_changes();
+        if changes == self.admitted_changes {
+            return Ok(());
+        }
         let ports = self.guards.ports();
         if ports != self.admitted {
             self.link.admit(&ports)?;
             self.admitted = ports;
         }
+        self.admitted_changes = changes;
         Ok(())
     }
 

@@ -301,19 +301,13 @@ impl Engine {
         // The carrier's own segment size is no option of the program's, nor are its buffers, which the kernel tunes.
         options.keep_transport(&connection.options);
         connection.options = options;
-        let new = connection.options.for_core(connection.wire_remote().is_ipv6());
+        let (kept, ipv6) = (&connection.options, connection.wire_remote().is_ipv6());
         let Backend::Core(conn) = connection.backend else {
             return;
         };
         if let Some(core) = &mut self.core {
-            core.endpoint.set_options(now, conn, &mut |options| {
-                options.nodelay = new.nodelay;
-                options.keepalive = new.keepalive;
-                options.user_timeout = new.user_timeout;
-                options.tos = new.tos;
-                options.ttl = new.ttl;
-                options.mark = new.mark;
-            });
+            core.endpoint
+                .set_options(now, conn, &mut |options| kept.update_core(ipv6, options));
         }
     }
 }

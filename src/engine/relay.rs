@@ -4,6 +4,7 @@
 //! |------------------------------|----------------------------------------------------------------------|
 //! | shutdown(SHUT_WR)            | end of stream after the last byte (DATA_FIN, FIN)                     |
 //! | last close                   | likewise; nobody reads any more                                      |
+//! | shutdown(SHUT_RDWR)          | likewise; what came before stays readable, later data is reset       |
 //! | close with data unread       | reset: unread in the shadow, or here, is the same to the program     |
 //! | close with SO_LINGER zero    | reset                                                                |
 //! | *end of file* after the data | peer's end of stream                                                 |
@@ -32,6 +33,8 @@ pub struct Relay {
     out_ended: bool,
     /// The peer's end of stream was passed on.
     in_ended: bool,
+    /// The program shut both directions down: its end is not closed, although it looks so.
+    both_shut: bool,
     /// The program had nothing more to say when it was last asked: an edge will tell.
     silent: bool,
 }
@@ -66,6 +69,7 @@ impl Relay {
             established: false,
             out_ended: false,
             in_ended: false,
+            both_shut: false,
             silent: false,
         }
     }
@@ -132,6 +136,19 @@ impl Relay {
         }
     }
 
+    /// The program is about to shut down its reading side (`both`: and its writing side). Everything that came is handed over now: the
+    /// shadow takes nothing later.
+    pub fn shutdown(&mut self, stream: &mut dyn Stream, both: bool) {
+        self.both_shut |= both || self.out_ended;
+        while let Incoming::Data(head, tail) = stream.recv() {
+            self.shadow.make_room(head.len() + tail.len());
+            match self.shadow.write((head, tail)) {
+                Ok(Write::Bytes(n)) if n > 0 => stream.consume(n),
+                _ => return,
+            }
+        }
+    }
+
     /// The last step of an orderly end, or of one that the program caused: no error for anybody who still holds the
     /// program's end (after shutdown(SHUT_RDWR), say).
     pub fn finish(self) {
@@ -184,6 +201,14 @@ impl Relay {
                     self.silent = self.out_ended || space > 0;
                     break;
                 }
+                Read::Closed if self.both_shut => {
+                    // What the shadow could not take: lost to the program, but no reason for a reset.
+                    while let Incoming::Data(head, tail) = stream.recv() {
+                        let length = head.len() + tail.len();
+                        stream.consume(length);
+                    }
+                    return Err(Ending::Closed);
+                }
                 Read::Closed if linger_zero || matches!(stream.recv(), Incoming::Data(..)) => {
                     return Err(Ending::Aborted);
                 }
@@ -220,6 +245,11 @@ impl Relay {
                 Write::Bytes(n) => n,
                 Write::Full => return Ok(Turn::Wait),
                 Write::Deaf => length,
+                // The end of stream goes first, behind what the program wrote: the event of the shutdown is still to come.
+                Write::Gone if self.both_shut => {
+                    self.silent = false;
+                    return Ok(Turn::Wait);
+                }
                 // TCP answers data that comes after close() with RST.
                 Write::Gone => return Err(Ending::Aborted),
             };

@@ -85,6 +85,7 @@ impl Engine {
             | Request::Abort { cookie }
             | Request::Picture { cookie }
             | Request::SetWish { cookie, .. }
+            | Request::Shutdown { cookie, .. }
             | Request::Wait { cookie } => cookie,
             Request::Connect(_) | Request::Listen(_) | Request::Claim | Request::Status => return false,
         };
@@ -137,6 +138,11 @@ impl Engine {
                 self.set_multipath(now, key, name, value).map(|()| Reply::Done)
             }
             Request::QueueSizes { cookie } => self.queue_sizes(cookie).map(Reply::Queues),
+            Request::Shutdown { cookie, both } => {
+                let (key, _) = self.connection(cookie)?;
+                self.with_stream(now, key, |relay, stream, _| relay.shutdown(stream, both));
+                Ok(Reply::Done)
+            }
             Request::Connect(_)
             | Request::Listen(_)
             | Request::Claim
@@ -230,7 +236,8 @@ impl Engine {
         name: i32,
     ) -> Result<(), Errno> {
         namespace::check(judge)?;
-        let (_, connection) = self.connection(cookie)?;
+        let key = *self.by_cookie.get(&cookie).ok_or(Errno::NOTCONN)?;
+        let connection = self.connections.get_mut(key).ok_or(Errno::NOTCONN)?;
         let conn = match &connection.backend {
             Backend::Core(conn) => *conn,
             Backend::Kernel(stream) => {
@@ -240,18 +247,13 @@ impl Engine {
             }
         };
         connection.options.set_as(judge, level, name)?;
-        let new = connection.options.for_core(connection.wire_remote().is_ipv6());
+        let (kept, ipv6) = (&connection.options, connection.wire_remote().is_ipv6());
         if let Some(core) = &mut self.core {
-            core.endpoint.set_options(now, conn, &mut |options| {
-                options.nodelay = new.nodelay;
-                options.keepalive = new.keepalive;
-                options.user_timeout = new.user_timeout;
-                options.tos = new.tos;
-                options.ttl = new.ttl;
-                options.mark = new.mark;
-                options.send_buffer = new.send_buffer;
-                options.recv_buffer = new.recv_buffer;
-            });
+            core.endpoint
+                .set_options(now, conn, &mut |options| kept.update_core(ipv6, options));
+            if (level, name) == (libc::IPPROTO_TCP, libc::TCP_QUICKACK) {
+                core.endpoint.set_quick_ack(now, conn, kept.quick_ack());
+            }
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use super::paths::Review;
 use super::plain_peers::PlainPeers;
 use super::pump::Pump;
 use super::recent::{Bypasses, End, Ends};
-use super::relay::{Ending, Turn};
+use super::relay::{Ending, Relay, Turn};
 use super::sandbox;
 use super::slots::Slots;
 use super::socket_options;
@@ -248,35 +248,46 @@ impl Engine {
         nothing && self.control.is_idle() && self.core.as_ref().is_none_or(Core::is_idle)
     }
 
+    /// Runs `f` on both sides of a connection, and a buffer for it; None when either side is gone.
+    pub(super) fn with_stream<R>(
+        &mut self,
+        now: Instant,
+        key: Key,
+        f: impl FnOnce(&mut Relay, &mut dyn Stream, &mut [u8]) -> R,
+    ) -> Option<R> {
+        let connection = self.connections.get_mut(key)?;
+        let relay = connection.relay.as_mut()?;
+        match &mut connection.backend {
+            Backend::Kernel(stream) => Some(f(relay, stream, &mut self.scratch)),
+            Backend::Core(conn) => {
+                let mut stream = CoreStream {
+                    endpoint: &mut self.core.as_mut()?.endpoint,
+                    conn: *conn,
+                    now,
+                    flushed: connection.flushed,
+                };
+                Some(f(relay, &mut stream, &mut self.scratch))
+            }
+        }
+    }
+
     /// Gives a connection its turn: moves bytes, and lets it go when it is over.
     pub(super) fn turn(&mut self, now: Instant, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else {
+        let Some(connection) = self.connections.get(key) else {
             return;
         };
-        let Some(relay) = connection.relay.as_mut() else {
+        if connection.relay.is_none() {
             return self.reap(key);
-        };
+        }
         let linger_zero = connection.options.linger_zero();
-        let turn = match &mut connection.backend {
-            Backend::Kernel(stream) => relay.turn(stream, linger_zero, &mut self.scratch),
-            Backend::Core(conn) => match &mut self.core {
-                Some(core) => {
-                    let (endpoint, conn, flushed) = (&mut core.endpoint, *conn, connection.flushed);
-                    let mut stream = CoreStream {
-                        endpoint,
-                        conn,
-                        now,
-                        flushed,
-                    };
-                    relay.turn(&mut stream, linger_zero, &mut self.scratch)
-                }
-                None => Turn::Over(Ending::Failed(Errno::CONNRESET)),
-            },
-        };
-        match turn {
+        let turn = self.with_stream(now, key, |relay, stream, scratch| {
+            relay.turn(stream, linger_zero, scratch)
+        });
+        match turn.unwrap_or(Turn::Over(Ending::Failed(Errno::CONNRESET))) {
             Turn::Wait => {}
             Turn::More => {
-                if !connection.queued {
+                let connection = self.connections.get_mut(key);
+                if let Some(connection) = connection.filter(|connection| !connection.queued) {
                     connection.queued = true;
                     self.more.push_back(key);
                 }

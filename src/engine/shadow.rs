@@ -208,6 +208,21 @@ impl Shadow {
         }
     }
 
+    /// Raises the limit of what the program may leave unread by `length` bytes and what the kernel adds to them. Without CAP_NET_ADMIN only
+    /// as far as net.core.wmem_max.
+    pub fn make_room(&self, length: usize) {
+        let used = out_queue(self.end.as_fd()).unwrap_or(0);
+        // The kernel doubles what it is told.
+        let half = used / 2 + length + PADDING_CHUNK;
+        if sockopt::socket_send_buffer_size(&self.end).is_ok_and(|size| size >= 2 * half) {
+            return;
+        }
+        if sockopt::set_socket_send_buffer_size_force(&self.end, half).is_err() {
+            // What does not fit then is the caller's to notice.
+            let _ = sockopt::set_socket_send_buffer_size(&self.end, half);
+        }
+    }
+
     /// Asks for the readiness that the event loop will also report.
     fn look(&mut self) -> io::Result<()> {
         let mut fds = [PollFd::new(&self.end, PollFlags::RDHUP)];

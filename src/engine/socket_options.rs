@@ -246,6 +246,7 @@ impl SocketOptions {
         };
         ConnOptions {
             nodelay: tcp(libc::TCP_NODELAY) != 0,
+            cork: tcp(libc::TCP_CORK) != 0,
             keepalive: (socket(libc::SO_KEEPALIVE) != 0).then(|| Keepalive {
                 idle: seconds(libc::TCP_KEEPIDLE),
                 interval: seconds(libc::TCP_KEEPINTVL),
@@ -270,6 +271,25 @@ impl SocketOptions {
             mark: self.mark(),
             ..defaults
         }
+    }
+
+    /// Brings the options of a live connection up to date: those that `Endpoint::set_options` takes.
+    pub fn update_core(&self, ipv6: bool, options: &mut ConnOptions) {
+        let new = self.for_core(ipv6);
+        options.nodelay = new.nodelay;
+        options.cork = new.cork;
+        options.keepalive = new.keepalive;
+        options.user_timeout = new.user_timeout;
+        options.tos = new.tos;
+        options.ttl = new.ttl;
+        options.mark = new.mark;
+        options.send_buffer = new.send_buffer;
+        options.recv_buffer = new.recv_buffer;
+    }
+
+    /// TCP_QUICKACK.
+    pub fn quick_ack(&self) -> bool {
+        self.int(libc::IPPROTO_TCP, libc::TCP_QUICKACK) != Some(0)
     }
 
     fn int(&self, level: i32, name: i32) -> Option<i32> {

@@ -185,6 +185,11 @@ impl Guards {
         self.ports.borrow().set()
     }
 
+    /// A number that is another one after each change of [`Guards::ports`]: asking costs nothing.
+    pub fn port_changes(&self) -> u64 {
+        self.ports.borrow().changes()
+    }
+
     /// Has the link hear a port that a program listens on.
     pub fn lease(&self, port: u16) -> Lease {
         Lease::new(&self.ports, port)

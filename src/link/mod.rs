@@ -117,8 +117,6 @@ pub enum Incoming<'a> {
         dst: IpAddr,
         /// Interface index it came in on, 0 when unknown.
         iface: u32,
-        /// The two ECN bits of the IP header.
-        ecn: u8,
         /// The segment.
         segment: Segment<'a>,
     },

@@ -57,6 +57,8 @@ pub(super) struct Ports {
     reserved: Vec<RangeInclusive<u16>>,
     /// Ports that were outside the block when they were taken.
     singles: BTreeMap<u16, usize>,
+    /// How often the set of admitted ports has changed.
+    changes: u64,
 }
 
 impl Ports {
@@ -94,6 +96,7 @@ impl Ports {
             range,
             reserved,
             singles: BTreeMap::new(),
+            changes: 0,
         }
     }
 
@@ -126,6 +129,7 @@ impl Ports {
         let left = len - (new_end - end);
         let new_start = start.saturating_sub(left).max(*self.range.start()).min(start);
         self.block = new_start..=new_end;
+        self.changes += 1;
         true
     }
 
@@ -133,7 +137,9 @@ impl Ports {
     pub(super) fn take(&mut self, port: u16) -> bool {
         let single = !self.block.contains(&port);
         if single {
-            *self.singles.entry(port).or_insert(0) += 1;
+            let users = self.singles.entry(port).or_insert(0);
+            *users += 1;
+            self.changes += u64::from(*users == 1);
         }
         single
     }
@@ -144,8 +150,14 @@ impl Ports {
             *users -= 1;
             if *users == 0 {
                 self.singles.remove(&port);
+                self.changes += 1;
             }
         }
+    }
+
+    /// A number that is another one after each change of [`Ports::set`].
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// What the link's filter should admit.
@@ -222,6 +234,25 @@ mod tests {
         ports.put(80);
         ports.put(80);
         assert!(!ports.set().contains(80));
+    }
+
+    #[test]
+    fn only_what_changes_the_set_counts_as_a_change() {
+        let mut ports = Ports::new(40000..=50000, Vec::new(), 0);
+        let mut seen = ports.changes();
+        let mut changed = |ports: &Ports| std::mem::replace(&mut seen, ports.changes()) != seen;
+        ports.take(40001);
+        assert!(!changed(&ports), "the block covers it");
+        ports.take(80);
+        assert!(changed(&ports));
+        ports.take(80);
+        ports.put(80);
+        assert!(!changed(&ports), "it still has a user");
+        ports.put(80);
+        assert!(changed(&ports));
+        ports.put(80);
+        assert!(!changed(&ports));
+        assert!(ports.grow() && changed(&ports));
     }
 
     #[test]

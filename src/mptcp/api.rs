@@ -35,6 +35,8 @@ pub struct ConnOptions {
     pub checksum: bool,
     /// TCP_NODELAY.
     pub nodelay: bool,
+    /// TCP_CORK: an incomplete segment waits until it is full, the stream ends, or 200 ms have passed.
+    pub cork: bool,
     /// Keepalive: idle time, interval, count.
     pub keepalive: Option<Keepalive>,
     /// TCP_USER_TIMEOUT; None is the RFC 9293 R2 default.
@@ -76,6 +78,7 @@ impl Default for ConnOptions {
             multipath: true,
             checksum: false,
             nodelay: false,
+            cork: false,
             keepalive: None,
             user_timeout: None,
             syn_retries: 6,

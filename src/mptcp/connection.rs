@@ -90,11 +90,23 @@ pub(super) struct Outgo {
     pub fin_acked: bool,
     /// Ranges to send again on another subflow.
     pub reinject: VecDeque<(Dsn, Dsn)>,
+    pub cork: Cork,
     /// `send` took less than offered: say when there is room.
     pub blocked: bool,
     pub acked: u64,
     /// When `una` last moved, or data went out with nothing outstanding.
     pub progress_at: Instant,
+}
+
+/// What TCP_CORK does with an incomplete segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Cork {
+    /// None was held back.
+    Idle,
+    /// One waits, at most until then.
+    Until(Instant),
+    /// One has waited long enough.
+    Expired,
 }
 
 /// The receiving direction.
@@ -193,6 +205,7 @@ impl Connection {
                 fin_queued: false,
                 fin_acked: false,
                 reinject: VecDeque::new(),
+                cork: Cork::Idle,
                 blocked: false,
                 acked: 0,
                 progress_at: now,

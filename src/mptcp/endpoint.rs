@@ -815,7 +815,14 @@ impl Endpoint {
         self.with(now, conn, |c, ctx| c.abort(ctx));
     }
 
-    /// Changes nodelay, keepalive, user_timeout, tos, ttl, mark, send_buffer, recv_buffer of a live connection. A buffer that
+    /// TCP_QUICKACK: with `on` the acknowledgment that is owed leaves at once, and the next ones do not wait either.
+    pub fn set_quick_ack(&mut self, now: Instant, conn: ConnId, on: bool) {
+        self.with(now, conn, |c, _| {
+            c.subflows.iter_mut().for_each(|sf| sf.rx.set_quick(on))
+        });
+    }
+
+    /// Changes nodelay, cork, keepalive, user_timeout, tos, ttl, mark, send_buffer, recv_buffer of a live connection. A buffer that
     /// shrinks takes nothing back: neither bytes that were accepted nor a window that was offered.
     pub fn set_options(&mut self, now: Instant, conn: ConnId, change: &mut dyn FnMut(&mut ConnOptions)) {
         self.with(now, conn, |c, ctx| {

@@ -1,17 +1,20 @@
 //! Segments to send: control first, then what was lost, then new data on the subflow that the scheduler picks, then
 //! acknowledgments.
 
-use super::connection::{Connection, Ctx, Manner, Role};
+use super::connection::{Connection, Cork, Ctx, Manner, Role};
 use super::crypto;
 use super::scheduler;
 use super::subflow::{SendMap, SendTag, State, Subflow};
 use crate::link::Outgoing;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::options::{options_len, OPTIONS_MAX};
 use crate::wire::{Dsn, Flags, Header, SeqNum, TcpOptions};
 
 /// The longest run of segments: the length field of a mapping, and of an IP packet, has 16 bits; headers take their part.
 const BURST_MAX: u64 = 65_535 - 128;
+
+/// How long TCP_CORK holds back an incomplete segment (tcp(7)).
+const CORKED_MAX: Duration = Duration::from_millis(200);
 
 /// A segment decided on; its payload is looked up when it is handed out.
 pub(super) struct Plan {
@@ -141,7 +144,7 @@ impl Connection {
             return None;
         }
         let room = self.payload_room(ctx.now, index);
-        let len = self.new_data_len(room, room)?;
+        let len = self.new_data_len(ctx.now, room, room)?;
         Some(self.plan_segment(ctx, index, self.out.nxt, (len, room), false))
     }
 
@@ -247,7 +250,7 @@ impl Connection {
         let most = room * self.burst(index, room);
         let (dsn, len) = match again {
             Some((from, to)) => (from, (to.diff(from) as u64).min(u64::from(most)) as u32),
-            None => (self.out.nxt, self.new_data_len(room, most)?),
+            None => (self.out.nxt, self.new_data_len(ctx.now, room, most)?),
         };
         Some(self.plan_segment(ctx, index, dsn, (len, room), again.is_some()))
     }
@@ -295,9 +298,10 @@ impl Connection {
         room.saturating_sub(options_len(&options) as u32).max(1)
     }
 
-    /// How much new data a segment takes: the window, Nagle (RFC 9293 section 3.7.4) and silly windows (section 3.8.6.2.1) decide.
+    /// How much new data a segment takes: the window, Nagle (RFC 9293 section 3.7.4), TCP_CORK and silly windows (section 3.8.6.2.1)
+    /// decide.
     /// One segment is `room` bytes; several full ones together are `most` bytes.
-    fn new_data_len(&mut self, room: u32, most: u32) -> Option<u32> {
+    fn new_data_len(&mut self, now: Instant, room: u32, most: u32) -> Option<u32> {
         let out = &self.out;
         let waiting = out.buf.end().diff(out.nxt).max(0) as u64;
         let window = out.edge.diff(out.nxt).max(0) as u64;
@@ -316,8 +320,20 @@ impl Connection {
         // Half of the largest window is worth a segment too: the peer's whole buffer may be smaller than one (section 3.8.6.2.1).
         let largest = self.subflows.iter().map(|s| s.max_window).max().unwrap_or(0);
         let half = len >= u64::from(largest / 2);
-        let go = full || half || !outstanding || (all && (self.options.nodelay || out.fin_queued));
-        go.then_some(len as u32)
+        let full = full || half;
+        let go = full || !outstanding || (all && (self.options.nodelay || out.fin_queued));
+        (go && (full || out.fin_queued || !self.is_corked(now))).then_some(len as u32)
+    }
+
+    /// An incomplete segment that could leave now has to wait (TCP_CORK).
+    fn is_corked(&mut self, now: Instant) -> bool {
+        if !self.options.cork {
+            return false;
+        }
+        if self.out.cork == Cork::Idle {
+            self.out.cork = Cork::Until(now + CORKED_MAX);
+        }
+        self.out.cork != Cork::Expired
     }
 
     /// A run of `len` bytes in segments of `room` bytes under one mapping, each of which is remembered for itself.
@@ -358,6 +374,7 @@ impl Connection {
                 self.out.progress_at = ctx.now;
             }
             self.out.nxt = end;
+            self.out.cork = Cork::Idle;
         }
         if self.fin_ready() {
             self.data_fin_due = self.multipath() && !self.out.fin_acked;

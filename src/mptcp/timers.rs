@@ -1,6 +1,6 @@
 //! What happens when time passes and nothing comes: handshakes again, retransmission, probes, silence, giving up.
 
-use super::connection::{Connection, Ctx};
+use super::connection::{Connection, Cork, Ctx};
 use super::endpoint::{ConnError, Fallback, Keepalive};
 use super::subflow::{State, Subflow};
 use crate::tcp::sender::Fired;
@@ -30,6 +30,7 @@ impl Connection {
         let own = [
             self.data_timer,
             self.persist,
+            self.corked_until(),
             self.give_up,
             self.fail_deadline,
             self.addresses.timeout(),
@@ -59,6 +60,7 @@ impl Connection {
         let mut all = vec![
             ("data", self.data_timer),
             ("persist", self.persist),
+            ("cork", self.corked_until()),
             ("give up", self.give_up),
             ("MP_FAIL", self.fail_deadline),
             ("addresses", self.addresses.timeout()),
@@ -312,11 +314,21 @@ impl Connection {
             self.abort_with(ctx, ConnError::Aborted);
             return;
         }
+        if due(self.corked_until()) {
+            self.out.cork = Cork::Expired;
+        }
         if due(self.data_timer) {
             self.on_data_timer(ctx);
         }
         if due(self.persist) {
             self.on_persist(ctx);
+        }
+    }
+
+    fn corked_until(&self) -> Option<Instant> {
+        match self.out.cork {
+            Cork::Until(at) if self.error.is_none() => Some(at),
+            _ => None,
         }
     }
 

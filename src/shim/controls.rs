@@ -79,7 +79,13 @@ pub fn shutdown(fd: c_int, how: c_int) -> Verdict {
         return Verdict::Pass;
     };
     match identify::phase(fd, &shadow) {
-        Phase::Established => Verdict::Pass,
+        Phase::Established => {
+            // Nothing gets into a shadow whose reading side is shut, but TCP lets the program read what came before.
+            if let (true, Ok(cookie)) = (how != libc::SHUT_WR, sys::cookie(fd)) {
+                engine::shutdown(shadow.engine, cookie, how == libc::SHUT_RDWR);
+            }
+            Verdict::Pass
+        }
         Phase::Connecting => {
             connect::disconnect(fd, &shadow);
             Verdict::Done(Ok(0))

@@ -252,6 +252,12 @@ pub fn picture(engine: EngineId, cookie: u64) -> Result<Picture, c_int> {
     }
 }
 
+/// Has everything that came handed to the shadow before its reading side is shut down. An engine that does not answer has nothing to hand.
+pub fn shutdown(engine: EngineId, cookie: u64, both: bool) {
+    let request = Request::Shutdown { cookie, both };
+    let _ = channel::call(engine, &request, None, &mut [0; MESSAGE_MAX]);
+}
+
 /// What is not acknowledged and not sent yet. None when the engine does not answer.
 pub fn queues(engine: EngineId, cookie: u64) -> Option<Queues> {
     match channel::call(engine, &Request::QueueSizes { cookie }, None, &mut [0; MESSAGE_MAX])

@@ -91,7 +91,7 @@ pub fn give_back(fd: c_int) {
 /// What a getsockopt is about.
 enum Subject {
     /// A connection that the engine has.
-    Connection(Picture, bool),
+    Connection(Box<Picture>, bool),
     /// A kernel socket, of a program that asked for IPPROTO_MPTCP, which is not connected.
     Fresh,
     /// The same, connected: plain TCP.
@@ -116,7 +116,7 @@ fn subject(fd: c_int) -> Result<Option<Subject>, Errno> {
             }
             Err(errno) => return Err(errno),
         };
-        return Ok(Some(Subject::Connection(picture, shadow.local.is_ipv6())));
+        return Ok(Some(Subject::Connection(Box::new(picture), shadow.local.is_ipv6())));
     }
     let Ok(Kept { wishes, .. }) = multipath::load(fd) else {
         return Ok(None);

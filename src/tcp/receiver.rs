@@ -208,6 +208,12 @@ impl<T> Receiver<T> {
         }
     }
 
+    /// TCP_QUICKACK: with `on` what is owed leaves at once, and so do the next acknowledgments; else they may wait.
+    pub fn set_quick(&mut self, on: bool) {
+        self.quick_acks = if on { QUICK_ACKS } else { 0 };
+        self.ack_now |= on && self.ack_at.is_some();
+    }
+
     /// An acknowledgment must leave at once.
     pub fn demand_ack(&mut self) {
         self.ack_now = true;
@@ -324,5 +330,21 @@ mod tests {
         r.advance(Instant::ZERO, 536);
         r.advance(Instant::ZERO, 536);
         assert!(r.ack_due());
+    }
+
+    #[test]
+    fn quick_acknowledgments_on_demand() {
+        let mut r = rx();
+        r.set_quick(false);
+        r.advance(Instant::ZERO, 1);
+        assert!(!r.ack_due(), "also at the start of a flow");
+        r.set_quick(true);
+        assert!(r.ack_due(), "the one that was owed");
+        r.on_ack_sent(true);
+        r.advance(Instant::ZERO, 1);
+        assert!(r.ack_due(), "and the next");
+        r.on_ack_sent(true);
+        r.set_quick(true);
+        assert!(!r.ack_due(), "none is owed");
     }
 }

@@ -45,6 +45,7 @@ fn requests() -> Vec<Request<'static>> {
             program: b"nginx",
             settings: b"MPTCP_LOG=info\0",
         }),
+        Request::Shutdown { cookie: 8, both: true },
         Request::Claim,
         Request::Picture { cookie: 6 },
         Request::SetWish {

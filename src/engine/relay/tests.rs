@@ -191,6 +191,38 @@ fn data_that_nobody_will_read_aborts() {
 }
 
 #[test]
+fn what_came_before_a_shutdown_of_both_directions_stays_readable() {
+    let bytes: Vec<u8> = (0..1_000_000u32).map(|i| (i * 7 / 3) as u8).collect();
+    let mut rig = Rig::established();
+    rig.linger_zero = true;
+    rig.fake.incoming = bytes.clone();
+    assert_eq!(rig.turn(), Turn::Wait);
+    assert!(!rig.fake.incoming.is_empty(), "more than the shadow takes by itself");
+    rig.relay.shutdown(&mut rig.fake, true);
+    shutdown(rig.program(), Shutdown::Both).unwrap();
+    assert_eq!(rig.turn(), Turn::Over(Ending::Closed));
+    assert_eq!(rig.fake.told, ["close"]);
+    let mut got = Vec::new();
+    while let Ok(piece) = rig.read() {
+        if piece.is_empty() {
+            break;
+        }
+        got.extend(piece);
+    }
+    assert!(got == bytes, "{} bytes", got.len());
+}
+
+#[test]
+fn a_close_after_a_shutdown_of_reading_alone_is_a_close() {
+    let mut rig = Rig::established();
+    rig.relay.shutdown(&mut rig.fake, false);
+    shutdown(rig.program(), Shutdown::Read).unwrap();
+    rig.linger_zero = true;
+    rig.program = None;
+    assert_eq!(rig.turn(), Turn::Over(Ending::Aborted));
+}
+
+#[test]
 fn close_with_linger_zero_aborts() {
     let mut rig = Rig::established();
     rig.linger_zero = true;

@@ -69,7 +69,6 @@ struct Packet<'a> {
     src: IpAddr,
     dst: IpAddr,
     iface: u32,
-    ecn: u8,
     tcp: &'a [u8],
 }
 
@@ -89,7 +88,6 @@ impl RxSocket {
         sys::set_buffers(fd, BUFFER_BYTES);
         if ipv6 {
             sys::set_int(fd, libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
-            sys::set_int(fd, libc::SOL_IPV6, libc::IPV6_RECVTCLASS, 1)?;
             sys::set_int(fd, libc::SOL_IPV6, libc::IPV6_RECVERR, 1)?;
             // With it a quote in the error queue begins at the IP header: our own address is there only.
             sys::set_int(fd, libc::SOL_IPV6, libc::IPV6_HDRINCL, 1)?;
@@ -252,7 +250,6 @@ impl RxSocket {
             src,
             dst,
             iface: packet.iface,
-            ecn: packet.ecn,
             segment,
         });
     }
@@ -271,7 +268,6 @@ fn ipv4_packet<'a>(bytes: &'a [u8], control: &[u8]) -> Option<Packet<'a>> {
         src: address(12)?.into(),
         dst: address(16)?.into(),
         iface: iface.unwrap_or(0) as u32,
-        ecn: bytes.get(1)? & 3,
         tcp: bytes.get(header_len..total_len)?,
     })
 }
@@ -280,22 +276,16 @@ fn ipv4_packet<'a>(bytes: &'a [u8], control: &[u8]) -> Option<Packet<'a>> {
 fn ipv6_packet<'a>(bytes: &'a [u8], control: &[u8], name: &libc::sockaddr_in6) -> Option<Packet<'a>> {
     let mut dst = None;
     let mut iface = 0;
-    let mut ecn = 0;
     for (level, kind, data) in control::messages(control) {
-        match (level, kind) {
-            (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
-                dst = Some(Ipv6Addr::from(<[u8; 16]>::try_from(data.get(..16)?).ok()?));
-                iface = control::int(data, 16)? as u32;
-            }
-            (libc::SOL_IPV6, libc::IPV6_TCLASS) => ecn = control::int(data, 0)? as u8 & 3,
-            _ => {}
+        if (level, kind) == (libc::SOL_IPV6, libc::IPV6_PKTINFO) {
+            dst = Some(Ipv6Addr::from(<[u8; 16]>::try_from(data.get(..16)?).ok()?));
+            iface = control::int(data, 16)? as u32;
         }
     }
     Some(Packet {
         src: Ipv6Addr::from(name.sin6_addr.s6_addr).into(),
         dst: dst?.into(),
         iface,
-        ecn,
         tcp: bytes,
     })
 }

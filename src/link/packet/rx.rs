@@ -139,7 +139,7 @@ impl PacketRx {
             stats.malformed += 1;
             return;
         };
-        let Packet { src, dst, ecn, tcp } = packet;
+        let Packet { src, dst, tcp } = packet;
         if !checksum_known && !is_partial_checksum(src, dst, tcp) && !verify_checksum(src, dst, tcp) {
             stats.bad_checksum += 1;
             return;
@@ -153,7 +153,6 @@ impl PacketRx {
             src,
             dst,
             iface: name.sll_ifindex as u32,
-            ecn,
             segment,
         });
     }
@@ -163,7 +162,6 @@ impl PacketRx {
 struct Packet<'a> {
     src: IpAddr,
     dst: IpAddr,
-    ecn: u8,
     tcp: &'a [u8],
 }
 
@@ -183,7 +181,6 @@ fn parse(frame: &[u8]) -> Option<(bool, Packet<'_>)> {
     let packet = Packet {
         src: address(12)?.into(),
         dst: address(16)?.into(),
-        ecn: ip[1] & 3,
         tcp: ip.get(header_len..total_len)?,
     };
     Some((checksum_known, packet))

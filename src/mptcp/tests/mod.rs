@@ -13,6 +13,7 @@ mod golden_server;
 mod hostile;
 mod hostile_peer;
 mod join;
+mod off_path;
 mod requirements;
 mod tcp_handshake;
 mod tcp_recovery;

@@ -55,6 +55,58 @@ fn nagle_holds_a_small_segment_until_the_last_is_acknowledged() {
     s.expect(data(2, 1, "bc"));
 }
 
+#[test]
+fn a_cork_holds_what_is_incomplete_for_200_ms() {
+    let mut s = nodelay();
+    s.ep.set_options(s.now, s.conn, &mut |o| o.cork = true);
+    s.send("head");
+    s.send([1; 2000]);
+    let sizes: Vec<_> = s.take_sent().iter().map(|sent| sent.payload.len()).collect();
+    assert_eq!(sizes, [1448], "only what is full");
+    s.inject(ack(1, 1449));
+    s.advance(199);
+    s.expect_nothing();
+    s.advance(1);
+    let sizes: Vec<_> = s.take_sent().iter().map(|sent| sent.payload.len()).collect();
+    assert_eq!(sizes, [556]);
+    s.inject(ack(1, 2005));
+    s.send("next");
+    s.advance(199);
+    s.expect_nothing();
+}
+
+#[test]
+fn a_cork_pulled_out_and_the_end_of_the_stream_let_it_go() {
+    let corked = || {
+        let mut s = up();
+        s.ep.set_options(s.now, s.conn, &mut |o| o.cork = true);
+        s.send("held");
+        s.expect_nothing();
+        s
+    };
+    let mut s = corked();
+    s.ep.set_options(s.now, s.conn, &mut |o| o.cork = false);
+    s.advance(0);
+    s.expect(data(1, 1, "held"));
+    let mut s = corked();
+    s.shutdown();
+    let sent = s.take_sent();
+    assert_eq!(sent[0].payload, b"held");
+}
+
+#[test]
+fn a_cork_does_not_spin_while_the_window_is_closed() {
+    let mut s = nodelay();
+    s.ep.set_options(s.now, s.conn, &mut |o| o.cork = true);
+    s.send("held");
+    s.inject(ack(1, 1).win(0));
+    s.advance(60_000);
+    s.inject(ack(1, 1).win(1000));
+    s.advance(200);
+    let sent = s.take_sent();
+    assert!(sent.iter().any(|seg| seg.payload == b"held"));
+}
+
 // Proves MUST-17.
 #[test]
 fn nodelay_sends_at_once() {
