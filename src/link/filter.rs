@@ -13,6 +13,9 @@ use std::os::fd::AsFd;
 /// Accept the whole packet: more than any packet has.
 const ACCEPT: u32 = 0x4_0000;
 
+/// SKF_NET_OFF of linux/filter.h: offsets from here on count from the IP header.
+const AT_NETWORK_HEADER: u32 = 0xfff0_0000;
+
 /// A classic BPF program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Filter(Vec<Instruction>);
@@ -52,11 +55,11 @@ impl Filter {
         )
     }
 
-    /// For a packet socket, whose IPv4 packets begin at the IP header and are of any protocol: TCP to `ports`, no fragments.
+    /// For a packet socket, whose IPv4 packets begin at any link header and are of any protocol: TCP to `ports`, no fragments.
     pub(super) fn packet_ipv4_ports(ports: &PortSet) -> Filter {
         Self::ports(
             &[
-                statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 9),
+                statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, AT_NETWORK_HEADER + 9),
                 Instruction {
                     code: libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
                     jump_true: 1,
@@ -64,7 +67,7 @@ impl Filter {
                     k: libc::IPPROTO_TCP as u32,
                 },
                 statement(libc::BPF_RET | libc::BPF_K, 0),
-                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 6),
+                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, AT_NETWORK_HEADER + 6),
                 Instruction {
                     code: libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K,
                     jump_true: 0,
@@ -72,8 +75,8 @@ impl Filter {
                     k: 0x3fff,
                 },
                 statement(libc::BPF_RET | libc::BPF_K, 0),
-                statement(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0),
-                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, 2),
+                statement(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, AT_NETWORK_HEADER),
+                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, AT_NETWORK_HEADER + 2),
             ],
             ports,
         )

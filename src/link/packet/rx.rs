@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Packets in one recvmmsg call.
 const BATCH: usize = 32;
-/// Bytes for one packet: virtio-net header, and the longest IP packet.
+/// Bytes for one packet: virtio-net header, Ethernet header, and the longest IP packet.
 const SLOT: usize = (1 << 16) + 64;
 /// Batches taken before others have their turn.
 const ROUNDS: usize = 8;
@@ -35,8 +35,8 @@ pub(super) struct PacketRx {
 impl PacketRx {
     pub(super) fn new(ports: &PortSet) -> io::Result<PacketRx> {
         // Protocol 0 hears nothing; bind() turns it on, behind the filter.
-        // SOCK_DGRAM: packets begin at the IP header, whatever kind of interface they come by.
-        let fd = sys::socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0)?;
+        // PACKET_VNET_HDR is for SOCK_RAW only.
+        let fd = sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
         sys::set_int(&fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
         sys::set_buffers(&fd, BUFFER_BYTES);
         Filter::packet_ipv4_ports(ports).attach(&fd)?;
@@ -135,7 +135,12 @@ impl PacketRx {
         if name.sll_pkttype != libc::PACKET_HOST {
             return;
         }
-        let Some((checksum_known, packet)) = slot.get(..len).and_then(parse) else {
+        // Tunnels have no link header; what is neither is not understood, and found out by the IP header's checksum.
+        let link_header = match name.sll_hatype {
+            libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => 14,
+            _ => 0,
+        };
+        let Some((checksum_known, packet)) = slot.get(..len).and_then(|frame| parse(frame, link_header)) else {
             stats.malformed += 1;
             return;
         };
@@ -165,11 +170,11 @@ struct Packet<'a> {
     tcp: &'a [u8],
 }
 
-/// Virtio-net and IPv4 headers (RFC 791 section 3.1), the last with its checksum, which the kernel checks behind
+/// Virtio-net, link and IPv4 headers (RFC 791 section 3.1), the last with its checksum, which the kernel checks behind
 /// this socket.
-fn parse(frame: &[u8]) -> Option<(bool, Packet<'_>)> {
+fn parse(frame: &[u8], link_header: usize) -> Option<(bool, Packet<'_>)> {
     let checksum_known = frame.first()? & CHECKSUM_KNOWN != 0;
-    let ip = frame.get(VNET_LEN..)?;
+    let ip = frame.get(VNET_LEN + link_header..)?;
     let address = |at: usize| <[u8; 4]>::try_from(ip.get(at..at + 4)?).ok().map(Ipv4Addr::from);
     let header_len = usize::from(ip.first()? & 15) * 4;
     let total_len = usize::from(u16::from_be_bytes([*ip.get(2)?, *ip.get(3)?]));
