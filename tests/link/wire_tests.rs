@@ -2,7 +2,7 @@
 
 use crate::client::{Client, Connection, Heard};
 use crate::netns::Netns;
-use mptcp::link::{GuardKind, Guards, IcmpKind};
+use mptcp::link::{GuardKind, Guards, IcmpKind, Link};
 use mptcp::wire::{Flags, SeqNum, TcpOptions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
