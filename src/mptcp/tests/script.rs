@@ -213,7 +213,7 @@ impl Script {
 
     // ---- the network ------------------------------------------------------------------------------------------
 
-    fn drain(&mut self) {
+    pub fn drain(&mut self) {
         for _ in 0..100_000 {
             let now = self.now;
             let Some(out) = self.ep.poll_transmit(now) else {

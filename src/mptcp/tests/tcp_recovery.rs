@@ -86,7 +86,7 @@ fn a_cork_pulled_out_and_the_end_of_the_stream_let_it_go() {
     };
     let mut s = corked();
     s.ep.set_options(s.now, s.conn, &mut |o| o.cork = false);
-    s.advance(0);
+    s.drain();
     s.expect(data(1, 1, "held"));
     let mut s = corked();
     s.shutdown();
