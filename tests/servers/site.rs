@@ -196,6 +196,12 @@ impl Site {
         counter.expect("the kernel counts")
     }
 
+    /// MP_FASTCLOSEs that the client's kernel got.
+    pub fn fastcloses(&self) -> u64 {
+        let counter = self.lab.client().counter("MPTcpExtMPFastcloseRx");
+        counter.expect("the kernel counts")
+    }
+
     /// curl's exit code.
     pub fn curl_code(&self, client: Client, url: &str) -> Option<i32> {
         let output = self.client(client, &["curl", "-sS", "-m", "5", url]).output();
