@@ -392,7 +392,8 @@ impl Gate<'_> {
     /// Who gets a connection of these addresses that is opened now.
     fn reception(&mut self, tuple: FourTuple) -> Reception {
         let listeners = self.listeners.as_mut();
-        listeners.map_or(Reception::Kernel, |listeners| listeners.reception(tuple))
+        let coming = self.endpoint.untold(tuple.local.port());
+        listeners.map_or(Reception::Kernel, |listeners| listeners.reception(tuple, coming))
     }
 
     /// What opens something new is ours when the kernel would give it to a listener that is deaf for our sake and whose queue has room, or when it

@@ -177,15 +177,16 @@ impl Listeners {
         swept
     }
 
-    /// What becomes of a connection of these addresses that is opened now: the kernel's own lookup says whose it would be.
-    pub fn reception(&mut self, tuple: FourTuple) -> Reception {
+    /// What becomes of a connection of these addresses that is opened now: the kernel's own lookup says whose it would be. `coming` are about to be
+    /// put into its queue.
+    pub fn reception(&mut self, tuple: FourTuple, coming: usize) -> Reception {
         if self.at(tuple.local).is_empty() {
             return Reception::Kernel;
         }
         match self.diag.find(tuple.local, tuple.remote) {
             Ok(Some(socket)) if socket.state == TCP_LISTEN && self.by_cookie.contains_key(&socket.cookie) => {
                 // sk_acceptq_is_full of net/sock.h.
-                match socket.queue > socket.backlog {
+                match socket.queue as usize + coming > socket.backlog as usize {
                     true => Reception::Full,
                     false => Reception::Open,
                 }

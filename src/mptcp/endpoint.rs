@@ -737,6 +737,12 @@ impl Endpoint {
         self.connections.get(&conn).map(Connection::info)
     }
 
+    /// Connections to this port that are established and were not yet told of by `poll_event`.
+    pub fn untold(&self, port: u16) -> usize {
+        let accepted = |event: &&Event| matches!(event, Event::Accepted { tuple, .. } if tuple.local.port() == port);
+        self.events.iter().filter(accepted).count()
+    }
+
     /// The peer's key; None while MPTCP is not spoken.
     pub fn peer_key(&self, conn: ConnId) -> Option<u64> {
         let conn = self.connections.get(&conn)?;

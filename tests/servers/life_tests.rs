@@ -28,6 +28,12 @@ fn a_new_engine_takes_the_listeners_over() {
         let mptcp = site.mptcp();
         site.fetch(Client::Kernel, &url(), 1000);
         assert_eq!(site.mptcp(), mptcp + 1, "{name}");
+        for name in ["mptcp-engine", "mptcp-keeper"] {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", site.processes(name)[0]));
+            let status = status.expect("it lives");
+            let confined = status.lines().any(|line| line.replace('\t', " ") == "Seccomp: 2");
+            assert!(confined, "{name}: {status}");
+        }
     }
     server.terminate();
     assert_eq!(site.curl_code(Client::Plain, &url()), Some(7), "refused");
