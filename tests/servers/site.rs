@@ -231,17 +231,7 @@ impl Site {
 
     /// Processes of this name on the server's host.
     pub fn processes(&self, name: &str) -> Vec<i32> {
-        let own = self.lab.server().output("readlink", &["/proc/self/ns/net"]);
-        let namespace = own.expect("a namespace");
-        let entries = fs::read_dir("/proc").expect("/proc").flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        pids.filter(|pid| {
-            let is = |text: Result<String, _>| text.is_ok_and(|text: String| text.trim() == name);
-            let link = fs::read_link(format!("/proc/{pid}/ns/net"));
-            is(fs::read_to_string(format!("/proc/{pid}/comm")))
-                && link.is_ok_and(|link| link.to_string_lossy() == namespace.trim())
-        })
-        .collect()
+        self.lab.server().processes(name).expect("/proc")
     }
 }
 
