@@ -3,12 +3,11 @@
 //!
 //! Figures, not verdicts: `tests/servers/endurance_tests.rs` judges smaller numbers.
 
-use crate::lab::{server_address, Host, Lab, LabSpec, Wire};
+use crate::lab::{server_address, Holding, Lab, LabSpec, Talking, Wire};
 use crate::peer::load::Load;
 use lexopt::{Arg, ValueExt};
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -78,80 +77,6 @@ fn show(lab: &Lab, when: &str) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// What an engine holds.
-struct Holding {
-    process: PathBuf,
-    descriptors: usize,
-    memory_kb: u64,
-    /// Of the kernel on its host: guards are among them.
-    sockets: usize,
-}
-
-impl Holding {
-    fn of(host: &Host) -> io::Result<Vec<Holding>> {
-        let sockets = host.output("ss", &["-Htan"])?.lines().count();
-        let of = |pid: i32| {
-            let process = PathBuf::from(format!("/proc/{pid}"));
-            Ok(Holding {
-                descriptors: std::fs::read_dir(process.join("fd"))?.count(),
-                memory_kb: number(&process, "VmRSS:")?,
-                process,
-                sockets,
-            })
-        };
-        host.processes("mptcp-engine")?.into_iter().map(of).collect()
-    }
-
-    /// How often it sleeps and wakes.
-    fn wakeups_in(&self, time: Duration) -> io::Result<u64> {
-        let before = number(&self.process, "voluntary_ctxt_switches:")?;
-        thread::sleep(time);
-        Ok(number(&self.process, "voluntary_ctxt_switches:")? - before)
-    }
-}
-
-fn number(process: &Path, name: &str) -> io::Result<u64> {
-    let status = std::fs::read_to_string(process.join("status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|text| text.split_whitespace().next()?.parse().ok());
-    number.ok_or_else(|| io::Error::other(format!("{} has no {name}", process.display())))
-}
-
-/// A client that is spoken to by lines; killed when dropped.
-struct Talking {
-    child: Child,
-    lines: io::Lines<BufReader<std::process::ChildStdout>>,
-}
-
-impl Talking {
-    fn start(mut command: Command, library: &Path) -> io::Result<Talking> {
-        command.env("LD_PRELOAD", library);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let output = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
-        Ok(Talking {
-            child,
-            lines: BufReader::new(output).lines(),
-        })
-    }
-
-    fn line(&mut self) -> io::Result<String> {
-        self.lines.next().ok_or_else(|| io::Error::other("the client died"))?
-    }
-
-    fn say(&mut self) -> io::Result<()> {
-        let mut input = self.child.stdin.as_ref().ok_or_else(|| io::Error::other("no pipe"))?;
-        input.write_all(b"\n")
-    }
-}
-
-impl Drop for Talking {
-    fn drop(&mut self) {
-        // The end of its input ends it; if it hangs all the same, it is killed with the lab.
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Settings, lexopt::Error> {

@@ -1,6 +1,6 @@
 //! A lab whose server host runs programs under the library, and clients of each kind.
 
-use crate::lab::{clock, library, server_address, stream, Lab, LabSpec, Wire};
+use crate::lab::{clock, library, server_address, stream, Holding, Lab, LabSpec, Wire};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -159,12 +159,10 @@ impl Site {
         sockets.lines().count()
     }
 
-    /// Resident memory of a process.
-    pub fn memory_kb(&self, pid: i32) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|text| text.split_whitespace().next());
-        number.and_then(|number| number.parse().ok()).expect("a number")
+    /// What the server's engine holds.
+    pub fn engine(&self) -> Holding {
+        let mut engines = Holding::of(self.lab.server()).expect("/proc");
+        engines.pop().expect("an engine")
     }
 
     /// A client's command, killed when it takes too long.
