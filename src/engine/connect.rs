@@ -352,6 +352,7 @@ impl Engine {
             flushed: false,
             queued: false,
             accepted: false,
+            delivery: None,
             uid: None,
         })
     }

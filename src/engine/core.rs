@@ -191,14 +191,18 @@ impl Core {
         Ok(())
     }
 
-    /// A subflow is there. One that the peer opened has no guard yet: its port is one of ours already.
-    pub fn subflow_up(&mut self, tuple: FourTuple) {
+    /// A subflow is there. One that the peer opened has no guard yet: its port is one of ours already. `reuse`: the port may be bound anew beside it
+    /// (SO_REUSEADDR of the socket that was accepted).
+    pub fn subflow_up(&mut self, tuple: FourTuple, reuse: bool) {
         if self.held.contains_key(&tuple) {
             return;
         }
         let FourTuple { local, remote } = tuple;
         if let Err(error) = self.guard(local.ip(), WantedPort::Ours(local.port()), remote, 0, 0) {
             log::warn!("no guard for {local} > {remote}: {error}");
+        }
+        if let (false, Some(guard)) = (reuse, self.held.get(&tuple)) {
+            guard.forbid_reuse();
         }
     }
 
