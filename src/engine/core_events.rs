@@ -62,7 +62,7 @@ impl Engine {
                     core.subflow_up(tuple);
                 }
             }
-            Event::SubflowGone { conn, subflow, tuple } => {
+            Event::SubflowDown { conn, subflow, tuple } => {
                 log::info!(
                     "connection {}: subflow {} {} > {} is gone",
                     conn.0,
@@ -70,11 +70,13 @@ impl Engine {
                     tuple.local,
                     tuple.remote
                 );
-                if let Some(core) = &mut self.core {
-                    core.release(tuple);
-                }
                 if let Some(key) = self.key_of(conn) {
                     self.share_fate(now, key, subflow, tuple);
+                }
+            }
+            Event::SubflowGone { tuple, .. } => {
+                if let Some(core) = &mut self.core {
+                    core.release(tuple);
                 }
             }
             Event::Closed(conn) => self.on_closed(now, conn),
