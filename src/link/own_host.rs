@@ -12,8 +12,8 @@ use crate::wire::{emit_header, Segment};
 use core::net::IpAddr;
 use core::ops::Range;
 
-/// Bytes of an IP packet: what the loopback device of Linux takes.
-pub const MTU: u32 = 65_536;
+/// Bytes of an IP packet: the path MTU of the loopback device of Linux.
+pub const MTU: u32 = 65_535;
 
 /// Segments under way, in order.
 #[derive(Default)]
