@@ -142,8 +142,7 @@ impl Engine {
 
     /// Serves until there has been nothing to do for the idle time, without the rights that only the start needs.
     pub fn run(mut self) -> io::Result<()> {
-        let packet_link = self.core.as_ref().is_some_and(|core| core.link_name() == "packet");
-        sandbox::engage(packet_link);
+        sandbox::engage();
         let mut events = Vec::new();
         loop {
             let now = self.clock.now();
@@ -265,7 +264,7 @@ impl Engine {
             Backend::Kernel(stream) => Some(f(relay, stream, &mut self.scratch)),
             Backend::Core(conn) => {
                 let mut stream = CoreStream {
-                    endpoint: &mut self.core.as_mut()?.endpoint,
+                    core: self.core.as_mut()?,
                     conn: *conn,
                     now,
                     flushed: connection.flushed,

@@ -10,6 +10,7 @@ use super::crypto;
 use super::endpoint::{ConnId, ConnOptions, Endpoint, Fallback, FourTuple, LocalPath, SubflowId, MAX_STRAYS};
 use super::input::{capable_ok, FLAG_CHECKSUM, RST_MPTCP, RST_PROHIBITED};
 use super::subflow::{Join, State, Subflow};
+use crate::link::{own_host, LOOPBACK};
 use crate::time::Instant;
 use crate::wire::mptcp_option::MpCapableBody;
 use crate::wire::{Flags, Header, MpCapable, MpJoin, Segment, SeqNum};
@@ -33,6 +34,16 @@ struct Opening<'a> {
     ts_offset: u32,
 }
 
+/// The interface of answers: they follow the routing, as the kernel's own do; only a link-local peer is where it came from, and this
+/// host itself.
+fn answer_by(tuple: FourTuple, iface: u32) -> u32 {
+    match tuple.remote.ip() {
+        _ if iface == LOOPBACK => iface,
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => iface,
+        _ => 0,
+    }
+}
+
 impl Endpoint {
     fn listener_options(&self, local: SocketAddr) -> Option<&ConnOptions> {
         let wildcard = match local.ip() {
@@ -48,11 +59,7 @@ impl Endpoint {
         let Some(options) = self.listener_options(tuple.local).cloned() else {
             return false;
         };
-        // Answers follow the routing, as the kernel's own do; only a link-local peer is where it came from.
-        let iface = match tuple.remote.ip() {
-            IpAddr::V6(ip) if ip.is_unicast_link_local() => iface,
-            _ => 0,
-        };
+        let iface = answer_by(tuple, iface);
         let ts_offset = self.ts_offset(tuple);
         if self.half_open >= MAX_HALF_OPEN {
             if self.stray.len() < MAX_STRAYS {
@@ -137,7 +144,7 @@ impl Endpoint {
         };
         let opening = Opening {
             tuple,
-            iface,
+            iface: answer_by(tuple, iface),
             syn: &syn,
             options,
             id: self.fresh_id(),
@@ -229,7 +236,7 @@ fn half_open(now: Instant, opening: Opening<'_>) -> Connection {
     let path = LocalPath {
         addr: tuple.local.ip(),
         iface,
-        mtu: 1500,
+        mtu: if iface == LOOPBACK { own_host::MTU } else { 1500 },
         backup: false,
     };
     let mut conn = Connection::new(now, id, Role::Server, tuple, path, options, key);

@@ -84,16 +84,9 @@ pub fn settle(fd: c_int, prepared: bool, done: Outcome) -> Verdict {
     Verdict::Done(done.map(|value| value as c_int))
 }
 
-/// After setsockopt(): a listening socket's buffers and TCP_DEFER_ACCEPT concern its connections, and an accepted socket does not tell them.
+/// After setsockopt(): TCP_DEFER_ACCEPT says how the engine has to hand connections over.
 pub fn option_changed(fd: c_int, level: c_int, name: c_int) {
-    let concerns = match level {
-        libc::SOL_SOCKET => matches!(
-            name,
-            libc::SO_SNDBUF | libc::SO_RCVBUF | libc::SO_SNDBUFFORCE | libc::SO_RCVBUFFORCE
-        ),
-        libc::IPPROTO_TCP => name == libc::TCP_DEFER_ACCEPT,
-        _ => false,
-    };
+    let concerns = (level, name) == (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT);
     if concerns
         && !start::sandboxed()
         && sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1)

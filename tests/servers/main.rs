@@ -8,5 +8,6 @@ mod endurance_tests;
 mod flood_tests;
 mod life_tests;
 mod listener_tests;
+mod loopback_tests;
 mod program_tests;
 mod site;
