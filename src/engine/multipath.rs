@@ -34,22 +34,25 @@ impl Defaults {
     /// Reads them; one that makes no sense is reported and says nothing.
     pub fn read(request: &Connect<'_>) -> Defaults {
         let join = request.setting("MPTCP_JOIN").unwrap_or_default();
-        let join_after = parse_join(join).unwrap_or_else(|| {
-            log::warn!(
-                "MPTCP_JOIN: \"{}\": at-once, after-bytes, after-bytes:NUMBER or never",
-                String::from_utf8_lossy(join)
-            );
-            0
-        });
         Defaults {
-            join_after,
+            join_after: join_after(join),
             fate: request.setting("MPTCP_FATE") == Some(b"on"),
             names_fail: request.setting("MPTCP_AWARE_NAMES") == Some(b"fail"),
         }
     }
 }
 
-/// `MPTCP_JOIN`: the bytes before further subflows.
+/// `MPTCP_JOIN`: the bytes before further subflows. A setting that makes no sense is reported and says nothing.
+pub fn join_after(text: &[u8]) -> u64 {
+    parse_join(text).unwrap_or_else(|| {
+        log::warn!(
+            "MPTCP_JOIN: \"{}\": at-once, after-bytes, after-bytes:NUMBER or never",
+            String::from_utf8_lossy(text)
+        );
+        0
+    })
+}
+
 fn parse_join(text: &[u8]) -> Option<u64> {
     match text {
         b"" | b"at-once" => Some(0),
