@@ -174,8 +174,9 @@ impl Core {
 
     /// Whether the kernel would give a SYN of these addresses to a listener of ours.
     fn is_listened_at(&mut self, tuple: FourTuple) -> bool {
+        let coming = self.endpoint.untold(tuple.local.port());
         let listeners = self.listeners.as_mut();
-        listeners.is_some_and(|listeners| listeners.takes(tuple))
+        listeners.is_some_and(|listeners| listeners.reception(tuple, coming) != Reception::Kernel)
     }
 
     /// Answers the core's wish for a subflow.
@@ -367,33 +368,17 @@ impl Core {
                 let listeners = listeners.as_mut();
                 Gate { endpoint, listeners }.hear(now, incoming);
             });
-            heard | own_host.recv(&mut |incoming| hear_own_host(endpoint, now, incoming))
+            let mut own = |incoming: Incoming<'_>| {
+                let listeners = listeners.as_mut();
+                Gate { endpoint, listeners }.hear_own_host(now, incoming);
+            };
+            heard | own_host.recv(&mut own)
         });
     }
 
     /// The core's next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.endpoint.poll_event()
-    }
-}
-
-/// A segment of a connection whose ends are both here. The kernel has not seen it: what belongs to nothing is ours to answer.
-fn hear_own_host(endpoint: &mut Endpoint, now: Instant, incoming: Incoming<'_>) {
-    let Incoming::Segment {
-        src,
-        dst,
-        iface,
-        segment,
-    } = incoming
-    else {
-        return;
-    };
-    if !endpoint.handle_segment(now, src, dst, iface, &segment) {
-        let tuple = FourTuple {
-            local: SocketAddr::new(dst, segment.header.dst_port),
-            remote: SocketAddr::new(src, segment.header.src_port),
-        };
-        endpoint.refuse(tuple, iface, &segment);
     }
 }
 
@@ -436,6 +421,30 @@ impl Gate<'_> {
         }
     }
 
+    /// A segment of a connection whose ends are both here. The kernel has not seen it: what belongs to nothing is ours to answer.
+    fn hear_own_host(&mut self, now: Instant, incoming: Incoming<'_>) {
+        let Incoming::Segment {
+            src,
+            dst,
+            iface,
+            segment,
+        } = incoming
+        else {
+            return;
+        };
+        let tuple = FourTuple {
+            local: SocketAddr::new(dst, segment.header.dst_port),
+            remote: SocketAddr::new(src, segment.header.src_port),
+        };
+        let opens = !self.endpoint.knows(tuple) && self.opens(now, tuple, &segment);
+        if opens && self.reception(tuple) == Reception::Full {
+            return;
+        }
+        if !self.endpoint.handle_segment(now, src, dst, iface, &segment) {
+            self.endpoint.refuse(tuple, iface, &segment);
+        }
+    }
+
     /// Who gets a connection of these addresses that is opened now.
     fn reception(&mut self, tuple: FourTuple) -> Reception {
         let listeners = self.listeners.as_mut();
@@ -446,20 +455,24 @@ impl Gate<'_> {
     /// What opens something new is ours when the kernel would give it to a listener that is deaf for our sake and whose queue has room, or when it
     /// joins a connection of ours. All else is the kernel's, and so is everything on the loopback device.
     fn is_ours(&mut self, now: Instant, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
-        let flags = segment.header.flags;
         if self.endpoint.knows(tuple) {
             return true;
         }
         if iface == LOOPBACK {
             return false;
         }
-        let opens = if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
+        !self.opens(now, tuple, segment) || self.reception(tuple) == Reception::Open
+    }
+
+    /// A segment of no known 4-tuple opens a connection, and does not join one.
+    fn opens(&self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) -> bool {
+        let flags = segment.header.flags;
+        if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
             let join = segment.options.mptcp.join;
             !matches!(join, Some(MpJoin::Syn { token, .. }) if self.endpoint.has_token(token))
         } else {
             self.endpoint.answers_cookie(now, tuple, segment)
-        };
-        !opens || self.reception(tuple) == Reception::Open
+        }
     }
 }
 

@@ -198,11 +198,9 @@ impl SocketOptions {
     pub fn fresh_socket(&self) -> Result<OwnedFd, Errno> {
         let socket = self.new_socket()?;
         for (option, value) in &self.values {
-            if option.doubled {
-                if self.buffer_lock & lock_of(option) == 0 {
-                    // Setting it would end the kernel's own tuning.
-                    continue;
-                }
+            if option.doubled && self.buffer_lock & lock_of(option) == 0 {
+                // Setting it would end the kernel's own tuning.
+                continue;
             }
             let unset_mss = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG)
                 && value[..4] == MSS_UNSET.to_ne_bytes();
