@@ -361,6 +361,7 @@ impl Engine {
             flushed: false,
             queued: false,
             accepted: false,
+            delivery: None,
             uid: None,
         })
     }

@@ -179,6 +179,11 @@ impl Core {
         listeners.is_some_and(|listeners| listeners.reception(tuple, coming) != Reception::Kernel)
     }
 
+    /// Whether a subflow's other end is here too.
+    pub fn is_own_hosts(&self, tuple: FourTuple) -> bool {
+        self.held.contains_key(&tuple.reversed())
+    }
+
     /// Answers the core's wish for a subflow.
     pub fn open_subflow(&mut self, now: Instant, wish: Want<'_>) {
         let Want {
@@ -216,16 +221,19 @@ impl Core {
         Ok(())
     }
 
-    /// A subflow is there. One that the peer opened has no guard yet: its port is one of ours already.
-    pub fn subflow_up(&mut self, tuple: FourTuple) {
+    /// A subflow is there. One that the peer opened has no guard yet: its port is one of ours already. `reuse`: the port may be bound anew beside it
+    /// (SO_REUSEADDR of the socket that was accepted).
+    pub fn subflow_up(&mut self, tuple: FourTuple, reuse: bool) {
         if self.held.contains_key(&tuple) {
             return;
         }
         let FourTuple { local, remote } = tuple;
-        let own_host = self.held.contains_key(&tuple.reversed());
-        let iface = if own_host { LOOPBACK } else { 0 };
+        let iface = if self.is_own_hosts(tuple) { LOOPBACK } else { 0 };
         if let Err(error) = self.guard(local.ip(), WantedPort::Ours(local.port()), remote, iface, 0) {
             log::warn!("no guard for {local} > {remote}: {error}");
+        }
+        if let (false, Some(guard)) = (reuse, self.held.get(&tuple)) {
+            guard.forbid_reuse();
         }
     }
 
