@@ -25,9 +25,10 @@ use crate::link::path_config::PathConfig;
 use crate::mptcp::endpoint::FourTuple;
 use crate::time::{Duration, Instant};
 use rustix::io::Errno;
-use rustix::net::{bind, getsockname, ipproto, sockopt, AddressFamily, SocketType, UCred};
+use rustix::net::{bind, getsockname, ipproto, socket_with, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, UCred};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Names that are tried before the engine says it has none left: serial numbers wrap, connections may live on.
@@ -453,5 +454,63 @@ fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
 
 /// The address that a socket is bound to; None when it is not.
 fn bound_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
-    local_address(socket).filter(|local| local.port() != 0 || !local.ip().is_unspecified())
+    let local = local_address(socket)?;
+    match (local.ip().is_unspecified(), local.port()) {
+        (true, 0) => None,
+        (true, _) if !holds_port(socket, local) => None,
+        _ => Some(local),
+    }
+}
+
+/// Whether a socket without an address has the port that getsockname() shows: a dissolved connection's port is shown, and given back
+/// (net/ipv4/tcp.c `tcp_disconnect`). Who has a port is told so by bind() (EINVAL) before it is told that another one has the port it
+/// asks for.
+fn holds_port(socket: BorrowedFd<'_>, like: SocketAddr) -> bool {
+    let (family, loopback) = match like {
+        SocketAddr::V4(_) => (AddressFamily::INET, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        SocketAddr::V6(_) => (AddressFamily::INET6, SocketAddr::from((Ipv6Addr::LOCALHOST, 0))),
+    };
+    let taken = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .and_then(|other| bind(&other, &loopback).map(|()| other));
+    let Ok(other) = taken else { return true };
+    let Some(taken) = local_address(other.as_fd()) else {
+        return true;
+    };
+    bind(socket, &taken) != Err(Errno::ADDRINUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{connect, connect_unspec};
+
+    #[test]
+    fn a_dissolved_connections_port_is_not_bound() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let remote = listener.local_addr().unwrap();
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        assert_eq!(bound_address(socket.as_fd()), None);
+        connect(&socket, &remote).unwrap();
+        connect_unspec(&socket).unwrap();
+        assert_ne!(local_address(socket.as_fd()).unwrap().port(), 0, "it is shown");
+        assert_eq!(bound_address(socket.as_fd()), None);
+        connect(&socket, &remote).unwrap();
+    }
+
+    #[test]
+    fn what_the_program_has_bound_is_bound() {
+        for any in ["0.0.0.0:0", "[::]:0", "127.0.0.1:0"] {
+            let any: SocketAddr = any.parse().unwrap();
+            let family = if any.is_ipv4() {
+                AddressFamily::INET
+            } else {
+                AddressFamily::INET6
+            };
+            let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+            bind(&socket, &any).unwrap();
+            let local = local_address(socket.as_fd());
+            assert!(local.unwrap().port() != 0);
+            assert_eq!(bound_address(socket.as_fd()), local);
+        }
+    }
 }

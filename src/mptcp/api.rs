@@ -188,6 +188,12 @@ pub enum Event {
         subflow: SubflowId,
         tuple: FourTuple,
     },
+    /// A subflow that was up carries nothing any more. Its 4-tuple may be in TIME_WAIT yet: `SubflowGone` says when it is free.
+    SubflowDown {
+        conn: ConnId,
+        subflow: SubflowId,
+        tuple: FourTuple,
+    },
     /// A subflow is over and its 4-tuple is free, TIME_WAIT included: its guard can go. With TIME_WAIT it comes after the
     /// connection's `Closed`, whose id it still bears.
     SubflowGone {

@@ -5,7 +5,7 @@ use super::sys;
 use super::table::{self, Ownership};
 use super::{config, start};
 use crate::control::carrier::CARRIER_MSS;
-use crate::control::options::{TCP_INQ, TCP_REPAIR, TCP_ULP};
+use crate::control::options::{TCP_REPAIR, TCP_ULP};
 use crate::control::Bypass;
 use core::ffi::{c_int, c_void};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -135,7 +135,6 @@ const ONLY_KERNEL: &[(c_int, c_int, Bypass)] = &[
     (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, Bypass::Timestamps),
     (libc::SOL_SOCKET, libc::SO_TIMESTAMPING, Bypass::Timestamps),
     (libc::IPPROTO_TCP, TCP_REPAIR, Bypass::TcpFeature),
-    (libc::IPPROTO_TCP, TCP_INQ, Bypass::TcpFeature),
     (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, Bypass::FastOpen),
     (libc::IPPROTO_IP, libc::IP_TRANSPARENT, Bypass::Transparent),
     (libc::IPPROTO_IP, libc::IP_FREEBIND, Bypass::Transparent),
