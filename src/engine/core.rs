@@ -148,7 +148,7 @@ impl Core {
     ///
     /// # Errors
     /// EADDRNOTAVAIL, EADDRINUSE and what else the guard says; the 4-tuple is in use. ECONNREFUSED: an address of this host, where no
-    /// listener of ours would get the SYN.
+    /// listener of ours would get the SYN, or its queue is full: the kernel knows how to wait for that.
     pub fn connect(&mut self, now: Instant, opening: Opening<'_>) -> io::Result<(ConnId, FourTuple)> {
         let Opening {
             remote,
@@ -159,7 +159,7 @@ impl Core {
         let port = bound.map_or(WantedPort::Any, WantedPort::Held);
         self.review_link(now);
         let tuple = self.guard(path.addr, port, remote, path.iface, options.mark)?;
-        if path.iface == LOOPBACK && !self.is_listened_at(tuple.reversed()) {
+        if path.iface == LOOPBACK && !self.is_open(tuple.reversed()) {
             self.release(tuple);
             return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
         }
@@ -172,11 +172,13 @@ impl Core {
         }
     }
 
-    /// Whether the kernel would give a SYN of these addresses to a listener of ours.
-    fn is_listened_at(&mut self, tuple: FourTuple) -> bool {
-        let coming = self.endpoint.untold(tuple.local.port());
-        let listeners = self.listeners.as_mut();
-        listeners.is_some_and(|listeners| listeners.reception(tuple, coming) != Reception::Kernel)
+    /// Whether the kernel would give a SYN of these addresses to a listener of ours, and has room in its queue.
+    fn is_open(&mut self, tuple: FourTuple) -> bool {
+        let Core {
+            endpoint, listeners, ..
+        } = self;
+        let listeners = listeners.as_mut();
+        Gate { endpoint, listeners }.reception(tuple) == Reception::Open
     }
 
     /// Whether a subflow's other end is here too.

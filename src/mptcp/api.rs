@@ -59,8 +59,11 @@ pub struct ConnOptions {
     pub mss_limit: u16,
     /// Bytes that may wait in the send buffer.
     pub send_buffer: usize,
-    /// Bytes that may wait in the receive buffer (its upper bound; it grows to it).
+    /// Bytes that may wait in the receive buffer at the most.
     pub recv_buffer: usize,
+    /// Bytes that may wait there before the application has read any: what it reads lets the buffer grow. As much as
+    /// `recv_buffer` where that is the program's own choice.
+    pub recv_buffer_first: usize,
     /// IP TOS / traffic class of every segment.
     pub tos: u8,
     /// TTL / hop limit, 0 the system's.
@@ -96,6 +99,7 @@ impl Default for ConnOptions {
             mss_limit: 0,
             send_buffer: 4 << 20,
             recv_buffer: 6 << 20,
+            recv_buffer_first: 512 << 10,
             tos: 0,
             ttl: 0,
             mark: 0,

@@ -184,7 +184,7 @@ impl Connection {
         } else {
             Proto::Plain(Fallback::NotAsked)
         };
-        let recv_buffer = options.recv_buffer;
+        let recv_buffer = RecvBuffer::new(Dsn(0), options.recv_buffer_first, options.recv_buffer);
         Connection {
             id,
             role,
@@ -211,7 +211,7 @@ impl Connection {
                 progress_at: now,
             },
             inc: Income {
-                buf: RecvBuffer::new(Dsn(0), recv_buffer),
+                buf: recv_buffer,
                 fin: None,
                 long: false,
             },
@@ -347,7 +347,12 @@ impl Connection {
 
     /// The buffers have other limits now.
     pub fn options_changed(&mut self, ctx: &mut Ctx<'_>) {
-        self.inc.buf.set_limit(self.options.recv_buffer);
+        let ConnOptions {
+            recv_buffer,
+            recv_buffer_first,
+            ..
+        } = self.options;
+        self.inc.buf.set_limits(recv_buffer_first, recv_buffer);
         if self.established {
             self.tell_window();
         }
@@ -365,8 +370,9 @@ impl Connection {
     /// RFC 9293 section 3.8.6.2.2: tells the peer when the window grew by something worth telling.
     fn tell_window(&mut self) {
         let grown = self.inc.buf.free().saturating_sub(self.inc.buf.advertised());
-        let worth = grown >= (self.options.recv_buffer / 4).max(1)
-            || (self.inc.buf.advertised() < 2 * 1460 && grown >= (self.options.recv_buffer / 2).min(2 * 1460));
+        let limit = self.inc.buf.limit();
+        let worth =
+            grown >= (limit / 4).max(1) || (self.inc.buf.advertised() < 2 * 1460 && grown >= (limit / 2).min(2 * 1460));
         if worth && !self.inc_finished() {
             for sf in self.subflows.iter_mut().filter(|s| s.is_up() && !s.stalled) {
                 sf.rx.demand_ack();
