@@ -7,6 +7,7 @@
 mod lab;
 
 mod apache;
+mod debug;
 mod ftp;
 mod haproxy;
 mod inetd;
