@@ -174,7 +174,9 @@ impl Core {
 
     /// Whether the kernel would give a SYN of these addresses to a listener of ours.
     fn is_listened_at(&mut self, tuple: FourTuple) -> bool {
-        self.reception(tuple) != Reception::Kernel
+        let coming = self.endpoint.untold(tuple.local.port());
+        let listeners = self.listeners.as_mut();
+        listeners.is_some_and(|listeners| listeners.reception(tuple, coming) != Reception::Kernel)
     }
 
     /// Answers the core's wish for a subflow.

@@ -7,7 +7,6 @@
 mod lab;
 
 mod apache;
-mod debug;
 mod ftp;
 mod haproxy;
 mod inetd;
