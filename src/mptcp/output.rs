@@ -361,7 +361,7 @@ impl Connection {
         });
         let capable = self.as_capable(index, seq);
         let shown = map.or_else(|| self.infinite(dsn, ssn));
-        let options = self.established_options(ctx.now, index, shown.map(|m| (m, capable)), len);
+        let options = self.established_options(ctx.now, index, shown.map(|m| (m, capable)), len.min(room));
         let end = dsn + u64::from(len);
         let push = end == self.out.buf.end();
         let header = self.established_header(index, seq, if push { Flags::PSH } else { Flags(0) });
