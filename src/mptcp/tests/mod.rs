@@ -15,6 +15,7 @@ mod hostile_peer;
 mod join;
 mod off_path;
 mod requirements;
+mod steer;
 mod tcp_handshake;
 mod tcp_recovery;
 mod traps;
