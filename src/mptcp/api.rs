@@ -268,6 +268,8 @@ pub struct SubflowInfo {
     pub backup: bool,
     /// It does not answer at present.
     pub stalled: bool,
+    /// What is different on it than on the connection.
+    pub manner: SubflowManner,
     /// Smoothed RTT, microseconds; 0 before a sample.
     pub srtt_us: u32,
     /// RTT variance, microseconds.

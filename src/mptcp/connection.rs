@@ -688,6 +688,7 @@ fn subflow_info(sf: &Subflow) -> SubflowInfo {
         state: sf.state.name(),
         up: sf.is_up(),
         backup: sf.backup(),
+        manner: sf.own_manner,
         stalled: sf.stalled,
         srtt_us: sf.tx.rtt.srtt().map_or(0, us),
         rttvar_us: sf.tx.rtt.rttvar().map_or(0, us),
