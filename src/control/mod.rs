@@ -68,7 +68,7 @@ pub mod shadow;
 pub use address::{trusted_uid, Cgroup, EngineId, ParseIdError, Privileges};
 pub use bypass::Bypass;
 pub use codec::{DecodeError, Overflow};
-pub use message::{setting, Connect, Listen, Phase, PhaseReport, Queues, Reply, Request};
+pub use message::{loopback_wanted, setting, Connect, Listen, Phase, PhaseReport, Queues, Reply, Request};
 
 /// Whether `MPTCP_HEURISTICS` switches one of them off: `off`, or a list with `-NAME` in it.
 pub fn heuristic_off(setting: &[u8], name: &[u8]) -> bool {

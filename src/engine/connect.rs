@@ -21,7 +21,7 @@ use super::shadow::Shadow;
 use super::socket_options::{self, SocketOptions};
 use crate::control::multipath::Wishes;
 use crate::control::shadow::{ShadowName, NAME_MAX};
-use crate::control::{Bypass, Connect, Reply};
+use crate::control::{loopback_wanted, Bypass, Connect, Reply};
 use crate::link::path_config::PathConfig;
 use crate::mptcp::endpoint::FourTuple;
 use crate::time::{Duration, Instant};
@@ -67,6 +67,8 @@ struct Wish {
     wishes: Box<Wishes>,
     defaults: Defaults,
     path_config: PathConfig,
+    /// MPTCP_LOOPBACK=1.
+    loopback: bool,
     program: String,
     pid: u32,
 }
@@ -113,6 +115,7 @@ impl Engine {
                 wishes,
                 defaults: Defaults::read(request),
                 path_config,
+                loopback: loopback_wanted(request.settings),
                 program: program.clone(),
                 pid,
             };
@@ -181,7 +184,11 @@ impl Engine {
         }
         let core = self.core.as_mut().ok_or(Bypass::NoLink)?;
         let query = connection::query(wish.remote, wish.bound, &wish.options);
-        let all = paths::first_paths(core, &query, &wish.path_config).map_err(|reason| wish.refusal(reason))?;
+        let all = match paths::first_paths(core, &query, &wish.path_config) {
+            Err(Bypass::OwnAddress) if wish.loopback => paths::own_path(core, &query, &wish.path_config),
+            found => found,
+        }
+        .map_err(|reason| wish.refusal(reason))?;
         let path = *all.first().ok_or(Bypass::NoRoute)?;
         let mut options = wish.options.for_core(remote.is_ipv6());
         let patience = options.user_timeout;
@@ -330,6 +337,7 @@ impl Engine {
             wishes,
             defaults,
             path_config,
+            loopback: _,
             program,
             pid,
         } = wish;
@@ -406,6 +414,7 @@ fn attempt_time(syn_retries: u8) -> Duration {
 fn guard_refusal(error: &io::Error) -> Bypass {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => Bypass::NoPrivilege,
+        Some(libc::ECONNREFUSED) => Bypass::NotOurListener,
         Some(libc::EADDRINUSE | libc::EADDRNOTAVAIL) => Bypass::NoPort,
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => Bypass::NoResources,
         _ => Bypass::EngineFault,

@@ -3,6 +3,7 @@
 use super::core::Want;
 use super::core_stream;
 use super::event_loop::Key;
+use super::ledger::Entry;
 use super::relay::Ending;
 use super::server::Engine;
 use super::steering::Happening;
@@ -19,12 +20,23 @@ impl Engine {
         loop {
             let Some(core) = &mut self.core else { return };
             core.transmit(now);
-            let Some(event) = core.poll_event() else { return };
-            self.on_core_event(now, event);
-            while let Some(event) = self.core.as_mut().and_then(|core| core.poll_event()) {
-                self.on_core_event(now, event);
+            if !self.drain_core_events(now) {
+                return;
             }
         }
+    }
+
+    /// False when there were none.
+    fn drain_core_events(&mut self, now: Instant) -> bool {
+        let Some(core) = &mut self.core else { return false };
+        let events = std::iter::from_fn(|| core.poll_event());
+        // On one host connect() returns when the other side can accept: that comes first, when both ends are here.
+        let (first, others): (Vec<_>, Vec<_>) = events.partition(|event| matches!(event, Event::Accepted { .. }));
+        let any = !first.is_empty() || !others.is_empty();
+        for event in first.into_iter().chain(others) {
+            self.on_core_event(now, event);
+        }
+        any
     }
 
     fn on_core_event(&mut self, now: Instant, event: Event) {
@@ -61,6 +73,10 @@ impl Engine {
                 );
                 if let Some(core) = &mut self.core {
                     core.subflow_up(tuple);
+                    if let Some(ledger) = &mut self.ledger {
+                        let remote_key = core.endpoint.peer_key(conn);
+                        ledger.add(conn, Entry { tuple, remote_key });
+                    }
                 }
                 if let Some(key) = self.key_of(conn) {
                     self.tell_watchers(key, Happening::Up, subflow, tuple);
@@ -74,6 +90,9 @@ impl Engine {
                     tuple.local,
                     tuple.remote
                 );
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.remove(conn, tuple);
+                }
                 if let Some(key) = self.key_of(conn) {
                     self.tell_watchers(key, Happening::Down, subflow, tuple);
                     self.share_fate(now, key, subflow, tuple);
@@ -185,6 +204,9 @@ impl Engine {
     }
 
     fn on_closed(&mut self, now: Instant, conn: ConnId) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.close(conn);
+        }
         let Some(key) = self.core.as_mut().and_then(|core| core.by_conn.remove(&conn)) else {
             return;
         };

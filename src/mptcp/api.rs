@@ -22,6 +22,16 @@ pub struct FourTuple {
     pub remote: SocketAddr,
 }
 
+impl FourTuple {
+    /// As the peer sees it.
+    pub fn reversed(self) -> FourTuple {
+        FourTuple {
+            local: self.remote,
+            remote: self.local,
+        }
+    }
+}
+
 /// A source of unpredictable numbers: the kernel's generator in the engine, a seed in the simulator.
 pub trait Entropy {
     /// 64 random bits.

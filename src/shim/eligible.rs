@@ -45,28 +45,19 @@ pub unsafe fn read_address(addr: *const c_void, len: usize) -> Option<SocketAddr
     }
 }
 
-/// Judges a destination.
-pub fn destination(remote: SocketAddr) -> Result<(), Bypass> {
-    let local_only = match remote.ip() {
-        IpAddr::V4(ip) => only_kernel_v4(ip),
-        IpAddr::V6(ip) => {
-            ip.is_loopback()
-                || ip.is_unspecified()
-                || ip.is_multicast()
-                || ip.to_ipv4_mapped().is_some_and(only_kernel_v4)
-        }
+/// Judges a destination; `loopback`: this host's connections to itself are wanted.
+pub fn destination(remote: SocketAddr, loopback: bool) -> Result<(), Bypass> {
+    let only_kernel = match remote.ip().to_canonical() {
+        IpAddr::V4(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
     };
     if remote.port() == 0 {
         Err(Bypass::OddAddress)
-    } else if local_only {
+    } else if only_kernel || (remote.ip().to_canonical().is_loopback() && !loopback) {
         Err(Bypass::Loopback)
     } else {
         Ok(())
     }
-}
-
-fn only_kernel_v4(ip: Ipv4Addr) -> bool {
-    ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()
 }
 
 /// Judges the socket, which `connect` was called for with an address of the family of `remote`. Its file status flags when it is ours to take.
@@ -226,11 +217,10 @@ mod tests {
             "[::ffff:127.0.0.1]:1",
             "[ff02::1]:1",
         ] {
-            assert_eq!(
-                destination(a.parse().expect("an address")),
-                Err(Bypass::Loopback),
-                "{a}"
-            );
+            let address: SocketAddr = a.parse().expect("an address");
+            assert_eq!(destination(address, false), Err(Bypass::Loopback), "{a}");
+            let wanted = destination(address, true).is_ok();
+            assert_eq!(wanted, address.ip().to_canonical().is_loopback(), "{a}");
         }
         for a in [
             "192.0.2.1:1",
@@ -238,10 +228,10 @@ mod tests {
             "[fe80::1%2]:1",
             "[::ffff:192.0.2.1]:1",
         ] {
-            assert_eq!(destination(a.parse().expect("an address")), Ok(()), "{a}");
+            assert_eq!(destination(a.parse().expect("an address"), false), Ok(()), "{a}");
         }
         assert_eq!(
-            destination("192.0.2.1:0".parse().expect("an address")),
+            destination("192.0.2.1:0".parse().expect("an address"), false),
             Err(Bypass::OddAddress)
         );
     }

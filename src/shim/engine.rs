@@ -271,7 +271,7 @@ pub fn ask_wish(
 /// What Linux's MPTCP options tell of a connection.
 ///
 /// # Errors
-/// ENOTCONN when there is none, or no engine; EOPNOTSUPP when the kernel's TCP has it.
+/// ENOTCONN when there is none, or no engine.
 pub fn picture(engine: EngineId, cookie: u64) -> Result<Picture, c_int> {
     let mut buf = [0; PICTURE_MESSAGE_MAX];
     match channel::call(engine, &Request::Picture { cookie }, None, &mut buf) {

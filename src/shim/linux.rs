@@ -107,15 +107,7 @@ pub fn is_ours(level: c_int, name: c_int) -> bool {
 
 fn subject(fd: c_int) -> Result<Option<Subject>, Errno> {
     if let Some(shadow) = identify::shadow(fd) {
-        let picture = match engine::picture(shadow.engine, sys::cookie(fd)?) {
-            Ok(picture) => picture,
-            Err(libc::EOPNOTSUPP) => {
-                return Ok(Some(Subject::Plain {
-                    inet6: shadow.local.is_ipv6(),
-                }))
-            }
-            Err(errno) => return Err(errno),
-        };
+        let picture = engine::picture(shadow.engine, sys::cookie(fd)?)?;
         return Ok(Some(Subject::Connection(Box::new(picture), shadow.local.is_ipv6())));
     }
     let Ok(Kept { wishes, .. }) = multipath::load(fd) else {

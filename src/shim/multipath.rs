@@ -73,7 +73,8 @@ pub fn is_asked_for(fd: c_int) -> bool {
 /// Judges a socket that is about to listen.
 pub fn judge_listener(fd: c_int) -> Result<(), Bypass> {
     let Kept { wishes, .. } = load(fd).map_err(|Foreign| Bypass::TcpFeature)?;
-    let this_host_alone = || bound(fd).is_some_and(|address| address.ip().to_canonical().is_loopback());
+    let loopback = config::get().loopback;
+    let this_host_alone = || !loopback && bound(fd).is_some_and(|address| address.ip().to_canonical().is_loopback());
     match wishes.enable {
         Some(false) => Err(Bypass::TurnedOff),
         // The engine would say so too, but when it is too late for the kernel's MPTCP.
