@@ -102,6 +102,8 @@ bypass! {
     NoDiag = 50, "the kernel does not tell who listens (sock_diag)";
     /// No port is free towards the destination.
     NoPort = 49, "no port is free";
+    /// An address of this host, where no program listens through this engine.
+    NotOurListener = 51, "an address of this host, where the kernel answers";
 }
 
 #[cfg(test)]

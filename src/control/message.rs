@@ -59,6 +59,14 @@ pub fn setting<'a>(settings: &'a [u8], name: &str) -> Option<&'a [u8]> {
         .find_map(|s| s.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
+/// Whether the settings of a request, or `NAME=value` alone, ask for this host's connections to itself: `MPTCP_LOOPBACK=1`.
+pub fn loopback_wanted(settings: &[u8]) -> bool {
+    let value = setting(settings, "MPTCP_LOOPBACK").unwrap_or_default();
+    [&b"1"[..], b"on", b"yes"]
+        .iter()
+        .any(|on| value.eq_ignore_ascii_case(on))
+}
+
 /// What a program asks when it listens; the listening kernel socket goes with it as a descriptor, and stays the program's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listen<'a> {

@@ -67,7 +67,7 @@ pub mod shadow;
 pub use address::{trusted_uid, Cgroup, EngineId, ParseIdError, Privileges};
 pub use bypass::Bypass;
 pub use codec::{DecodeError, Overflow};
-pub use message::{setting, Connect, Listen, Phase, PhaseReport, Queues, Reply, Request};
+pub use message::{loopback_wanted, setting, Connect, Listen, Phase, PhaseReport, Queues, Reply, Request};
 
 /// Version of the layout of messages. An engine answers only its own.
 pub const PROTOCOL_VERSION: u16 = 3;

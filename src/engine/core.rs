@@ -7,7 +7,9 @@ use super::listeners::Listeners;
 use crate::link::path_config::PathConfig;
 use crate::link::paths::Verdict;
 use crate::link::routes::{Query, Routes};
-use crate::link::{AutoLink, Guard, GuardKind, GuardRequest, Guards, Incoming, Lease, Link, PortSet, WantedPort};
+use crate::link::{
+    AutoLink, Guard, GuardKind, GuardRequest, Guards, Incoming, Lease, Link, OwnHost, PortSet, WantedPort, LOOPBACK,
+};
 use crate::mptcp::endpoint::{CallError, ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, MpJoin, Segment};
@@ -32,6 +34,8 @@ pub struct Core {
     /// Where programs listen; None where the kernel does not tell who does.
     pub listeners: Option<Listeners>,
     link: AutoLink,
+    /// Connections of this host to itself.
+    own_host: OwnHost,
     /// When the link was last asked whether it still is the right one.
     reviewed_at: Instant,
     guards: Guards,
@@ -44,6 +48,8 @@ pub struct Core {
     admitted_changes: u64,
     /// A bounded turn has left something in the link's sockets.
     more_to_receive: bool,
+    /// A bounded turn has left something to send.
+    more_to_send: bool,
 }
 
 /// What a connection attempt needs to know.
@@ -93,6 +99,7 @@ impl Core {
             by_conn: HashMap::new(),
             listeners: Listeners::new().ok(),
             link,
+            own_host: OwnHost::default(),
             reviewed_at: Instant::ZERO,
             guards,
             routes,
@@ -100,6 +107,7 @@ impl Core {
             admitted,
             admitted_changes,
             more_to_receive: false,
+            more_to_send: false,
         })
     }
 
@@ -118,6 +126,11 @@ impl Core {
         self.routes.verdict(query, config)
     }
 
+    /// The path to an address of this host itself.
+    pub fn own_path(&mut self, query: &Query) -> io::Result<Option<LocalPath>> {
+        self.routes.own_path(query)
+    }
+
     /// Interfaces, addresses or routes have changed since the last call.
     pub fn routes_changed(&mut self) -> bool {
         let changed = self.routes.changed();
@@ -133,7 +146,8 @@ impl Core {
     /// Opens a connection: takes the port, has the link hear it, and lets the core send its SYN.
     ///
     /// # Errors
-    /// EADDRNOTAVAIL, EADDRINUSE and what else the guard says; the 4-tuple is in use.
+    /// EADDRNOTAVAIL, EADDRINUSE and what else the guard says; the 4-tuple is in use. ECONNREFUSED: an address of this host, where no
+    /// listener of ours would get the SYN.
     pub fn connect(&mut self, now: Instant, opening: Opening<'_>) -> io::Result<(ConnId, FourTuple)> {
         let Opening {
             remote,
@@ -144,6 +158,10 @@ impl Core {
         let port = bound.map_or(WantedPort::Any, WantedPort::Held);
         self.review_link(now);
         let tuple = self.guard(path.addr, port, remote, path.iface, options.mark)?;
+        if path.iface == LOOPBACK && !self.is_listened_at(tuple.reversed()) {
+            self.release(tuple);
+            return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+        }
         match self.endpoint.connect(now, tuple, path, options) {
             Ok(conn) => Ok((conn, tuple)),
             Err(error) => {
@@ -151,6 +169,12 @@ impl Core {
                 Err(call_error(error))
             }
         }
+    }
+
+    /// Whether the kernel would give a SYN of these addresses to a listener of ours.
+    fn is_listened_at(&mut self, tuple: FourTuple) -> bool {
+        let listeners = self.listeners.as_mut();
+        listeners.is_some_and(|listeners| listeners.takes(tuple))
     }
 
     /// Answers the core's wish for a subflow.
@@ -196,7 +220,9 @@ impl Core {
             return;
         }
         let FourTuple { local, remote } = tuple;
-        if let Err(error) = self.guard(local.ip(), WantedPort::Ours(local.port()), remote, 0, 0) {
+        let own_host = self.held.contains_key(&tuple.reversed());
+        let iface = if own_host { LOOPBACK } else { 0 };
+        if let Err(error) = self.guard(local.ip(), WantedPort::Ours(local.port()), remote, iface, 0) {
             log::warn!("no guard for {local} > {remote}: {error}");
         }
     }
@@ -270,9 +296,9 @@ impl Core {
         self.more_to_receive = !drained;
     }
 
-    /// Something is left to receive: do not sleep.
+    /// Something is left to receive or to send: do not sleep.
     pub fn has_more(&self) -> bool {
-        self.more_to_receive
+        self.more_to_receive || self.more_to_send
     }
 
     fn review_link(&mut self, now: Instant) {
@@ -296,12 +322,18 @@ impl Core {
             link,
             endpoint,
             listeners,
+            own_host,
+            more_to_send,
             ..
         } = self;
-        // What the link says about a segment (too big, no route) may give the core something to send at once.
-        for _ in 0..TRANSMIT_ROUNDS {
+        // What the link says about a segment (too big, no route) may give the core something to send at once, and so may this host's own
+        // connections' segments.
+        *more_to_send = (0..TRANSMIT_ROUNDS).all(|_| {
             while let Some(segment) = endpoint.poll_transmit(now) {
-                link.send(&segment);
+                match segment.iface {
+                    LOOPBACK => own_host.send(&segment),
+                    _ => link.send(&segment),
+                }
             }
             let mut heard = false;
             link.flush(&mut |incoming| {
@@ -309,10 +341,8 @@ impl Core {
                 let listeners = listeners.as_mut();
                 Gate { endpoint, listeners }.hear(now, incoming);
             });
-            if !heard {
-                break;
-            }
-        }
+            heard | own_host.recv(&mut |incoming| hear_own_host(endpoint, now, incoming))
+        });
     }
 
     /// The core's next event.
@@ -321,8 +351,25 @@ impl Core {
     }
 }
 
-/// The loopback device's index, in every network namespace (LOOPBACK_IFINDEX of net/flow.h).
-const LOOPBACK: u32 = 1;
+/// A segment of a connection whose ends are both here. The kernel has not seen it: what belongs to nothing is ours to answer.
+fn hear_own_host(endpoint: &mut Endpoint, now: Instant, incoming: Incoming<'_>) {
+    let Incoming::Segment {
+        src,
+        dst,
+        iface,
+        segment,
+    } = incoming
+    else {
+        return;
+    };
+    if !endpoint.handle_segment(now, src, dst, iface, &segment) {
+        let tuple = FourTuple {
+            local: SocketAddr::new(dst, segment.header.dst_port),
+            remote: SocketAddr::new(src, segment.header.src_port),
+        };
+        endpoint.refuse(tuple, iface, &segment);
+    }
+}
 
 /// What stands between the link and the core: only segments that are ours pass.
 struct Gate<'c> {

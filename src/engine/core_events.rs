@@ -18,12 +18,23 @@ impl Engine {
         loop {
             let Some(core) = &mut self.core else { return };
             core.transmit(now);
-            let Some(event) = core.poll_event() else { return };
-            self.on_core_event(now, event);
-            while let Some(event) = self.core.as_mut().and_then(|core| core.poll_event()) {
-                self.on_core_event(now, event);
+            if !self.drain_core_events(now) {
+                return;
             }
         }
+    }
+
+    /// False when there were none.
+    fn drain_core_events(&mut self, now: Instant) -> bool {
+        let Some(core) = &mut self.core else { return false };
+        let events = std::iter::from_fn(|| core.poll_event());
+        // On one host connect() returns when the other side can accept: that comes first, when both ends are here.
+        let (first, others): (Vec<_>, Vec<_>) = events.partition(|event| matches!(event, Event::Accepted { .. }));
+        let any = !first.is_empty() || !others.is_empty();
+        for event in first.into_iter().chain(others) {
+            self.on_core_event(now, event);
+        }
+        any
     }
 
     fn on_core_event(&mut self, now: Instant, event: Event) {
@@ -62,7 +73,7 @@ impl Engine {
                     core.subflow_up(tuple);
                 }
             }
-            Event::SubflowGone { conn, subflow, tuple } => {
+            Event::SubflowDown { conn, subflow, tuple } => {
                 log::info!(
                     "connection {}: subflow {} {} > {} is gone",
                     conn.0,
@@ -70,11 +81,13 @@ impl Engine {
                     tuple.local,
                     tuple.remote
                 );
-                if let Some(core) = &mut self.core {
-                    core.release(tuple);
-                }
                 if let Some(key) = self.key_of(conn) {
                     self.share_fate(now, key, subflow, tuple);
+                }
+            }
+            Event::SubflowGone { tuple, .. } => {
+                if let Some(core) = &mut self.core {
+                    core.release(tuple);
                 }
             }
             Event::Closed(conn) => self.on_closed(now, conn),

@@ -8,7 +8,7 @@ use super::keeper::{Inheritance, Keeper, Record};
 use super::listeners::Listener;
 use super::server::{Engine, Settings};
 use super::socket_options::{self, SocketOptions};
-use crate::control::{setting, Bypass, Listen, Reply};
+use crate::control::{loopback_wanted, setting, Bypass, Listen, Reply};
 use crate::link::diag::TCP_LISTEN;
 use crate::link::GuardKind;
 use crate::time::{Duration, Instant};
@@ -33,7 +33,7 @@ impl Engine {
         let program = text(request.program);
         let pid = cred.pid.as_raw_nonzero().get() as u32;
         let paths = text(setting(request.settings, "MPTCP_PATHS").unwrap_or_default());
-        let record = match record_of(fd) {
+        let record = match record_of(fd, loopback_wanted(request.settings)) {
             Ok(record) => Record {
                 program: program.clone(),
                 pid,
@@ -63,7 +63,8 @@ impl Engine {
             return Err(Bypass::NoPrivilege);
         }
         let Record { cookie, bound, .. } = record;
-        let lease = core.lease(bound.port());
+        // To a loopback address no segment comes from the network.
+        let lease = (!unmap(bound).ip().is_loopback()).then(|| core.lease(bound.port()));
         let listeners = core.listeners.as_mut().ok_or(Bypass::NoDiag)?;
         if !listeners.confirm(cookie, bound).map_err(|_| Bypass::NoDiag)? {
             return Err(Bypass::Unproven);
@@ -159,7 +160,7 @@ fn start_keeper(settings: &Settings, event_loop: &EventLoop) -> Option<Keeper> {
 }
 
 /// The passed descriptor must be a listening TCP socket; what there is to know about it.
-fn record_of(fd: Option<OwnedFd>) -> Result<Record, Bypass> {
+fn record_of(fd: Option<OwnedFd>, loopback: bool) -> Result<Record, Bypass> {
     let unproven = |_| Bypass::Unproven;
     let socket = fd.ok_or(Bypass::Unproven)?;
     if sockopt::socket_protocol(&socket).map_err(unproven)? != Some(ipproto::TCP) {
@@ -172,7 +173,7 @@ fn record_of(fd: Option<OwnedFd>) -> Result<Record, Bypass> {
     }
     let bound = getsockname(&socket).map_err(unproven)?;
     let bound = SocketAddr::try_from(bound).map_err(|_| Bypass::OddAddress)?;
-    if unmap(bound).ip().is_loopback() {
+    if unmap(bound).ip().is_loopback() && !loopback {
         return Err(Bypass::Loopback);
     }
     Ok(Record {

@@ -29,13 +29,13 @@ pub struct Listener {
     pub path_config: PathConfig,
     /// Connections that it was given.
     pub accepted: u64,
-    /// The link hears the port while this lives.
-    _lease: Lease,
+    /// The link hears the port while this lives. None: only this host reaches it.
+    _lease: Option<Lease>,
 }
 
 impl Listener {
     /// None when the record's options are of another version.
-    pub fn new(record: Record, lease: Lease) -> Option<Listener> {
+    pub fn new(record: Record, lease: Option<Lease>) -> Option<Listener> {
         Some(Listener {
             options: SocketOptions::unpack(&record.options)?,
             path_config: paths::parse_config(Some(record.paths.as_bytes())),

@@ -292,7 +292,7 @@ impl Engine {
                     let conn = *conn;
                     if let Some(core) = &mut self.core {
                         CoreStream {
-                            endpoint: &mut core.endpoint,
+                            core,
                             conn,
                             now,
                             flushed: false,

@@ -260,7 +260,7 @@ impl Engine {
             Backend::Kernel(stream) => Some(f(relay, stream, &mut self.scratch)),
             Backend::Core(conn) => {
                 let mut stream = CoreStream {
-                    endpoint: &mut self.core.as_mut()?.endpoint,
+                    core: self.core.as_mut()?,
                     conn: *conn,
                     now,
                     flushed: connection.flushed,

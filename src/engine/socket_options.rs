@@ -168,16 +168,18 @@ impl SocketOptions {
         Ok(())
     }
 
-    /// Takes over from the listener what an accepted carrier has of its own: segment size, buffers, and who it is.
+    /// Takes over from the listener what an accepted carrier has of its own: segment size, and the sizes of buffers that the program
+    /// leaves to the kernel.
     pub fn keep_transport(&mut self, listener: &SocketOptions) {
+        let lock = self.buffer_lock;
         for (option, value) in &mut self.values {
-            let kept = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG) || option.doubled;
+            let set = option.doubled && lock & lock_of(option) != 0;
+            let kept = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG) || (option.doubled && !set);
             let theirs = listener.values.iter().find(|(other, _)| *other == *option);
             if let (true, Some((_, theirs))) = (kept, theirs) {
                 *value = *theirs;
             }
         }
-        self.buffer_lock = listener.buffer_lock;
     }
 
     /// close() resets the connection: SO_LINGER is on, with time zero.
@@ -197,12 +199,7 @@ impl SocketOptions {
         let socket = self.new_socket()?;
         for (option, value) in &self.values {
             if option.doubled {
-                let lock = if option.name == libc::SO_SNDBUF {
-                    SNDBUF_LOCK
-                } else {
-                    RCVBUF_LOCK
-                };
-                if self.buffer_lock & lock == 0 {
+                if self.buffer_lock & lock_of(option) == 0 {
                     // Setting it would end the kernel's own tuning.
                     continue;
                 }
@@ -295,6 +292,14 @@ impl SocketOptions {
     fn int(&self, level: i32, name: i32) -> Option<i32> {
         let bytes = self.get(level, name)?.first_chunk::<4>()?;
         Some(i32::from_ne_bytes(*bytes))
+    }
+}
+
+/// The bit of SO_BUF_LOCK that says that a program has set the size of this buffer.
+fn lock_of(option: &SocketOption) -> i32 {
+    match option.name {
+        libc::SO_SNDBUF => SNDBUF_LOCK,
+        _ => RCVBUF_LOCK,
     }
 }
 
@@ -394,6 +399,24 @@ mod tests {
             (&fresh.values, fresh.buffer_lock),
             (&options.values, options.buffer_lock)
         );
+    }
+
+    #[test]
+    fn an_accepted_socket_has_the_buffers_that_its_listener_was_given_and_no_others() {
+        let listener = socket(AddressFamily::INET);
+        sockopt::set_socket_send_buffer_size(&listener, 50_000).unwrap();
+        let then = SocketOptions::read(listener.as_fd(), false).unwrap();
+        sockopt::set_socket_recv_buffer_size(&listener, 30_000).unwrap();
+        let mut accepted = SocketOptions::read(listener.as_fd(), false).unwrap();
+        accepted.keep_transport(&then);
+        let core = accepted.for_core(false);
+        assert_eq!((core.send_buffer, core.recv_buffer), (100_000, 60_000));
+        let mut tuned = SocketOptions::read(socket(AddressFamily::INET).as_fd(), false).unwrap();
+        let (_, size) = tuned.values.iter_mut().find(|(option, _)| option.doubled).unwrap();
+        size[..4].copy_from_slice(&7i32.to_ne_bytes());
+        let plain = SocketOptions::read(socket(AddressFamily::INET).as_fd(), false).unwrap();
+        tuned.keep_transport(&plain);
+        assert_eq!(tuned.values, plain.values);
     }
 
     #[test]

@@ -20,6 +20,16 @@ pub struct FourTuple {
     pub remote: SocketAddr,
 }
 
+impl FourTuple {
+    /// As the peer sees it.
+    pub fn reversed(self) -> FourTuple {
+        FourTuple {
+            local: self.remote,
+            remote: self.local,
+        }
+    }
+}
+
 /// A source of unpredictable numbers: the kernel's generator in the engine, a seed in the simulator.
 pub trait Entropy {
     /// 64 random bits.
@@ -170,6 +180,12 @@ pub enum Event {
     },
     /// A subflow was established.
     SubflowUp {
+        conn: ConnId,
+        subflow: SubflowId,
+        tuple: FourTuple,
+    },
+    /// A subflow that was up carries nothing any more. Its 4-tuple may be in TIME_WAIT yet: `SubflowGone` says when it is free.
+    SubflowDown {
         conn: ConnId,
         subflow: SubflowId,
         tuple: FourTuple,

@@ -463,6 +463,13 @@ impl Connection {
     /// Takes a subflow out of the connection.
     pub fn release(&mut self, ctx: &mut Ctx<'_>, index: usize, time_wait: Option<TimeWait>) {
         let sf = self.subflows.remove(index);
+        if sf.state.synchronized() && (sf.join.is_none() || sf.confirmed) && !self.unheard() {
+            ctx.events.push_back(Event::SubflowDown {
+                conn: self.id,
+                subflow: sf.id,
+                tuple: sf.tuple,
+            });
+        }
         ctx.released.push(Released {
             conn: self.id,
             subflow: sf.id,

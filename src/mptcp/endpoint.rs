@@ -8,7 +8,7 @@ use super::connection::{Connection, Ctx, Manner, Proto, Released, Role, TimeWait
 use super::crypto;
 use super::input::capable_ok;
 use super::subflow::{Join, State, Subflow};
-use crate::link::{IcmpKind, Outgoing};
+use crate::link::{own_host, IcmpKind, Outgoing, LOOPBACK};
 use crate::time::{Duration, Instant};
 use crate::wire::mptcp_option::MpCapableBody;
 use crate::wire::{Flags, Header, MpJoin, Segment, SeqNum, TcpOptions, TcpRst, Timestamps};
@@ -399,17 +399,18 @@ impl Endpoint {
             return true;
         }
         self.half_open += 1;
-        // Answers follow the routing, as the kernel's own do; only a link-local peer is where it came from.
-        let iface = match tuple.remote.ip() {
-            IpAddr::V6(ip) if ip.is_unicast_link_local() => iface,
-            _ => 0,
+        // Answers follow the routing, as the kernel's own do; only a link-local peer is where it came from, and this host itself.
+        let (iface, mtu) = match tuple.remote.ip() {
+            _ if iface == LOOPBACK => (iface, own_host::MTU),
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => (iface, 1500),
+            _ => (0, 1500),
         };
         let key = self.fresh_key();
         let id = self.fresh_id();
         let path = LocalPath {
             addr: tuple.local.ip(),
             iface,
-            mtu: 1500,
+            mtu,
             backup: false,
         };
         let mut conn = Connection::new(now, id, Role::Server, tuple, path, options, key);

@@ -5,7 +5,7 @@ use super::sys;
 use super::table::{self, Ownership};
 use super::{config, start};
 use crate::control::carrier::CARRIER_MSS;
-use crate::control::options::{TCP_INQ, TCP_REPAIR, TCP_ULP};
+use crate::control::options::{TCP_REPAIR, TCP_ULP};
 use crate::control::Bypass;
 use core::ffi::{c_int, c_void};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -43,28 +43,19 @@ pub unsafe fn read_address(addr: *const c_void, len: usize) -> Option<SocketAddr
     }
 }
 
-/// Judges a destination.
-pub fn destination(remote: SocketAddr) -> Result<(), Bypass> {
-    let local_only = match remote.ip() {
-        IpAddr::V4(ip) => only_kernel_v4(ip),
-        IpAddr::V6(ip) => {
-            ip.is_loopback()
-                || ip.is_unspecified()
-                || ip.is_multicast()
-                || ip.to_ipv4_mapped().is_some_and(only_kernel_v4)
-        }
+/// Judges a destination; `loopback`: this host's connections to itself are wanted.
+pub fn destination(remote: SocketAddr, loopback: bool) -> Result<(), Bypass> {
+    let only_kernel = match remote.ip().to_canonical() {
+        IpAddr::V4(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
     };
     if remote.port() == 0 {
         Err(Bypass::OddAddress)
-    } else if local_only {
+    } else if only_kernel || (remote.ip().to_canonical().is_loopback() && !loopback) {
         Err(Bypass::Loopback)
     } else {
         Ok(())
     }
-}
-
-fn only_kernel_v4(ip: Ipv4Addr) -> bool {
-    ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()
 }
 
 /// Judges the socket, which `connect` was called for with an address of the family of `remote`. Its file status flags when it is ours to take.
@@ -144,7 +135,6 @@ const ONLY_KERNEL: &[(c_int, c_int, Bypass)] = &[
     (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, Bypass::Timestamps),
     (libc::SOL_SOCKET, libc::SO_TIMESTAMPING, Bypass::Timestamps),
     (libc::IPPROTO_TCP, TCP_REPAIR, Bypass::TcpFeature),
-    (libc::IPPROTO_TCP, TCP_INQ, Bypass::TcpFeature),
     (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, Bypass::FastOpen),
     (libc::IPPROTO_IP, libc::IP_TRANSPARENT, Bypass::Transparent),
     (libc::IPPROTO_IP, libc::IP_FREEBIND, Bypass::Transparent),
@@ -209,11 +199,10 @@ mod tests {
             "[::ffff:127.0.0.1]:1",
             "[ff02::1]:1",
         ] {
-            assert_eq!(
-                destination(a.parse().expect("an address")),
-                Err(Bypass::Loopback),
-                "{a}"
-            );
+            let address: SocketAddr = a.parse().expect("an address");
+            assert_eq!(destination(address, false), Err(Bypass::Loopback), "{a}");
+            let wanted = destination(address, true).is_ok();
+            assert_eq!(wanted, address.ip().to_canonical().is_loopback(), "{a}");
         }
         for a in [
             "192.0.2.1:1",
@@ -221,10 +210,10 @@ mod tests {
             "[fe80::1%2]:1",
             "[::ffff:192.0.2.1]:1",
         ] {
-            assert_eq!(destination(a.parse().expect("an address")), Ok(()), "{a}");
+            assert_eq!(destination(a.parse().expect("an address"), false), Ok(()), "{a}");
         }
         assert_eq!(
-            destination("192.0.2.1:0".parse().expect("an address")),
+            destination("192.0.2.1:0".parse().expect("an address"), false),
             Err(Bypass::OddAddress)
         );
     }

@@ -4,7 +4,7 @@
 //! On a shadow the engine keeps them. A socket of another kind is none of ours, and the kernel answers.
 
 use super::sys::{self, Errno};
-use super::{engine, identify, memory, names, start, table, Verdict};
+use super::{config, engine, identify, memory, names, start, table, Verdict};
 use crate::control::multipath::stash::{self, Filter, Foreign, Kept, SO_GET_FILTER};
 use crate::control::multipath::{name, Socket, Stage, Wishes, LIST_MAX};
 use crate::control::shadow::ShadowName;
@@ -62,7 +62,8 @@ pub fn judge(fd: c_int) -> Result<(), Bypass> {
 /// Judges a socket that is about to listen.
 pub fn judge_listener(fd: c_int) -> Result<(), Bypass> {
     let Kept { wishes, .. } = load(fd).map_err(|Foreign| Bypass::TcpFeature)?;
-    let this_host_alone = || bound(fd).is_some_and(|address| address.ip().to_canonical().is_loopback());
+    let loopback = config::get().loopback;
+    let this_host_alone = || !loopback && bound(fd).is_some_and(|address| address.ip().to_canonical().is_loopback());
     match wishes.enable {
         Some(false) => Err(Bypass::TurnedOff),
         // The engine would say so too, but when it is too late for the kernel's MPTCP.

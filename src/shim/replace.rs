@@ -1,7 +1,7 @@
 //! Puts one description in the place of another, so that whoever uses the number does not notice: status flags, close-on-exec, timeouts, epoll.
 
 use super::sys::{self, Errno};
-use super::{epoll, table};
+use super::{epoll, inq, table};
 use core::ffi::c_int;
 use rustix::fd::{AsRawFd, OwnedFd};
 
@@ -29,6 +29,9 @@ fn copy_manners(from: c_int, to: c_int, status_flags: c_int) -> Result<(), Errno
 pub fn put(fd: c_int, new: OwnedFd, status_flags: c_int, kind: table::Kind, cookie: u64) -> Result<(), Errno> {
     let descriptor_flags = sys::fcntl(fd, libc::F_GETFD, 0)?;
     copy_manners(fd, new.as_raw_fd(), status_flags)?;
+    if kind == table::Kind::Shadow {
+        inq::take_over(fd, new.as_raw_fd())?;
+    }
     let cloexec = if descriptor_flags & libc::FD_CLOEXEC != 0 {
         libc::O_CLOEXEC
     } else {
@@ -39,6 +42,9 @@ pub fn put(fd: c_int, new: OwnedFd, status_flags: c_int, kind: table::Kind, cook
     if replaced.is_ok() {
         let aware = table::is_aware(fd);
         table::note(fd, kind, cookie);
+        if kind == table::Kind::Shadow {
+            inq::learn(fd);
+        }
         if aware {
             table::set_aware(fd);
         }

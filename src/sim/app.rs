@@ -203,7 +203,10 @@ impl App {
                     return Err(Problem::ClosedEarly { at: self.name });
                 }
             }
-            Event::WantSubflow { .. } | Event::SubflowUp { .. } | Event::SubflowGone { .. } => {}
+            Event::WantSubflow { .. }
+            | Event::SubflowUp { .. }
+            | Event::SubflowDown { .. }
+            | Event::SubflowGone { .. } => {}
         }
         Ok(())
     }

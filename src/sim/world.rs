@@ -415,7 +415,8 @@ impl<'s> World<'s> {
                 self.hosts[host].subflows_up += 1;
                 *conn
             }
-            Event::SubflowGone { conn, .. }
+            Event::SubflowDown { conn, .. }
+            | Event::SubflowGone { conn, .. }
             | Event::Connected(conn)
             | Event::Readable(conn)
             | Event::Writable(conn)

@@ -6,5 +6,6 @@ mod lab;
 
 mod life_tests;
 mod listener_tests;
+mod loopback_tests;
 mod program_tests;
 mod site;
