@@ -87,7 +87,10 @@ pub fn wishes(data: &[u8]) {
             is_local: &mut is_local,
         };
         let before = wishes;
-        if wishes.set(name::ENABLE + i32::from(option % 0x14), value, &mut socket).is_err() {
+        if wishes
+            .set(name::ENABLE + i32::from(option % 0x14), value, &mut socket)
+            .is_err()
+        {
             assert_eq!(wishes, before, "what is refused changes nothing");
         }
         let _ = read_sockaddr(value);
@@ -143,7 +146,10 @@ pub fn pictures(data: &[u8]) {
     if told.is_err() {
         assert_eq!(value, before, "an error writes nothing");
     }
-    assert!(told.is_err() || socklen as usize <= given, "no longer than what was given");
+    assert!(
+        told.is_err() || socklen as usize <= given,
+        "no longer than what was given"
+    );
 }
 
 fn sample_picture(subflows: u8) -> Picture {

@@ -271,13 +271,16 @@ impl Engine {
         let Some(delivery) = claimed else {
             return self.answer_error(client, Errno::NOENT);
         };
-        let key = delivery.connection;
-        let Some(connection) = self.connections.get_mut(key) else {
+        // The connection may be over, reset before it was accepted: its shadow still says whose it was, and how it ended. The carrier would
+        // pass for a peer on this host.
+        let Ok(cookie) = sockopt::socket_cookie(&delivery.end) else {
             return self.answer_error(client, Errno::NOENT);
         };
-        connection.uid = Some(cred.uid);
-        connection.pid = cred.pid.as_raw_nonzero().get() as u32;
-        let cookie = connection.cookie;
+        let key = delivery.connection;
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.uid = Some(cred.uid);
+            connection.pid = cred.pid.as_raw_nonzero().get() as u32;
+        }
         if let Some(fd) = &fd {
             self.inherit(now, key, fd.as_fd());
             self.inherit_wishes(now, key, fd.as_fd());

@@ -49,7 +49,9 @@ pub unsafe fn room(fd: c_int, msg: *const libc::msghdr) -> Option<usize> {
         return None;
     }
     let mut len = [0; size_of::<usize>()];
-    let at = msg.cast::<u8>().wrapping_add(core::mem::offset_of!(libc::msghdr, msg_controllen));
+    let at = msg
+        .cast::<u8>()
+        .wrapping_add(core::mem::offset_of!(libc::msghdr, msg_controllen));
     // SAFETY: the caller's promise.
     unsafe { memory::copy_in(at, &mut len) }.ok()?;
     Some(usize::from_ne_bytes(len))
@@ -127,7 +129,10 @@ mod tests {
             asked.into_iter().for_each(|room| tell(fd, &mut msg, room));
             let header = libc::CMSG_FIRSTHDR(&msg);
             let read = (!header.is_null()).then(|| {
-                assert_eq!(((*header).cmsg_level, (*header).cmsg_type), (libc::IPPROTO_TCP, TCP_INQ));
+                assert_eq!(
+                    ((*header).cmsg_level, (*header).cmsg_type),
+                    (libc::IPPROTO_TCP, TCP_INQ)
+                );
                 let value = libc::CMSG_DATA(header).cast::<c_int>().read_unaligned();
                 (value, (*header).cmsg_len as c_int)
             });

@@ -193,12 +193,14 @@ pub unsafe fn set(fd: c_int, level: c_int, name: c_int, value: *const c_void, le
         // SAFETY: the caller's promise.
         Home::Engine => Verdict::Done(unsafe { tell_engine(fd, &shadow, level, name, value, len) }.map(|()| 0)),
         // SAFETY: the caller's promise.
-        Home::Queue => Verdict::Done(unsafe { tell_engine(fd, &shadow, level, name, value, len) }.and_then(|()| {
-            let mut on = [0; 4];
-            // SAFETY: the engine took an int from there.
-            unsafe { memory::copy_in(value.cast(), &mut on) }?;
-            inq::keep(fd, on != [0; 4]).map(|()| 0)
-        })),
+        Home::Queue => Verdict::Done(
+            unsafe { tell_engine(fd, &shadow, level, name, value, len) }.and_then(|()| {
+                let mut on = [0; 4];
+                // SAFETY: the engine took an int from there.
+                unsafe { memory::copy_in(value.cast(), &mut on) }?;
+                inq::keep(fd, on != [0; 4]).map(|()| 0)
+            }),
+        ),
         Home::Both => {
             // The kernel's verdict counts; an engine that is gone needs no option any more.
             // SAFETY: the caller's promise.

@@ -4,6 +4,7 @@ mod script;
 mod segment;
 
 mod addresses;
+mod attacks;
 mod capable;
 mod checksum;
 mod close;
