@@ -3,7 +3,8 @@
 //! Not here: what the core's events mean to connections (`core_events`), and which paths they get (`paths`).
 
 use super::event_loop::{EventLoop, Key, Source};
-use super::listeners::Listeners;
+use super::ledger::Entry;
+use super::listeners::{Listeners, Reception};
 use crate::link::path_config::PathConfig;
 use crate::link::paths::Verdict;
 use crate::link::routes::{Query, Routes};
@@ -227,6 +228,31 @@ impl Core {
         }
     }
 
+    /// Ends the peers' side of subflows that a dead engine had. The kernel, which would send plain resets, is kept from it by guards.
+    pub fn inherit(&mut self, now: Instant, lost: &[Entry]) {
+        for Entry { tuple, remote_key } in lost.iter().copied() {
+            let FourTuple { local, remote } = tuple;
+            let guard = self.guards.acquire(&GuardRequest {
+                local: local.ip(),
+                port: WantedPort::Ours(local.port()),
+                remote,
+                iface: 0,
+                mark: 0,
+            });
+            match guard {
+                Ok(guard) => {
+                    self.held.insert(tuple, guard);
+                    self.endpoint.inherit(now, tuple, remote_key);
+                }
+                // The address has gone, say: the peer finds out by itself.
+                Err(error) => log::info!("{local} > {remote} is not ended: {error}"),
+            }
+        }
+        if let Err(error) = self.admit_ports() {
+            log::warn!("the link does not hear those who are to be told: {error}");
+        }
+    }
+
     /// A 4-tuple is not used any more.
     pub fn release(&mut self, tuple: FourTuple) {
         self.held.remove(&tuple);
@@ -391,10 +417,13 @@ impl Gate<'_> {
                     local: SocketAddr::new(dst, segment.header.dst_port),
                     remote: SocketAddr::new(src, segment.header.src_port),
                 };
-                if !self.is_ours(tuple, iface, &segment) {
+                if !self.is_ours(now, tuple, iface, &segment) {
                     return;
                 }
-                if !self.endpoint.handle_segment(now, src, dst, iface, &segment) && self.answers_for(tuple) {
+                // The kernel, which answers segments that belong to nothing, is deaf at listeners' ports.
+                if !self.endpoint.handle_segment(now, src, dst, iface, &segment)
+                    && self.reception(tuple) != Reception::Kernel
+                {
                     self.endpoint.refuse(tuple, iface, &segment);
                 }
             }
@@ -407,15 +436,16 @@ impl Gate<'_> {
         }
     }
 
-    /// The kernel, which answers segments that belong to nothing, is deaf at listeners' ports.
-    fn answers_for(&mut self, tuple: FourTuple) -> bool {
+    /// Who gets a connection of these addresses that is opened now.
+    fn reception(&mut self, tuple: FourTuple) -> Reception {
         let listeners = self.listeners.as_mut();
-        listeners.is_some_and(|listeners| listeners.takes(tuple))
+        let coming = self.endpoint.untold(tuple.local.port());
+        listeners.map_or(Reception::Kernel, |listeners| listeners.reception(tuple, coming))
     }
 
-    /// A SYN that opens something new is ours when the kernel would give it to a listener that is deaf for our sake, or when it joins a
-    /// connection of ours. All others are the kernel's, and so is everything on the loopback device.
-    fn is_ours(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
+    /// What opens something new is ours when the kernel would give it to a listener that is deaf for our sake and whose queue has room, or when it
+    /// joins a connection of ours. All else is the kernel's, and so is everything on the loopback device.
+    fn is_ours(&mut self, now: Instant, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
         let flags = segment.header.flags;
         if self.endpoint.knows(tuple) {
             return true;
@@ -423,13 +453,13 @@ impl Gate<'_> {
         if iface == LOOPBACK {
             return false;
         }
-        if !flags.has(Flags::SYN) || flags.has(Flags::ACK) {
-            return true;
-        }
-        match segment.options.mptcp.join {
-            Some(MpJoin::Syn { token, .. }) if self.endpoint.has_token(token) => true,
-            _ => self.answers_for(tuple),
-        }
+        let opens = if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
+            let join = segment.options.mptcp.join;
+            !matches!(join, Some(MpJoin::Syn { token, .. }) if self.endpoint.has_token(token))
+        } else {
+            self.endpoint.answers_cookie(now, tuple, segment)
+        };
+        !opens || self.reception(tuple) == Reception::Open
     }
 }
 

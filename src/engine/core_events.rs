@@ -3,6 +3,7 @@
 use super::core::Want;
 use super::core_stream;
 use super::event_loop::Key;
+use super::ledger::Entry;
 use super::relay::Ending;
 use super::server::Engine;
 use crate::mptcp::endpoint::{ConnError, ConnId, Event, Fallback};
@@ -71,6 +72,10 @@ impl Engine {
                 );
                 if let Some(core) = &mut self.core {
                     core.subflow_up(tuple);
+                    if let Some(ledger) = &mut self.ledger {
+                        let remote_key = core.endpoint.peer_key(conn);
+                        ledger.add(conn, Entry { tuple, remote_key });
+                    }
                 }
             }
             Event::SubflowDown { conn, subflow, tuple } => {
@@ -81,6 +86,9 @@ impl Engine {
                     tuple.local,
                     tuple.remote
                 );
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.remove(conn, tuple);
+                }
                 if let Some(key) = self.key_of(conn) {
                     self.share_fate(now, key, subflow, tuple);
                 }
@@ -181,6 +189,9 @@ impl Engine {
     }
 
     fn on_closed(&mut self, now: Instant, conn: ConnId) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.close(conn);
+        }
         let Some(key) = self.core.as_mut().and_then(|core| core.by_conn.remove(&conn)) else {
             return;
         };

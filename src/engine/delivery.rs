@@ -282,7 +282,7 @@ impl Engine {
             connection.pid = cred.pid.as_raw_nonzero().get() as u32;
         }
         if let Some(fd) = &fd {
-            self.inherit(now, key, fd.as_fd());
+            self.inherit_options(now, key, fd.as_fd());
             self.inherit_wishes(now, key, fd.as_fd());
         }
         self.answer(client, &Reply::Shadow { cookie }, Some(delivery.end.as_fd()));
@@ -293,7 +293,7 @@ impl Engine {
     }
 
     /// The accepted socket has the options that the listener had when it was accepted.
-    fn inherit(&mut self, now: Instant, key: Key, accepted: BorrowedFd<'_>) {
+    fn inherit_options(&mut self, now: Instant, key: Key, accepted: BorrowedFd<'_>) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };

@@ -5,6 +5,7 @@
 use super::connection::unmap;
 use super::event_loop::{EventLoop, Key, Source};
 use super::keeper::{Inheritance, Keeper, Record};
+use super::ledger::{Ledger, Table};
 use super::listeners::Listener;
 use super::server::{Engine, Settings};
 use super::socket_options::{self, SocketOptions};
@@ -15,6 +16,7 @@ use crate::time::{Duration, Instant};
 use rustix::net::{getsockname, ipproto, sockopt, UCred};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 /// How often the engine looks whether its listeners still listen, when nothing else tells. It cannot end before that.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -70,7 +72,8 @@ impl Engine {
             return Err(Bypass::Unproven);
         }
         if self.keeper.is_none() {
-            self.keeper = Some(start_keeper(&self.settings, &self.event_loop).ok_or(Bypass::NoResources)?);
+            let keeper = start_keeper(&self.settings, &self.event_loop, &mut self.ledger);
+            self.keeper = Some(keeper.ok_or(Bypass::NoResources)?);
         }
         let listener = Listener::new(record.clone(), lease).ok_or(Bypass::EngineFault)?;
         let options = listener.options.for_core(unmap(bound).is_ipv6());
@@ -87,10 +90,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes over the listeners of an engine that died.
-    pub fn inherit_listeners(&mut self, inheritance: Inheritance) {
+    /// Takes over the listeners of an engine that died, and tells the peers of its connections.
+    pub fn inherit(&mut self, inheritance: Inheritance) {
         let now = self.clock.now();
-        let Inheritance { keeper, records } = inheritance;
+        let Inheritance { keeper, records, table } = inheritance;
         if self.event_loop.add(keeper.as_fd(), Source::Keeper).is_ok() {
             self.keeper = Some(keeper);
         }
@@ -103,6 +106,12 @@ impl Engine {
                 }
             }
         }
+        let (ledger, lost) = Ledger::open(table);
+        self.ledger = Some(ledger);
+        if let Some(core) = &mut self.core {
+            log::info!("{} subflows of the engine before are ended", lost.len());
+            core.inherit(now, &lost);
+        }
     }
 
     /// The keeper was killed.
@@ -114,7 +123,7 @@ impl Engine {
         let Some(listeners) = listeners.filter(|listeners| !listeners.is_empty()) else {
             return;
         };
-        self.keeper = start_keeper(&self.settings, &self.event_loop);
+        self.keeper = start_keeper(&self.settings, &self.event_loop, &mut self.ledger);
         if let Some(keeper) = &self.keeper {
             for listener in listeners.iter() {
                 keeper.listens(listener.record.clone());
@@ -151,11 +160,17 @@ impl Engine {
     }
 }
 
-fn start_keeper(settings: &Settings, event_loop: &EventLoop) -> Option<Keeper> {
-    let keeper = Keeper::start(settings).and_then(|keeper| {
+fn start_keeper(settings: &Settings, event_loop: &EventLoop, ledger: &mut Option<Ledger>) -> Option<Keeper> {
+    let mut start = || {
+        let table = match ledger {
+            Some(ledger) => ledger.table(),
+            None => ledger.insert(Ledger::open(Rc::new(Table::new()?)).0).table(),
+        };
+        let keeper = Keeper::start(settings, table)?;
         event_loop.add(keeper.as_fd(), Source::Keeper)?;
         Ok(keeper)
-    });
+    };
+    let keeper: std::io::Result<Keeper> = start();
     keeper.map_err(|error| log::warn!("no keeper: {error}")).ok()
 }
 

@@ -78,6 +78,17 @@ pub struct Listeners {
     by_address: HashMap<SocketAddr, Vec<u64>>,
 }
 
+/// Who gets a new connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reception {
+    /// Nobody, or a socket that is not ours to answer for: the kernel sees to it.
+    Kernel,
+    /// A listener whose program accepts more slowly than clients come: the kernel would say nothing, so that they try again.
+    Full,
+    /// A listener.
+    Open,
+}
+
 /// What a sweep found.
 #[derive(Default)]
 pub struct Swept {
@@ -166,17 +177,24 @@ impl Listeners {
         swept
     }
 
-    /// Whether the socket that the kernel would give a SYN of these addresses to is one of them.
-    pub fn takes(&mut self, tuple: FourTuple) -> bool {
+    /// What becomes of a connection of these addresses that is opened now: the kernel's own lookup says whose it would be. `coming` are about to be
+    /// put into its queue.
+    pub fn reception(&mut self, tuple: FourTuple, coming: usize) -> Reception {
         if self.at(tuple.local).is_empty() {
-            return false;
+            return Reception::Kernel;
         }
         match self.diag.find(tuple.local, tuple.remote) {
-            Ok(Some(socket)) => socket.state == TCP_LISTEN && self.by_cookie.contains_key(&socket.cookie),
-            Ok(None) => false,
+            Ok(Some(socket)) if socket.state == TCP_LISTEN && self.by_cookie.contains_key(&socket.cookie) => {
+                // sk_acceptq_is_full of net/sock.h.
+                match socket.queue as usize + coming > socket.backlog as usize {
+                    true => Reception::Full,
+                    false => Reception::Open,
+                }
+            }
+            Ok(_) => Reception::Kernel,
             Err(error) => {
                 log::warn!("cannot tell who listens at {}: {error}", tuple.local);
-                false
+                Reception::Kernel
             }
         }
     }

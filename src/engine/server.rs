@@ -14,6 +14,7 @@ use super::delivery::Delivery;
 use super::event_loop::{EventLoop, Key, Readiness, Source};
 use super::keeper::Keeper;
 use super::kernel_stream::Attempt;
+use super::ledger::Ledger;
 use super::paths::Review;
 use super::plain_peers::PlainPeers;
 use super::pump::Pump;
@@ -65,6 +66,8 @@ pub struct Engine {
     pub(super) sweep_due: Option<Instant>,
     /// There is one while there are listeners.
     pub(super) keeper: Option<Keeper>,
+    /// What the next engine will want to know, once there was a keeper.
+    pub(super) ledger: Option<Ledger>,
     pub(super) ends: Ends,
     pub(super) bypasses: Bypasses,
     pub(super) plain_peers: PlainPeers,
@@ -124,6 +127,7 @@ impl Engine {
             pumps_more: Vec::new(),
             sweep_due: None,
             keeper: None,
+            ledger: None,
             ends: Ends::default(),
             bypasses: Bypasses::default(),
             plain_peers: PlainPeers::default(),

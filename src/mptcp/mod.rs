@@ -4,10 +4,13 @@
 mod addresses;
 pub mod api;
 mod connection;
+mod cookies;
 pub mod crypto;
 pub mod endpoint;
 mod handshake;
+mod inherited;
 mod input;
+mod listening;
 mod mapping;
 mod opening;
 mod options;

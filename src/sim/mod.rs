@@ -17,6 +17,7 @@ pub mod middlebox;
 pub mod monitor;
 pub mod packet;
 pub mod problem;
+pub mod rate;
 pub mod rng;
 pub mod scenario;
 pub mod shrink;

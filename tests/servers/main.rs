@@ -4,6 +4,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod flood_tests;
 mod life_tests;
 mod listener_tests;
 mod loopback_tests;

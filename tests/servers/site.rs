@@ -40,6 +40,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// A program that was started otherwise, and the file that it writes to.
+    pub fn of(child: Child, output: PathBuf) -> Server {
+        Server { child, output }
+    }
+
     /// What it has written so far, to standard output and error.
     pub fn output(&self) -> String {
         fs::read_to_string(&self.output).unwrap_or_default()
@@ -146,6 +151,22 @@ impl Site {
         !listening.trim().is_empty()
     }
 
+    /// Connections of clients' kernels with a port of the server.
+    pub fn established(&self, port: u16) -> usize {
+        let filter = format!("dport = :{port}");
+        let words = ["-Htn", "state", "established", &filter];
+        let sockets = self.lab.client().output("ss", &words).expect("ss(8) runs");
+        sockets.lines().count()
+    }
+
+    /// Resident memory of a process.
+    pub fn memory_kb(&self, pid: i32) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|text| text.split_whitespace().next());
+        number.and_then(|number| number.parse().ok()).expect("a number")
+    }
+
     /// A client's command, killed when it takes too long.
     pub fn client(&self, client: Client, words: &[&str]) -> Command {
         let host = match client {
@@ -193,6 +214,12 @@ impl Site {
     /// MPTCP connections of the client's kernel.
     pub fn mptcp(&self) -> u64 {
         let counter = self.lab.client().counter("MPTcpExtMPCapableSYNACKRX");
+        counter.expect("the kernel counts")
+    }
+
+    /// MP_FASTCLOSEs that the client's kernel got.
+    pub fn fastcloses(&self) -> u64 {
+        let counter = self.lab.client().counter("MPTcpExtMPFastcloseRx");
         counter.expect("the kernel counts")
     }
 

@@ -1,5 +1,6 @@
 //! Tests of the core segment by segment; `script` is their vocabulary.
 
+mod pair;
 mod script;
 mod segment;
 
@@ -9,10 +10,12 @@ mod capable;
 mod checksum;
 mod close;
 mod dss;
+mod floods;
 mod golden_client;
 mod golden_server;
 mod hostile;
 mod hostile_peer;
+mod inherited;
 mod join;
 mod off_path;
 mod requirements;
