@@ -175,7 +175,7 @@ impl Core {
     /// Whether the kernel would give a SYN of these addresses to a listener of ours.
     fn is_listened_at(&mut self, tuple: FourTuple) -> bool {
         let listeners = self.listeners.as_mut();
-        listeners.is_some_and(|listeners| listeners.takes(tuple))
+        listeners.is_some_and(|listeners| listeners.reception(tuple, 0) != Reception::Kernel)
     }
 
     /// Answers the core's wish for a subflow.
