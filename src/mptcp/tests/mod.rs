@@ -4,6 +4,7 @@ mod pair;
 mod script;
 mod segment;
 
+mod address_model;
 mod addresses;
 mod attacks;
 mod capable;
