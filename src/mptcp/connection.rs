@@ -359,6 +359,13 @@ impl Connection {
         self.tell_window();
     }
 
+    /// TCP_NODELAY lets go what a cork holds now, though not what comes after (Linux: __tcp_sock_set_nodelay).
+    pub fn push_corked(&mut self) {
+        if matches!(self.out.cork, Cork::Until(_)) {
+            self.out.cork = Cork::Expired;
+        }
+    }
+
     /// The buffers have other limits now.
     pub fn options_changed(&mut self, ctx: &mut Ctx<'_>) {
         let ConnOptions {

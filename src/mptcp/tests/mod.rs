@@ -4,7 +4,9 @@ mod pair;
 mod script;
 mod segment;
 
+mod address_model;
 mod addresses;
+mod attacks;
 mod capable;
 mod checksum;
 mod close;
