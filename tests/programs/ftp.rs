@@ -25,7 +25,7 @@ ftp_username=nobody\nlog_ftp_protocol=YES\n"
                curl -sS $mode ftp://$S/; curl -sS $mode ftp://$S/2000000 | sha256sum
                curl -sS $mode -T 2000000 ftp://$S/in/up$mode; sha256sum < root/in/up$mode
              done; curl -sS ftp://$S/nothing; echo $?";
-        let said = run.ask(&["env", &format!("S={}", run.subject_address()), "bash", "-c", &script]);
+        let said = run.ask(&["env", &format!("S={}", run.subject_address()), "bash", "-c", script]);
         let dated = regex_free_lines(&said);
         dated + &protocol(&run.read("vsftpd.log"))
     });
