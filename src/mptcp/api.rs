@@ -72,7 +72,8 @@ pub struct ConnOptions {
     pub ttl: u8,
     /// SO_MARK.
     pub mark: u32,
-    /// Bytes, of both directions, before a client opens further subflows; 0 is at once, u64::MAX never.
+    /// Bytes, of both directions, before a client opens further subflows; 0 is at once, u64::MAX never. A server with never announces no
+    /// addresses, refuses joins, and says so in its SYN/ACK (C flag, RFC 8684 section 3.1).
     pub join_after: u64,
     /// When subflows that are slow beside the fastest one carry nothing new.
     pub low_latency: LowLatency,

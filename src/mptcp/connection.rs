@@ -188,6 +188,8 @@ impl Connection {
             Proto::Plain(Fallback::NotAsked)
         };
         let recv_buffer = RecvBuffer::new(Dsn(0), options.recv_buffer_first, options.recv_buffer);
+        let mut addresses = Addresses::new(path);
+        addresses.forbid_join_here = role == Role::Server && options.join_after == u64::MAX;
         Connection {
             id,
             role,
@@ -218,7 +220,7 @@ impl Connection {
                 fin: None,
                 long: false,
             },
-            addresses: Addresses::new(path),
+            addresses,
             dss_seen: false,
             bare_run: 0,
             no_way_back: false,

@@ -218,7 +218,9 @@ impl Scenario {
     }
 
     fn drive_phases(&self, world: &mut World<'_>) -> Result<(), Problem> {
-        world.start()?;
+        if world.now == Instant::ZERO {
+            world.start()?;
+        }
         let through_by = self.calm_at + RECOVERY_MAX + self.fair_time();
         if world.run(through_by)? {
             return Ok(());

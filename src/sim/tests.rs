@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 mod clean;
 mod faults;
+mod long_life;
 mod middleboxes;
 
 /// Seeds that `make check` runs; `SIM_SEEDS` asks for another number.

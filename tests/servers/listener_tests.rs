@@ -230,22 +230,45 @@ c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))",
     );
 }
 
-/// Whoever may reach the port by the loopback device can look like a carrier: the engine knows its own, and others are what they are.
+/// Carriers are known by their segment size, and by nothing that a stranger can say.
 #[test]
-fn a_client_that_looks_like_a_carrier_is_served_as_itself() {
+fn a_stranger_on_this_host_is_a_client_like_any_other() {
+    let site = Site::new();
+    site.stream_file(1000);
+    let server = site.serve(8000, &SERVE);
+    site.fetch(Client::Kernel, &url(8000), 1000);
+    let stranger = "import socket
+for mss in (777, 789):
+    c = socket.socket(); c.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, mss); c.connect(('127.0.0.1', 8000))
+    c.sendall(b'GET /1000 HTTP/1.0\r\n\r\n'); data = b''
+    while more := c.recv(4096): data += more
+    print(len(data.split(b'\r\n\r\n', 1)[1]))";
+    let output = site.client(Client::Own, &["python3", "-c", stranger]).output();
+    let said = output.expect("timeout(1)").stdout;
+    assert_eq!(String::from_utf8_lossy(&said), "1000\n1000\n");
+    assert_eq!(
+        server.output().matches("127.0.0.1 - - ").count(),
+        2,
+        "{}",
+        server.output()
+    );
+    site.fetch(Client::Kernel, &url(8000), 1000);
+}
+
+/// Joins by an address that the firewall shuts out do not come in; one that it lets in does.
+#[test]
+fn a_source_address_is_let_in_or_not_as_with_the_kernel() {
     let site = Site::new();
     site.stream_file(1000);
     let _server = site.serve(8000, &SERVE);
-    let pretend = "import socket
-c = socket.socket(); c.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 777); c.connect(('127.0.0.1', 8000))
-c.sendall(b'GET /1000 HTTP/1.0\\r\\n\\r\\n')
-got = b''.join(iter(lambda: c.recv(65536), b''))
-head, _, body = got.partition(b'\\r\\n\\r\\n')
-assert len(body) == 1000, got";
-    site.lab
-        .server()
-        .output("python3", &["-c", pretend])
-        .expect("it is served");
+    nft(&site.lab, "ip saddr 192.0.2.1 tcp dport 8000 drop");
+    assert_eq!(site.curl_code(Client::Plain, &url(8000)), Some(28), "silence");
+    assert_eq!(site.curl_code(Client::Kernel, &url(8000)), Some(28), "silence");
+    nft(
+        &site.lab,
+        "iifname != lo ip saddr != 192.0.2.1 tcp dport 8000 reject with tcp reset",
+    );
     site.fetch(Client::Kernel, &url(8000), 1000);
-    assert!(!site.log().contains("accepted without the library"));
+    let other = format!("http://{}:8000/1000", server_address(1, false));
+    assert_eq!(site.curl_code(Client::Plain, &other), Some(7), "refused");
 }
