@@ -188,6 +188,16 @@ impl SocketOptions {
             .is_some_and(|value| value[..4] != [0; 4] && value[4..8] == [0; 4])
     }
 
+    /// TCP_DEFER_ACCEPT.
+    pub fn defers_accept(&self) -> bool {
+        self.int(libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT).unwrap_or(0) != 0
+    }
+
+    /// SO_REUSEADDR.
+    pub fn reuses_address(&self) -> bool {
+        self.int(libc::SOL_SOCKET, libc::SO_REUSEADDR).unwrap_or(0) != 0
+    }
+
     /// SO_MARK.
     pub fn mark(&self) -> u32 {
         self.int(libc::SOL_SOCKET, libc::SO_MARK).unwrap_or(0) as u32
@@ -198,11 +208,9 @@ impl SocketOptions {
     pub fn fresh_socket(&self) -> Result<OwnedFd, Errno> {
         let socket = self.new_socket()?;
         for (option, value) in &self.values {
-            if option.doubled {
-                if self.buffer_lock & lock_of(option) == 0 {
-                    // Setting it would end the kernel's own tuning.
-                    continue;
-                }
+            if option.doubled && self.buffer_lock & lock_of(option) == 0 {
+                // Setting it would end the kernel's own tuning.
+                continue;
             }
             let unset_mss = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG)
                 && value[..4] == MSS_UNSET.to_ne_bytes();

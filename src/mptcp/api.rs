@@ -1,5 +1,7 @@
 //! What the core and its callers say to each other: names, options, events, errors, pictures. No logic.
 
+pub use super::pattern::Traffic;
+pub use super::steer::{SteerError, SubflowManner};
 use crate::time::Duration;
 use core::net::{IpAddr, SocketAddr};
 
@@ -72,6 +74,22 @@ pub struct ConnOptions {
     pub mark: u32,
     /// Bytes, of both directions, before a client opens further subflows; 0 is at once, u64::MAX never.
     pub join_after: u64,
+    /// When subflows that are slow beside the fastest one carry nothing new.
+    pub low_latency: LowLatency,
+}
+
+/// When a connection rather waits for its fastest paths than sends on slow ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LowLatency {
+    /// Never: whatever has room takes data.
+    #[default]
+    Never,
+    /// While its writes are short messages.
+    WhenInteractive,
+    /// Unless its writes are bulk.
+    UnlessBulk,
+    /// Always.
+    Always,
 }
 
 /// TCP keepalive (RFC 9293 section 3.8.4).
@@ -104,6 +122,7 @@ impl Default for ConnOptions {
             ttl: 0,
             mark: 0,
             join_after: 0,
+            low_latency: LowLatency::Never,
         }
     }
 }
@@ -230,6 +249,8 @@ pub struct ConnInfo {
     pub rcv_nxt: u64,
     /// DSS checksums are used.
     pub checksum: bool,
+    /// What its writes say.
+    pub traffic: Traffic,
     /// Addresses of ours that the peer was told of.
     pub announced: u8,
     /// Addresses of the peer that were taken up.
@@ -261,6 +282,8 @@ pub struct SubflowInfo {
     pub backup: bool,
     /// It does not answer at present.
     pub stalled: bool,
+    /// What is different on it than on the connection.
+    pub manner: SubflowManner,
     /// Smoothed RTT, microseconds; 0 before a sample.
     pub srtt_us: u32,
     /// RTT variance, microseconds.

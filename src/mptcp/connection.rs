@@ -6,8 +6,10 @@
 use super::addresses::Addresses;
 use super::crypto;
 use super::endpoint::{
-    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, SubflowId, SubflowInfo,
+    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, LowLatency, SubflowId,
+    SubflowInfo, Traffic,
 };
+use super::pattern::WritePattern;
 use super::recv_buffer::RecvBuffer;
 use super::send_buffer::SendBuffer;
 use super::subflow::{Reset, State, Subflow};
@@ -166,6 +168,7 @@ pub(super) struct Connection {
     /// Answer to MP_FAIL is awaited until then (note S4).
     pub fail_deadline: Option<Instant>,
     pub data_fin_due: bool,
+    pub writes: WritePattern,
 }
 
 impl Connection {
@@ -235,6 +238,7 @@ impl Connection {
             give_up: None,
             fail_deadline: None,
             data_fin_due: false,
+            writes: WritePattern::default(),
             options,
         }
     }
@@ -293,6 +297,15 @@ impl Connection {
         }
     }
 
+    /// Data rather waits for a fast path than takes a slow one.
+    pub fn prefers_low_latency(&self) -> bool {
+        match (self.options.low_latency, self.writes.traffic()) {
+            (LowLatency::Never, _) | (LowLatency::UnlessBulk, Traffic::Bulk) => false,
+            (LowLatency::WhenInteractive, traffic) => traffic == Traffic::Interactive,
+            (LowLatency::Always | LowLatency::UnlessBulk, _) => true,
+        }
+    }
+
     pub fn send_space(&self) -> usize {
         if self.error.is_some() || self.out.fin_queued {
             return 0;
@@ -323,6 +336,7 @@ impl Connection {
         if self.out.una == self.out.nxt {
             self.out.progress_at = now;
         }
+        self.writes.on_write(n, self.out.una == self.out.buf.end());
         self.out.buf.write(&data[..n]);
         Ok(n)
     }
@@ -343,6 +357,13 @@ impl Connection {
     pub fn consume(&mut self, n: usize) {
         self.inc.buf.consume(n);
         self.tell_window();
+    }
+
+    /// TCP_NODELAY lets go what a cork holds now, though not what comes after (Linux: __tcp_sock_set_nodelay).
+    pub fn push_corked(&mut self) {
+        if matches!(self.out.cork, Cork::Until(_)) {
+            self.out.cork = Cork::Expired;
+        }
     }
 
     /// The buffers have other limits now.
@@ -645,6 +666,7 @@ impl Connection {
             snd_una: self.out.una.0,
             rcv_nxt: self.data_ack().0,
             checksum: self.checksum,
+            traffic: self.writes.traffic(),
             announced: self.addresses.announced(),
             heard: self.addresses.heard,
             send_queue: self.out.buf.end().diff(self.out.una).max(0) as usize,
@@ -679,6 +701,7 @@ fn subflow_info(sf: &Subflow) -> SubflowInfo {
         state: sf.state.name(),
         up: sf.is_up(),
         backup: sf.backup(),
+        manner: sf.own_manner,
         stalled: sf.stalled,
         srtt_us: sf.tx.rtt.srtt().map_or(0, us),
         rttvar_us: sf.tx.rtt.rttvar().map_or(0, us),
