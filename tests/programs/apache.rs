@@ -7,6 +7,12 @@ const MODULES: &str = "/usr/lib/apache2/modules";
 
 /// What both Apache and git's backend need; as their packages put it.
 fn configure(run: &Run) -> String {
+    // With TCP_DEFER_ACCEPT Linux's own MPTCP completes no join: its third segment brings no data.
+    let filter = if run.subject_serves() {
+        ""
+    } else {
+        "AcceptFilter http none\n"
+    };
     let modules = ["mpm_prefork", "authz_core", "mime", "dir", "cgi", "alias", "env"];
     let modules = modules.map(|name| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n"));
     run.file(
@@ -15,7 +21,7 @@ fn configure(run: &Run) -> String {
             "{modules}
              ServerName lab.test\nListen 80\nUser www-data\nGroup www-data\nPidFile {directory}/apache.pid
              Mutex file:{directory}\nDefaultRuntimeDir {directory}\nErrorLog {directory}/error.log\nLogLevel warn
-             LogFormat \"%a %A %p %r %>s %B\" short\nCustomLog {directory}/access.log short
+             {filter}LogFormat \"%a %A %p %r %>s %B\" short\nCustomLog {directory}/access.log short
              TypesConfig /etc/mime.types\nDocumentRoot {directory}/root\nStartServers 3\nMinSpareServers 3
              MaxSpareServers 6\nMaxRequestWorkers 20\nKeepAlive On\nKeepAliveTimeout 2
              SetEnv GIT_PROJECT_ROOT {directory}/root\nSetEnv GIT_HTTP_EXPORT_ALL 1
@@ -62,6 +68,16 @@ fn serve(run: &Run) -> Process {
     }
 }
 
+/// Who asked for what; a pack's messages are not always as long.
+fn requests(run: &Run) -> String {
+    let log = run.read("access.log");
+    let lines = log.lines().map(|line| match line.contains("git-upload-pack") {
+        true => line.rsplit_once(' ').map_or(line, |(rest, _)| rest),
+        false => line,
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 /// A clone, a push back (refused: nobody may), and a fetch of nothing new.
 fn git(address: &str) -> String {
     format!(
@@ -95,7 +111,7 @@ fn apache_serves_and_restarts_gracefully() {
         said += &fetch();
         apache.signal(Signal::TERM);
         apache.wait();
-        said + &run.read("access.log")
+        said + &requests(run)
     });
 }
 
@@ -104,6 +120,6 @@ fn apache_serves_and_restarts_gracefully() {
 fn git_clones_over_http() {
     compare(Role::Client, |run| {
         let _apache = serve(run);
-        run.run(&["bash", "-c", &git(&run.peer_address())]) + &run.read("access.log")
+        run.run(&["bash", "-c", &git(&run.peer_address())]) + &requests(run)
     });
 }
