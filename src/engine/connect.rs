@@ -10,9 +10,10 @@ use super::connection::{self, map_like, unmap, Backend, Connection};
 use super::core::Opening;
 use super::event_loop::{Key, Source};
 use super::kernel_stream::KernelStream;
-use super::multipath::{self, Defaults};
+use super::multipath;
 use super::namespace;
 use super::paths;
+use super::policy::Defaults;
 use super::recent::BypassRecord;
 use super::relay::Relay;
 use super::server::Engine;
@@ -217,12 +218,11 @@ impl Engine {
             connection.spare = Some(socket);
         }
         if named && self.watch(key, cookie) {
-            let join_after = self.connections.get(key).map_or(0, Connection::join_after);
-            if let Some(core) = &mut self.core {
+            if let (Some(core), Some(connection)) = (&mut self.core, self.connections.get(key)) {
                 core.by_conn.insert(conn, key);
                 core.endpoint
-                    .set_options(now, conn, &mut |options| options.join_after = join_after);
-                core.endpoint.set_paths(now, conn, &all);
+                    .set_options(now, conn, &mut |options| connection.apply_policy(options));
+                core.endpoint.set_paths(now, conn, &connection.shaped(all));
             }
             return Ok(key);
         }
@@ -360,7 +360,9 @@ impl Engine {
             why_plain: None,
             flushed: false,
             queued: false,
+            watchers: Vec::new(),
             accepted: false,
+            delivery: None,
             uid: None,
         })
     }

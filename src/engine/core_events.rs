@@ -6,7 +6,8 @@ use super::event_loop::Key;
 use super::ledger::Entry;
 use super::relay::Ending;
 use super::server::Engine;
-use crate::mptcp::endpoint::{ConnError, ConnId, Event, Fallback};
+use super::steering::Happening;
+use crate::mptcp::endpoint::{ConnError, ConnId, Event, Fallback, FourTuple, SubflowId};
 use crate::time::Instant;
 use rustix::io::Errno;
 use std::net::{IpAddr, SocketAddr};
@@ -42,7 +43,13 @@ impl Engine {
         match event {
             Event::Connected(conn) => self.on_connected(now, conn),
             Event::Accepted { conn, tuple } => self.on_accepted(now, conn, tuple),
-            Event::Readable(conn) | Event::Writable(conn) => self.turn_conn(now, conn),
+            Event::Readable(conn) => {
+                if let Some(key) = self.key_of(conn) {
+                    self.prime(key);
+                    self.turn(now, key);
+                }
+            }
+            Event::Writable(conn) => self.turn_conn(now, conn),
             Event::Flushed(conn) => {
                 if let Some(key) = self.key_of(conn) {
                     if let Some(connection) = self.connections.get_mut(key) {
@@ -70,12 +77,18 @@ impl Engine {
                     tuple.local,
                     tuple.remote
                 );
+                let connection = self.key_of(conn).and_then(|key| self.connections.get(key));
+                let reuse = connection.is_none_or(|connection| connection.options.reuses_address());
                 if let Some(core) = &mut self.core {
-                    core.subflow_up(tuple);
-                    if let Some(ledger) = &mut self.ledger {
+                    core.subflow_up(tuple, reuse);
+                    // One whose other end is here dies with the engine altogether.
+                    if let Some(ledger) = self.ledger.as_mut().filter(|_| !core.is_own_hosts(tuple)) {
                         let remote_key = core.endpoint.peer_key(conn);
                         ledger.add(conn, Entry { tuple, remote_key });
                     }
+                }
+                if let Some(key) = self.key_of(conn) {
+                    self.tell_watchers(key, Happening::Up, subflow, tuple);
                 }
             }
             Event::SubflowDown { conn, subflow, tuple } => {
@@ -90,6 +103,7 @@ impl Engine {
                     ledger.remove(conn, tuple);
                 }
                 if let Some(key) = self.key_of(conn) {
+                    self.tell_watchers(key, Happening::Down, subflow, tuple);
                     self.share_fate(now, key, subflow, tuple);
                 }
             }
@@ -151,6 +165,16 @@ impl Engine {
         };
         log::info!("{} speaks plain TCP: {}", connection.describe(), fallback_text(why));
         connection.why_plain = Some(fallback_text(why));
+        let tuple = FourTuple {
+            local: connection.local,
+            remote: connection.remote,
+        };
+        if let Some(key) = self.key_of(conn) {
+            self.tell_watchers(key, Happening::Fallback, SubflowId(0), tuple);
+        }
+        let Some(connection) = self.key_of(conn).and_then(|key| self.connections.get_mut(key)) else {
+            return;
+        };
         if connection.accepted {
             // How this peer answers is another matter than how it asks.
             return;

@@ -77,10 +77,12 @@ impl Engine {
         }
         let listener = Listener::new(record.clone(), lease).ok_or(Bypass::EngineFault)?;
         let options = listener.options.for_core(unmap(bound).is_ipv6());
-        for address in listeners.add(listener) {
-            // It fails only for an address at which the core listens.
+        for address in listener.wire_addresses() {
+            // Those of the last listener there are those of the next connection.
+            core.endpoint.unlisten(address);
             let _ = core.endpoint.listen(address, options.clone());
         }
+        listeners.add(listener);
         core.admit_ports().map_err(|_| Bypass::NoResources)?;
         log::info!("{}[{}] listens at {bound}", record.program, record.pid);
         if let Some(keeper) = &self.keeper {

@@ -69,8 +69,8 @@ pub enum GuardKind {
 #[derive(Debug)]
 pub struct Guard {
     local: SocketAddr,
-    _hold: Hold,
-    /// After `_hold`: the link hears the port until the kernel may answer for it.
+    hold: Hold,
+    /// After `hold`: the link hears the port until the kernel may answer for it.
     _lease: Option<Lease>,
 }
 
@@ -82,6 +82,14 @@ enum Hold {
 }
 
 impl Guard {
+    /// Keeps others from binding the port beside it, as a socket without SO_REUSEADDR does.
+    pub fn forbid_reuse(&self) {
+        if let Hold::Exact(fd) = &self.hold {
+            // It takes back what TCP_REPAIR gave, which only bind() asked for.
+            let _ = sys::set_int(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 0);
+        }
+    }
+
     /// Our address and port.
     pub fn local(&self) -> SocketAddr {
         self.local
@@ -216,7 +224,7 @@ impl Guards {
         .map_err(Refusal::into_error)?;
         Ok(Guard {
             local: sys::socket_addr(request.local, port, request.iface),
-            _hold: hold,
+            hold,
             _lease: (request.iface != LOOPBACK).then(|| Lease::new(&self.ports, port)),
         })
     }

@@ -1,5 +1,7 @@
 //! What the core and its callers say to each other: names, options, events, errors, pictures. No logic.
 
+pub use super::pattern::Traffic;
+pub use super::steer::{SteerError, SubflowManner};
 use crate::time::Duration;
 use core::net::{IpAddr, SocketAddr};
 
@@ -59,8 +61,11 @@ pub struct ConnOptions {
     pub mss_limit: u16,
     /// Bytes that may wait in the send buffer.
     pub send_buffer: usize,
-    /// Bytes that may wait in the receive buffer (its upper bound; it grows to it).
+    /// Bytes that may wait in the receive buffer at the most.
     pub recv_buffer: usize,
+    /// Bytes that may wait there before the application has read any: what it reads lets the buffer grow. As much as
+    /// `recv_buffer` where that is the program's own choice.
+    pub recv_buffer_first: usize,
     /// IP TOS / traffic class of every segment.
     pub tos: u8,
     /// TTL / hop limit, 0 the system's.
@@ -69,6 +74,22 @@ pub struct ConnOptions {
     pub mark: u32,
     /// Bytes, of both directions, before a client opens further subflows; 0 is at once, u64::MAX never.
     pub join_after: u64,
+    /// When subflows that are slow beside the fastest one carry nothing new.
+    pub low_latency: LowLatency,
+}
+
+/// When a connection rather waits for its fastest paths than sends on slow ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LowLatency {
+    /// Never: whatever has room takes data.
+    #[default]
+    Never,
+    /// While its writes are short messages.
+    WhenInteractive,
+    /// Unless its writes are bulk.
+    UnlessBulk,
+    /// Always.
+    Always,
 }
 
 /// TCP keepalive (RFC 9293 section 3.8.4).
@@ -96,10 +117,12 @@ impl Default for ConnOptions {
             mss_limit: 0,
             send_buffer: 4 << 20,
             recv_buffer: 6 << 20,
+            recv_buffer_first: 512 << 10,
             tos: 0,
             ttl: 0,
             mark: 0,
             join_after: 0,
+            low_latency: LowLatency::Never,
         }
     }
 }
@@ -226,6 +249,8 @@ pub struct ConnInfo {
     pub rcv_nxt: u64,
     /// DSS checksums are used.
     pub checksum: bool,
+    /// What its writes say.
+    pub traffic: Traffic,
     /// Addresses of ours that the peer was told of.
     pub announced: u8,
     /// Addresses of the peer that were taken up.
@@ -257,6 +282,8 @@ pub struct SubflowInfo {
     pub backup: bool,
     /// It does not answer at present.
     pub stalled: bool,
+    /// What is different on it than on the connection.
+    pub manner: SubflowManner,
     /// Smoothed RTT, microseconds; 0 before a sample.
     pub srtt_us: u32,
     /// RTT variance, microseconds.

@@ -6,8 +6,10 @@
 use super::addresses::Addresses;
 use super::crypto;
 use super::endpoint::{
-    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, SubflowId, SubflowInfo,
+    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, LowLatency, SubflowId,
+    SubflowInfo, Traffic,
 };
+use super::pattern::WritePattern;
 use super::recv_buffer::RecvBuffer;
 use super::send_buffer::SendBuffer;
 use super::subflow::{Reset, State, Subflow};
@@ -166,6 +168,7 @@ pub(super) struct Connection {
     /// Answer to MP_FAIL is awaited until then (note S4).
     pub fail_deadline: Option<Instant>,
     pub data_fin_due: bool,
+    pub writes: WritePattern,
 }
 
 impl Connection {
@@ -184,7 +187,7 @@ impl Connection {
         } else {
             Proto::Plain(Fallback::NotAsked)
         };
-        let recv_buffer = options.recv_buffer;
+        let recv_buffer = RecvBuffer::new(Dsn(0), options.recv_buffer_first, options.recv_buffer);
         Connection {
             id,
             role,
@@ -211,7 +214,7 @@ impl Connection {
                 progress_at: now,
             },
             inc: Income {
-                buf: RecvBuffer::new(Dsn(0), recv_buffer),
+                buf: recv_buffer,
                 fin: None,
                 long: false,
             },
@@ -235,6 +238,7 @@ impl Connection {
             give_up: None,
             fail_deadline: None,
             data_fin_due: false,
+            writes: WritePattern::default(),
             options,
         }
     }
@@ -293,6 +297,15 @@ impl Connection {
         }
     }
 
+    /// Data rather waits for a fast path than takes a slow one.
+    pub fn prefers_low_latency(&self) -> bool {
+        match (self.options.low_latency, self.writes.traffic()) {
+            (LowLatency::Never, _) | (LowLatency::UnlessBulk, Traffic::Bulk) => false,
+            (LowLatency::WhenInteractive, traffic) => traffic == Traffic::Interactive,
+            (LowLatency::Always | LowLatency::UnlessBulk, _) => true,
+        }
+    }
+
     pub fn send_space(&self) -> usize {
         if self.error.is_some() || self.out.fin_queued {
             return 0;
@@ -323,6 +336,7 @@ impl Connection {
         if self.out.una == self.out.nxt {
             self.out.progress_at = now;
         }
+        self.writes.on_write(n, self.out.una == self.out.buf.end());
         self.out.buf.write(&data[..n]);
         Ok(n)
     }
@@ -354,7 +368,12 @@ impl Connection {
 
     /// The buffers have other limits now.
     pub fn options_changed(&mut self, ctx: &mut Ctx<'_>) {
-        self.inc.buf.set_limit(self.options.recv_buffer);
+        let ConnOptions {
+            recv_buffer,
+            recv_buffer_first,
+            ..
+        } = self.options;
+        self.inc.buf.set_limits(recv_buffer_first, recv_buffer);
         if self.established {
             self.tell_window();
         }
@@ -372,8 +391,9 @@ impl Connection {
     /// RFC 9293 section 3.8.6.2.2: tells the peer when the window grew by something worth telling.
     fn tell_window(&mut self) {
         let grown = self.inc.buf.free().saturating_sub(self.inc.buf.advertised());
-        let worth = grown >= (self.options.recv_buffer / 4).max(1)
-            || (self.inc.buf.advertised() < 2 * 1460 && grown >= (self.options.recv_buffer / 2).min(2 * 1460));
+        let limit = self.inc.buf.limit();
+        let worth =
+            grown >= (limit / 4).max(1) || (self.inc.buf.advertised() < 2 * 1460 && grown >= (limit / 2).min(2 * 1460));
         if worth && !self.inc_finished() {
             for sf in self.subflows.iter_mut().filter(|s| s.is_up() && !s.stalled) {
                 sf.rx.demand_ack();
@@ -646,6 +666,7 @@ impl Connection {
             snd_una: self.out.una.0,
             rcv_nxt: self.data_ack().0,
             checksum: self.checksum,
+            traffic: self.writes.traffic(),
             announced: self.addresses.announced(),
             heard: self.addresses.heard,
             send_queue: self.out.buf.end().diff(self.out.una).max(0) as usize,
@@ -680,6 +701,7 @@ fn subflow_info(sf: &Subflow) -> SubflowInfo {
         state: sf.state.name(),
         up: sf.is_up(),
         backup: sf.backup(),
+        manner: sf.own_manner,
         stalled: sf.stalled,
         srtt_us: sf.tx.rtt.srtt().map_or(0, us),
         rttvar_us: sf.tx.rtt.rttvar().map_or(0, us),

@@ -100,6 +100,8 @@ impl Connection {
                 [&bytes[..bytes.len().min(len as usize)], &[]]
             }
         };
+        let sender = self.subflows.iter().find(|s| s.tuple == plan.tuple);
+        let own = sender.map(|s| s.own_manner).unwrap_or_default();
         Outgoing {
             src: plan.tuple.local.ip(),
             dst: plan.tuple.remote.ip(),
@@ -108,8 +110,8 @@ impl Connection {
             options: plan.options,
             payload,
             segment_size: plan.segment_size,
-            tos: self.options.tos,
-            ttl: self.options.ttl,
+            tos: own.tos.unwrap_or(self.options.tos),
+            ttl: own.ttl.unwrap_or(self.options.ttl),
             mark: self.options.mark,
         }
     }
@@ -245,7 +247,8 @@ impl Connection {
         if again.is_none() && self.out.nxt == self.out.buf.end() {
             return None;
         }
-        let index = scheduler::pick(&mut self.subflows)?;
+        let fast_only = self.prefers_low_latency();
+        let index = scheduler::pick(&mut self.subflows, fast_only)?;
         let room = self.payload_room(ctx.now, index);
         let most = room * self.burst(index, room);
         let (dsn, len) = match again {
@@ -361,7 +364,7 @@ impl Connection {
         });
         let capable = self.as_capable(index, seq);
         let shown = map.or_else(|| self.infinite(dsn, ssn));
-        let options = self.established_options(ctx.now, index, shown.map(|m| (m, capable)), len);
+        let options = self.established_options(ctx.now, index, shown.map(|m| (m, capable)), len.min(room));
         let end = dsn + u64::from(len);
         let push = end == self.out.buf.end();
         let header = self.established_header(index, seq, if push { Flags::PSH } else { Flags(0) });

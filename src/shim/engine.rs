@@ -233,6 +233,35 @@ pub fn set_wish(engine: EngineId, cookie: u64, name: c_int, value: &[u8]) -> Opt
     }
 }
 
+/// What [`ask_wish`] gave.
+pub enum Answer {
+    /// So many bytes of a value.
+    Value(usize),
+    /// A descriptor.
+    Descriptor(OwnedFd),
+}
+
+/// getsockopt of an option of `mptcp.h` that takes a value, or gives a descriptor. None when the engine does not answer.
+pub fn ask_wish(
+    engine: EngineId,
+    cookie: u64,
+    name: c_int,
+    value: &[u8],
+    into: &mut [u8; VALUE_MAX],
+) -> Option<Result<Answer, c_int>> {
+    let request = Request::AskWish { cookie, name, value };
+    match channel::call(engine, &request, None, &mut [0; MESSAGE_MAX]).ok()? {
+        (Reply::Value(bytes), _) => {
+            let n = bytes.len().min(VALUE_MAX);
+            into[..n].copy_from_slice(&bytes[..n]);
+            Some(Ok(Answer::Value(n)))
+        }
+        (Reply::Done, Some(fd)) => Some(Ok(Answer::Descriptor(fd))),
+        (Reply::Error(errno), _) => Some(Err(errno)),
+        _ => None,
+    }
+}
+
 /// What Linux's MPTCP options tell of a connection.
 ///
 /// # Errors

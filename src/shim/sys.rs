@@ -142,7 +142,7 @@ pub fn getsockname(fd: c_int) -> Result<RawName, Errno> {
 
 /// bind().
 pub fn bind(fd: c_int, address: core::net::SocketAddr) -> Result<(), Errno> {
-    let (bytes, len) = super::names::sockaddr(address);
+    let (bytes, len) = crate::control::multipath::sockaddr(address);
     // SAFETY: the kernel reads `len` bytes, which there are.
     unsafe { call(libc::SYS_bind, [fd as usize, bytes.as_ptr() as usize, len, 0, 0, 0]) }.map(drop)
 }

@@ -37,9 +37,8 @@ fn contents(run: &Run) {
          git add 3000000 && git commit -q -m first && git clone -q --bare . ../root/project.git"
     );
     run.stream_file(3_000_000);
-    assert!(run
-        .output(run.helper(&["bash", "-c", &script]))
-        .ends_with("[exit status: 0]\n"));
+    let made = run.output(run.helper(&["bash", "-c", &script]));
+    assert_eq!(made, "[exit status: 0]\n");
     // git's backend runs as Apache's user.
     let own = run.helper(&["chown", "-R", "www-data", "root"]);
     assert_eq!(run.output(own), "[exit status: 0]\n");
@@ -47,8 +46,8 @@ fn contents(run: &Run) {
 
 /// Nothing of the machine's configuration.
 const GIT: &str =
-    "export HOME=$PWD GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@lab.test GIT_AUTHOR_DATE=@1 \
-                   GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@lab.test GIT_COMMITTER_DATE=@1";
+    "export HOME=$PWD GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@lab.test GIT_AUTHOR_DATE='1000000000 +0000' \
+                   GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@lab.test GIT_COMMITTER_DATE='1000000000 +0000'";
 
 fn words(configuration: &str) -> [&str; 4] {
     ["apache2", "-DFOREGROUND", "-f", configuration]

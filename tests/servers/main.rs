@@ -4,6 +4,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod endurance_tests;
 mod flood_tests;
 mod life_tests;
 mod listener_tests;
