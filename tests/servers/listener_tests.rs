@@ -206,7 +206,7 @@ s = socket.socket(); s.bind(('', 8000)); s.listen()
 print('listening', flush=True)
 while not os.path.exists('reset'): time.sleep(0.01)
 c, (host, port) = s.accept()
-print('peer', host, c.getpeername()[0], flush=True)
+print('peer', host, flush=True)
 try: print('read', c.recv(10))
 except ConnectionResetError: print('reset', flush=True)
 ",
@@ -223,11 +223,7 @@ c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))",
     eventually("the reset is heard", || site.log().contains(" over after "));
     std::fs::write(site.directory().join("reset"), "").expect("a file");
     eventually("it was accepted", || server.output().contains("reset"));
-    assert!(
-        server.output().contains("peer 192.0.2.1 192.0.2.1"),
-        "{}",
-        server.output()
-    );
+    assert!(server.output().contains("peer 192.0.2.1\n"), "{}", server.output());
 }
 
 /// Carriers are known by their segment size, and by nothing that a stranger can say.
