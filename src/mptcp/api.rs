@@ -1,5 +1,7 @@
 //! What the core and its callers say to each other: names, options, events, errors, pictures. No logic.
 
+pub use super::scheduler::Scheduler;
+pub use crate::tcp::congestion::Algorithm;
 use crate::time::Duration;
 use core::net::{IpAddr, SocketAddr};
 
@@ -47,7 +49,7 @@ pub struct ConnOptions {
     pub syn_patience: Option<Duration>,
     /// Upper bound of the MSS we announce and use (TCP_MAXSEG); 0 is none.
     pub mss_limit: u16,
-    /// Bytes that may wait in the send buffer.
+    /// Bytes that may wait in the send buffer (its upper bound: it grows with what the paths carry).
     pub send_buffer: usize,
     /// Bytes that may wait in the receive buffer (its upper bound; it grows to it).
     pub recv_buffer: usize,
@@ -59,6 +61,10 @@ pub struct ConnOptions {
     pub mark: u32,
     /// Bytes, of both directions, before a client opens further subflows; 0 is at once, u64::MAX never.
     pub join_after: u64,
+    /// Congestion control of every subflow (TCP_CONGESTION).
+    pub congestion: Algorithm,
+    /// Which subflow takes what.
+    pub scheduler: Scheduler,
 }
 
 /// TCP keepalive (RFC 9293 section 3.8.4).
@@ -84,12 +90,14 @@ impl Default for ConnOptions {
             syn_retries: 6,
             syn_patience: None,
             mss_limit: 0,
-            send_buffer: 4 << 20,
+            send_buffer: 16 << 20,
             recv_buffer: 6 << 20,
             tos: 0,
             ttl: 0,
             mark: 0,
             join_after: 0,
+            congestion: Algorithm::default(),
+            scheduler: Scheduler::default(),
         }
     }
 }

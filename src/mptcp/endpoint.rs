@@ -424,7 +424,7 @@ impl Endpoint {
         }
         let iss = self.isn(now, tuple);
         let mut sf = Subflow::new(now, SubflowId(0), tuple, iface, path.mtu, iss, State::SynReceived);
-        sf.learn_syn(now, segment, conn.options.mss_limit);
+        sf.learn_syn(now, segment, &conn.options);
         sf.ts_offset = self.ts_offset(tuple);
         conn.next_subflow = 1;
         conn.out.edge = conn.out.una + u64::from(segment.header.window);
@@ -465,7 +465,7 @@ impl Endpoint {
             let subflow = SubflowId(conn.next_subflow);
             conn.next_subflow += 1;
             let mut sf = Subflow::new(now, subflow, tuple, iface, 1500, iss, State::SynReceived);
-            sf.learn_syn(now, segment, conn.options.mss_limit);
+            sf.learn_syn(now, segment, &conn.options);
             sf.ts_offset = ts_offset;
             sf.join = Some(Join {
                 local_nonce,

@@ -13,7 +13,8 @@ mod opening;
 mod options;
 mod output;
 mod recv_buffer;
-mod scheduler;
+mod reinjection;
+pub mod scheduler;
 mod send_buffer;
 mod subflow;
 #[cfg(test)]
