@@ -125,7 +125,8 @@ pub(super) fn eligible(subflows: &[Subflow]) -> Vec<usize> {
     let regular = subflows.iter().any(|s| s.usable() && !s.stalled && !s.backup());
     let any_alive = subflows.iter().any(|s| s.usable() && !s.stalled);
     let fits = |s: &Subflow| {
-        s.usable() && (!any_alive || !s.stalled) && (!regular || !s.backup()) && !(s.one_at_a_time && !s.tx.is_idle())
+        let waits = s.one_at_a_time && !s.tx.is_idle();
+        s.usable() && !waits && (!s.stalled || !any_alive) && (!s.backup() || !regular)
     };
     (0..subflows.len()).filter(|&i| fits(&subflows[i])).collect()
 }

@@ -133,19 +133,19 @@ mod tests {
     #[test]
     fn a_steady_flight_gives_the_rate_of_the_path() {
         let mut d = Delivery::default();
-        let first: Vec<Snapshot> = (0..4).map(|i| d.on_sent(at(0), i * 1000, 1000)).collect();
+        let mut flight: Vec<(Snapshot, Instant)> = (0..4).map(|i| (d.on_sent(at(0), i * 1000, 1000), at(0))).collect();
         // One segment each 10 ms comes back from 40 ms on, and lets another one go.
-        let mut second = Vec::new();
-        for (i, snapshot) in first.iter().enumerate() {
-            let now = at(40 + 10 * i as u64);
-            d.on_delivered(now, 1000, snapshot, at(0));
-            assert!(d.sample(Duration::from_millis(1)).unwrap().rate.unwrap() <= 4000.0 / 0.04);
-            second.push((d.on_sent(now, 3000, 1000), now));
-        }
-        for (i, (snapshot, sent)) in second.iter().enumerate() {
-            d.on_delivered(at(80 + 10 * i as u64), 1000, snapshot, *sent);
-            let sample = d.sample(Duration::from_millis(1)).unwrap();
-            assert_eq!((sample.delivered, sample.rate), (4000, Some(100_000.0)));
+        for round in 1..4 {
+            for (i, segment) in flight.iter_mut().enumerate() {
+                let now = at(40 * round + 10 * i as u64);
+                d.on_delivered(now, 1000, &segment.0, segment.1);
+                let sample = d.sample(Duration::from_millis(1)).unwrap();
+                assert!(sample.rate.unwrap() <= 100_000.0, "never above the path's");
+                if round == 3 {
+                    assert_eq!((sample.delivered, sample.rate), (4000, Some(100_000.0)));
+                }
+                *segment = (d.on_sent(now, 3000, 1000), now);
+            }
         }
     }
 

@@ -167,7 +167,8 @@ fn a_small_queue_is_not_overrun_for_long() {
     let (dropped, sent) = (path.dropped, path.delivery.delivered / u64::from(MSS));
     let share = path.run(20_000);
     let lost = (path.dropped - dropped) as f64 / (path.delivery.delivered as f64 / f64::from(MSS) - sent as f64);
-    assert!(share > 0.9 && lost < 0.02, "{share}, {lost} lost");
+    // The headroom is left to others, whether there are any or not.
+    assert!(share > 0.75 && lost < 0.02, "{share}, {lost} lost");
 }
 
 #[test]
