@@ -20,7 +20,7 @@ define step
 @printf '\n== %s\n' '$(1)'; start=$$(date +%s); $(2) && printf '== %s: %s s\n' '$(1)' "$$(($$(date +%s) - start))"
 endef
 
-.PHONY: all library command demo check requirements format clippy documentation test soak conformance bench install clean help
+.PHONY: all library command demo check requirements format clippy documentation test soak conformance cpython bench install clean help
 # Steps share cargo's lock and the machine: one after the other, also with make -j.
 .NOTPARALLEL:
 all: library command
@@ -68,6 +68,12 @@ soak:
 conformance:
 	@$(CARGO) test -q --test conformance -- --nocapture every_row
 
+# CPython's own network tests over loopback, without the library and under it, compared. TESTS chooses modules.
+cpython:
+	$(CARGO) $(CDYLIB) $(ENTRY)
+	$(CARGO) build --bin mptcp
+	@tests/cpython.py --library $(TEST_LIBRARY) --command target/debug/mptcp $(TESTS)
+
 bench: all
 	@tests/requirements.sh demo
 	$(CARGO) build --example lab
@@ -89,6 +95,7 @@ help:
 	@echo 'make test       of these the tests; also: make format, make clippy, make documentation'
 	@echo 'make soak       SEEDS=100000 runs of the protocol simulator from seed FIRST on (the time of day by default)'
 	@echo 'make conformance every requirement of the RFCs, with the tests that prove it'
+	@echo 'make cpython    CPython'"'"'s own network tests without and under the library, compared (as root, ten minutes; TESTS=test_socket …)'
 	@echo 'make bench      rates, latency, CPU and memory beside those of the kernel'"'"'s MPTCP and TCP (as root, minutes); $(BENCH_PICTURE)'
 	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): lib/libmptcp.so, bin/mptcp, include/mptcp.h, share/man/man7/mptcp.7'
 	@echo 'make clean      removes everything that was built'

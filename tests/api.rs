@@ -179,6 +179,12 @@ fn the_numbers_are_clear_of_the_systems() {
         name::NAMES,
         name::FATE,
         name::JOIN,
+        name::INTENT,
+        name::OPEN,
+        name::CLOSE,
+        name::BACKUP,
+        name::SUBFLOW,
+        name::EVENTS,
         EMULTIPATH,
     ] {
         assert!(
@@ -204,6 +210,8 @@ fn the_header_has_the_numbers_that_the_library_answers() {
          SAME(TCP_MULTIPATH_ENABLE, {}) SAME(TCP_MULTIPATH_BIND, {}) SAME(TCP_MULTIPATH_ADD, {})\n\
          SAME(TCP_MULTIPATH_REMOVE, {}) SAME(TCP_MULTIPATH_SUBFLOWS, {}) SAME(TCP_MULTIPATH_CONNID, {})\n\
          SAME(TCP_MULTIPATH_NAMES, {}) SAME(TCP_MULTIPATH_FATE, {}) SAME(TCP_MULTIPATH_JOIN, {})\n\
+         SAME(TCP_MULTIPATH_INTENT, {}) SAME(TCP_MULTIPATH_OPEN, {}) SAME(TCP_MULTIPATH_CLOSE, {})\n\
+         SAME(TCP_MULTIPATH_BACKUP, {}) SAME(TCP_MULTIPATH_SUBFLOW, {}) SAME(TCP_MULTIPATH_EVENTS, {})\n\
          SAME(EMULTIPATH, {EMULTIPATH}) SAME(TCP_MULTIPATH_ADDRS_MAX, {ADDRESSES_MAX})\n",
         name::ENABLE,
         name::BIND,
@@ -213,7 +221,13 @@ fn the_header_has_the_numbers_that_the_library_answers() {
         name::CONNID,
         name::NAMES,
         name::FATE,
-        name::JOIN
+        name::JOIN,
+        name::INTENT,
+        name::OPEN,
+        name::CLOSE,
+        name::BACKUP,
+        name::SUBFLOW,
+        name::EVENTS
     );
     let output = compile("cc", "c99", &["-Wno-pedantic"], &text, "c");
     assert!(output.status.success(), "{output:?}");
@@ -257,6 +271,21 @@ fn names() {
     place.check("names", &[], &[]);
     place.check("names", &[("MPTCP_AWARE_NAMES", "first")], &[]);
     place.check("names", &[("MPTCP_AWARE_NAMES", "fail")], &["fail"]);
+}
+
+#[test]
+fn intents() {
+    Place::new().check("intent", &[], &[]);
+}
+
+#[test]
+fn single_subflows() {
+    Place::new().check("steer", &[], &[]);
+}
+
+#[test]
+fn events() {
+    Place::new().check("events", &[], &[]);
 }
 
 #[test]

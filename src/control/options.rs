@@ -76,6 +76,7 @@ pub const KEPT: &[SocketOption] = &[
     option(libc::IPPROTO_TCP, libc::TCP_LINGER2, 4),
     option(libc::IPPROTO_TCP, libc::TCP_QUICKACK, 4),
     option(libc::IPPROTO_TCP, libc::TCP_THIN_LINEAR_TIMEOUTS, 4),
+    option(libc::IPPROTO_TCP, TCP_INQ, 4),
     option(libc::IPPROTO_IP, libc::IP_TOS, 4),
     option(libc::IPPROTO_IP, libc::IP_TTL, 4),
     option(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, 4),
@@ -105,7 +106,6 @@ pub const TCP_INQ: i32 = 36;
 pub const NEVER_SET: &[(i32, i32)] = &[
     (libc::IPPROTO_TCP, TCP_REPAIR),
     (libc::IPPROTO_TCP, TCP_ULP),
-    (libc::IPPROTO_TCP, TCP_INQ),
     (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT),
     (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
     (libc::IPPROTO_IP, libc::IP_FREEBIND),

@@ -10,9 +10,10 @@ use super::connection::{self, map_like, unmap, Backend, Connection};
 use super::core::Opening;
 use super::event_loop::{Key, Source};
 use super::kernel_stream::KernelStream;
-use super::multipath::{self, Defaults};
+use super::multipath;
 use super::namespace;
 use super::paths;
+use super::policy::Defaults;
 use super::recent::BypassRecord;
 use super::relay::Relay;
 use super::server::Engine;
@@ -20,14 +21,15 @@ use super::shadow::Shadow;
 use super::socket_options::{self, SocketOptions};
 use crate::control::multipath::Wishes;
 use crate::control::shadow::{ShadowName, NAME_MAX};
-use crate::control::{Bypass, Connect, Reply};
+use crate::control::{loopback_wanted, Bypass, Connect, Reply};
 use crate::link::path_config::PathConfig;
 use crate::mptcp::endpoint::FourTuple;
 use crate::time::{Duration, Instant};
 use rustix::io::Errno;
-use rustix::net::{bind, getsockname, ipproto, sockopt, AddressFamily, SocketType, UCred};
+use rustix::net::{bind, getsockname, ipproto, socket_with, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, UCred};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Names that are tried before the engine says it has none left: serial numbers wrap, connections may live on.
@@ -65,6 +67,8 @@ struct Wish {
     wishes: Box<Wishes>,
     defaults: Defaults,
     path_config: PathConfig,
+    /// MPTCP_LOOPBACK=1.
+    loopback: bool,
     program: String,
     pid: u32,
 }
@@ -111,6 +115,7 @@ impl Engine {
                 wishes,
                 defaults: Defaults::read(request),
                 path_config,
+                loopback: loopback_wanted(request.settings),
                 program: program.clone(),
                 pid,
             };
@@ -179,7 +184,11 @@ impl Engine {
         }
         let core = self.core.as_mut().ok_or(Bypass::NoLink)?;
         let query = connection::query(wish.remote, wish.bound, &wish.options);
-        let all = paths::first_paths(core, &query, &wish.path_config).map_err(|reason| wish.refusal(reason))?;
+        let all = match paths::first_paths(core, &query, &wish.path_config) {
+            Err(Bypass::OwnAddress) if wish.loopback => paths::own_path(core, &query, &wish.path_config),
+            found => found,
+        }
+        .map_err(|reason| wish.refusal(reason))?;
         let path = *all.first().ok_or(Bypass::NoRoute)?;
         let mut options = wish.options.for_core(remote.is_ipv6());
         let patience = options.user_timeout;
@@ -209,12 +218,11 @@ impl Engine {
             connection.spare = Some(socket);
         }
         if named && self.watch(key, cookie) {
-            let join_after = self.connections.get(key).map_or(0, Connection::join_after);
-            if let Some(core) = &mut self.core {
+            if let (Some(core), Some(connection)) = (&mut self.core, self.connections.get(key)) {
                 core.by_conn.insert(conn, key);
                 core.endpoint
-                    .set_options(now, conn, &mut |options| options.join_after = join_after);
-                core.endpoint.set_paths(now, conn, &all);
+                    .set_options(now, conn, &mut |options| connection.apply_policy(options));
+                core.endpoint.set_paths(now, conn, &connection.shaped(all));
             }
             return Ok(key);
         }
@@ -329,6 +337,7 @@ impl Engine {
             wishes,
             defaults,
             path_config,
+            loopback: _,
             program,
             pid,
         } = wish;
@@ -351,7 +360,9 @@ impl Engine {
             why_plain: None,
             flushed: false,
             queued: false,
+            watchers: Vec::new(),
             accepted: false,
+            delivery: None,
             uid: None,
         })
     }
@@ -404,6 +415,7 @@ fn attempt_time(syn_retries: u8) -> Duration {
 fn guard_refusal(error: &io::Error) -> Bypass {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => Bypass::NoPrivilege,
+        Some(libc::ECONNREFUSED) => Bypass::NotOurListener,
         Some(libc::EADDRINUSE | libc::EADDRNOTAVAIL) => Bypass::NoPort,
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => Bypass::NoResources,
         _ => Bypass::EngineFault,
@@ -444,5 +456,63 @@ fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
 
 /// The address that a socket is bound to; None when it is not.
 fn bound_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
-    local_address(socket).filter(|local| local.port() != 0 || !local.ip().is_unspecified())
+    let local = local_address(socket)?;
+    match (local.ip().is_unspecified(), local.port()) {
+        (true, 0) => None,
+        (true, _) if !holds_port(socket, local) => None,
+        _ => Some(local),
+    }
+}
+
+/// Whether a socket without an address has the port that getsockname() shows: a dissolved connection's port is shown, and given back
+/// (net/ipv4/tcp.c `tcp_disconnect`). Who has a port is told so by bind() (EINVAL) before it is told that another one has the port it
+/// asks for.
+fn holds_port(socket: BorrowedFd<'_>, like: SocketAddr) -> bool {
+    let (family, loopback) = match like {
+        SocketAddr::V4(_) => (AddressFamily::INET, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        SocketAddr::V6(_) => (AddressFamily::INET6, SocketAddr::from((Ipv6Addr::LOCALHOST, 0))),
+    };
+    let taken = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .and_then(|other| bind(&other, &loopback).map(|()| other));
+    let Ok(other) = taken else { return true };
+    let Some(taken) = local_address(other.as_fd()) else {
+        return true;
+    };
+    bind(socket, &taken) != Err(Errno::ADDRINUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{connect, connect_unspec};
+
+    #[test]
+    fn a_dissolved_connections_port_is_not_bound() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let remote = listener.local_addr().unwrap();
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        assert_eq!(bound_address(socket.as_fd()), None);
+        connect(&socket, &remote).unwrap();
+        connect_unspec(&socket).unwrap();
+        assert_ne!(local_address(socket.as_fd()).unwrap().port(), 0, "it is shown");
+        assert_eq!(bound_address(socket.as_fd()), None);
+        connect(&socket, &remote).unwrap();
+    }
+
+    #[test]
+    fn what_the_program_has_bound_is_bound() {
+        for any in ["0.0.0.0:0", "[::]:0", "127.0.0.1:0"] {
+            let any: SocketAddr = any.parse().unwrap();
+            let family = if any.is_ipv4() {
+                AddressFamily::INET
+            } else {
+                AddressFamily::INET6
+            };
+            let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+            bind(&socket, &any).unwrap();
+            let local = local_address(socket.as_fd());
+            assert!(local.unwrap().port() != 0);
+            assert_eq!(bound_address(socket.as_fd()), local);
+        }
+    }
 }

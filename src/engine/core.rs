@@ -3,11 +3,14 @@
 //! Not here: what the core's events mean to connections (`core_events`), and which paths they get (`paths`).
 
 use super::event_loop::{EventLoop, Key, Source};
-use super::listeners::Listeners;
+use super::ledger::Entry;
+use super::listeners::{Listeners, Reception};
 use crate::link::path_config::PathConfig;
 use crate::link::paths::Verdict;
 use crate::link::routes::{Query, Routes};
-use crate::link::{AutoLink, Guard, GuardKind, GuardRequest, Guards, Incoming, Lease, Link, PortSet, WantedPort};
+use crate::link::{
+    AutoLink, Guard, GuardKind, GuardRequest, Guards, Incoming, Lease, Link, OwnHost, PortSet, WantedPort, LOOPBACK,
+};
 use crate::mptcp::endpoint::{CallError, ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, MpJoin, Segment};
@@ -32,6 +35,8 @@ pub struct Core {
     /// Where programs listen; None where the kernel does not tell who does.
     pub listeners: Option<Listeners>,
     link: AutoLink,
+    /// Connections of this host to itself.
+    own_host: OwnHost,
     /// When the link was last asked whether it still is the right one.
     reviewed_at: Instant,
     guards: Guards,
@@ -44,6 +49,8 @@ pub struct Core {
     admitted_changes: u64,
     /// A bounded turn has left something in the link's sockets.
     more_to_receive: bool,
+    /// A bounded turn has left something to send.
+    more_to_send: bool,
 }
 
 /// What a connection attempt needs to know.
@@ -93,6 +100,7 @@ impl Core {
             by_conn: HashMap::new(),
             listeners: Listeners::new().ok(),
             link,
+            own_host: OwnHost::default(),
             reviewed_at: Instant::ZERO,
             guards,
             routes,
@@ -100,6 +108,7 @@ impl Core {
             admitted,
             admitted_changes,
             more_to_receive: false,
+            more_to_send: false,
         })
     }
 
@@ -118,6 +127,11 @@ impl Core {
         self.routes.verdict(query, config)
     }
 
+    /// The path to an address of this host itself.
+    pub fn own_path(&mut self, query: &Query) -> io::Result<Option<LocalPath>> {
+        self.routes.own_path(query)
+    }
+
     /// Interfaces, addresses or routes have changed since the last call.
     pub fn routes_changed(&mut self) -> bool {
         let changed = self.routes.changed();
@@ -133,7 +147,8 @@ impl Core {
     /// Opens a connection: takes the port, has the link hear it, and lets the core send its SYN.
     ///
     /// # Errors
-    /// EADDRNOTAVAIL, EADDRINUSE and what else the guard says; the 4-tuple is in use.
+    /// EADDRNOTAVAIL, EADDRINUSE and what else the guard says; the 4-tuple is in use. ECONNREFUSED: an address of this host, where no
+    /// listener of ours would get the SYN, or its queue is full: the kernel knows how to wait for that.
     pub fn connect(&mut self, now: Instant, opening: Opening<'_>) -> io::Result<(ConnId, FourTuple)> {
         let Opening {
             remote,
@@ -144,6 +159,10 @@ impl Core {
         let port = bound.map_or(WantedPort::Any, WantedPort::Held);
         self.review_link(now);
         let tuple = self.guard(path.addr, port, remote, path.iface, options.mark)?;
+        if path.iface == LOOPBACK && !self.is_open(tuple.reversed()) {
+            self.release(tuple);
+            return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+        }
         match self.endpoint.connect(now, tuple, path, options) {
             Ok(conn) => Ok((conn, tuple)),
             Err(error) => {
@@ -151,6 +170,20 @@ impl Core {
                 Err(call_error(error))
             }
         }
+    }
+
+    /// Whether the kernel would give a SYN of these addresses to a listener of ours, and has room in its queue.
+    fn is_open(&mut self, tuple: FourTuple) -> bool {
+        let Core {
+            endpoint, listeners, ..
+        } = self;
+        let listeners = listeners.as_mut();
+        Gate { endpoint, listeners }.reception(tuple) == Reception::Open
+    }
+
+    /// Whether a subflow's other end is here too.
+    pub fn is_own_hosts(&self, tuple: FourTuple) -> bool {
+        self.held.contains_key(&tuple.reversed())
     }
 
     /// Answers the core's wish for a subflow.
@@ -190,14 +223,44 @@ impl Core {
         Ok(())
     }
 
-    /// A subflow is there. One that the peer opened has no guard yet: its port is one of ours already.
-    pub fn subflow_up(&mut self, tuple: FourTuple) {
+    /// A subflow is there. One that the peer opened has no guard yet: its port is one of ours already. `reuse`: the port may be bound anew beside it
+    /// (SO_REUSEADDR of the socket that was accepted).
+    pub fn subflow_up(&mut self, tuple: FourTuple, reuse: bool) {
         if self.held.contains_key(&tuple) {
             return;
         }
         let FourTuple { local, remote } = tuple;
-        if let Err(error) = self.guard(local.ip(), WantedPort::Ours(local.port()), remote, 0, 0) {
+        let iface = if self.is_own_hosts(tuple) { LOOPBACK } else { 0 };
+        if let Err(error) = self.guard(local.ip(), WantedPort::Ours(local.port()), remote, iface, 0) {
             log::warn!("no guard for {local} > {remote}: {error}");
+        }
+        if let (false, Some(guard)) = (reuse, self.held.get(&tuple)) {
+            guard.forbid_reuse();
+        }
+    }
+
+    /// Ends the peers' side of subflows that a dead engine had. The kernel, which would send plain resets, is kept from it by guards.
+    pub fn inherit(&mut self, now: Instant, lost: &[Entry]) {
+        for Entry { tuple, remote_key } in lost.iter().copied() {
+            let FourTuple { local, remote } = tuple;
+            let guard = self.guards.acquire(&GuardRequest {
+                local: local.ip(),
+                port: WantedPort::Ours(local.port()),
+                remote,
+                iface: 0,
+                mark: 0,
+            });
+            match guard {
+                Ok(guard) => {
+                    self.held.insert(tuple, guard);
+                    self.endpoint.inherit(now, tuple, remote_key);
+                }
+                // The address has gone, say: the peer finds out by itself.
+                Err(error) => log::info!("{local} > {remote} is not ended: {error}"),
+            }
+        }
+        if let Err(error) = self.admit_ports() {
+            log::warn!("the link does not hear those who are to be told: {error}");
         }
     }
 
@@ -270,9 +333,9 @@ impl Core {
         self.more_to_receive = !drained;
     }
 
-    /// Something is left to receive: do not sleep.
+    /// Something is left to receive or to send: do not sleep.
     pub fn has_more(&self) -> bool {
-        self.more_to_receive
+        self.more_to_receive || self.more_to_send
     }
 
     fn review_link(&mut self, now: Instant) {
@@ -296,12 +359,18 @@ impl Core {
             link,
             endpoint,
             listeners,
+            own_host,
+            more_to_send,
             ..
         } = self;
-        // What the link says about a segment (too big, no route) may give the core something to send at once.
-        for _ in 0..TRANSMIT_ROUNDS {
+        // What the link says about a segment (too big, no route) may give the core something to send at once, and so may this host's own
+        // connections' segments.
+        *more_to_send = (0..TRANSMIT_ROUNDS).all(|_| {
             while let Some(segment) = endpoint.poll_transmit(now) {
-                link.send(&segment);
+                match segment.iface {
+                    LOOPBACK => own_host.send(&segment),
+                    _ => link.send(&segment),
+                }
             }
             let mut heard = false;
             link.flush(&mut |incoming| {
@@ -309,10 +378,12 @@ impl Core {
                 let listeners = listeners.as_mut();
                 Gate { endpoint, listeners }.hear(now, incoming);
             });
-            if !heard {
-                break;
-            }
-        }
+            let mut own = |incoming: Incoming<'_>| {
+                let listeners = listeners.as_mut();
+                Gate { endpoint, listeners }.hear_own_host(now, incoming);
+            };
+            heard | own_host.recv(&mut own)
+        });
     }
 
     /// The core's next event.
@@ -320,9 +391,6 @@ impl Core {
         self.endpoint.poll_event()
     }
 }
-
-/// The loopback device's index, in every network namespace (LOOPBACK_IFINDEX of net/flow.h).
-const LOOPBACK: u32 = 1;
 
 /// What stands between the link and the core: only segments that are ours pass.
 struct Gate<'c> {
@@ -344,10 +412,13 @@ impl Gate<'_> {
                     local: SocketAddr::new(dst, segment.header.dst_port),
                     remote: SocketAddr::new(src, segment.header.src_port),
                 };
-                if !self.is_ours(tuple, iface, &segment) {
+                if !self.is_ours(now, tuple, iface, &segment) {
                     return;
                 }
-                if !self.endpoint.handle_segment(now, src, dst, iface, &segment) && self.answers_for(tuple) {
+                // The kernel, which answers segments that belong to nothing, is deaf at listeners' ports.
+                if !self.endpoint.handle_segment(now, src, dst, iface, &segment)
+                    && self.reception(tuple) != Reception::Kernel
+                {
                     self.endpoint.refuse(tuple, iface, &segment);
                 }
             }
@@ -360,28 +431,57 @@ impl Gate<'_> {
         }
     }
 
-    /// The kernel, which answers segments that belong to nothing, is deaf at listeners' ports.
-    fn answers_for(&mut self, tuple: FourTuple) -> bool {
-        let listeners = self.listeners.as_mut();
-        listeners.is_some_and(|listeners| listeners.takes(tuple))
+    /// A segment of a connection whose ends are both here. The kernel has not seen it: what belongs to nothing is ours to answer.
+    fn hear_own_host(&mut self, now: Instant, incoming: Incoming<'_>) {
+        let Incoming::Segment {
+            src,
+            dst,
+            iface,
+            segment,
+        } = incoming
+        else {
+            return;
+        };
+        let tuple = FourTuple {
+            local: SocketAddr::new(dst, segment.header.dst_port),
+            remote: SocketAddr::new(src, segment.header.src_port),
+        };
+        let opens = !self.endpoint.knows(tuple) && self.opens(now, tuple, &segment);
+        if opens && self.reception(tuple) == Reception::Full {
+            return;
+        }
+        if !self.endpoint.handle_segment(now, src, dst, iface, &segment) {
+            self.endpoint.refuse(tuple, iface, &segment);
+        }
     }
 
-    /// A SYN that opens something new is ours when the kernel would give it to a listener that is deaf for our sake, or when it joins a
-    /// connection of ours. All others are the kernel's, and so is everything on the loopback device.
-    fn is_ours(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
-        let flags = segment.header.flags;
+    /// Who gets a connection of these addresses that is opened now.
+    fn reception(&mut self, tuple: FourTuple) -> Reception {
+        let listeners = self.listeners.as_mut();
+        let coming = self.endpoint.untold(tuple.local.port());
+        listeners.map_or(Reception::Kernel, |listeners| listeners.reception(tuple, coming))
+    }
+
+    /// What opens something new is ours when the kernel would give it to a listener that is deaf for our sake and whose queue has room, or when it
+    /// joins a connection of ours. All else is the kernel's, and so is everything on the loopback device.
+    fn is_ours(&mut self, now: Instant, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
         if self.endpoint.knows(tuple) {
             return true;
         }
         if iface == LOOPBACK {
             return false;
         }
-        if !flags.has(Flags::SYN) || flags.has(Flags::ACK) {
-            return true;
-        }
-        match segment.options.mptcp.join {
-            Some(MpJoin::Syn { token, .. }) if self.endpoint.has_token(token) => true,
-            _ => self.answers_for(tuple),
+        !self.opens(now, tuple, segment) || self.reception(tuple) == Reception::Open
+    }
+
+    /// A segment of no known 4-tuple opens a connection, and does not join one.
+    fn opens(&self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) -> bool {
+        let flags = segment.header.flags;
+        if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
+            let join = segment.options.mptcp.join;
+            !matches!(join, Some(MpJoin::Syn { token, .. }) if self.endpoint.has_token(token))
+        } else {
+            self.endpoint.answers_cookie(now, tuple, segment)
         }
     }
 }

@@ -3,9 +3,11 @@
 use super::core::Want;
 use super::core_stream;
 use super::event_loop::Key;
+use super::ledger::Entry;
 use super::relay::Ending;
 use super::server::Engine;
-use crate::mptcp::endpoint::{ConnError, ConnId, Event, Fallback};
+use super::steering::Happening;
+use crate::mptcp::endpoint::{ConnError, ConnId, Event, Fallback, FourTuple, SubflowId};
 use crate::time::Instant;
 use rustix::io::Errno;
 use std::net::{IpAddr, SocketAddr};
@@ -18,19 +20,36 @@ impl Engine {
         loop {
             let Some(core) = &mut self.core else { return };
             core.transmit(now);
-            let Some(event) = core.poll_event() else { return };
-            self.on_core_event(now, event);
-            while let Some(event) = self.core.as_mut().and_then(|core| core.poll_event()) {
-                self.on_core_event(now, event);
+            if !self.drain_core_events(now) {
+                return;
             }
         }
+    }
+
+    /// False when there were none.
+    fn drain_core_events(&mut self, now: Instant) -> bool {
+        let Some(core) = &mut self.core else { return false };
+        let events = std::iter::from_fn(|| core.poll_event());
+        // On one host connect() returns when the other side can accept: that comes first, when both ends are here.
+        let (first, others): (Vec<_>, Vec<_>) = events.partition(|event| matches!(event, Event::Accepted { .. }));
+        let any = !first.is_empty() || !others.is_empty();
+        for event in first.into_iter().chain(others) {
+            self.on_core_event(now, event);
+        }
+        any
     }
 
     fn on_core_event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Connected(conn) => self.on_connected(now, conn),
             Event::Accepted { conn, tuple } => self.on_accepted(now, conn, tuple),
-            Event::Readable(conn) | Event::Writable(conn) => self.turn_conn(now, conn),
+            Event::Readable(conn) => {
+                if let Some(key) = self.key_of(conn) {
+                    self.prime(key);
+                    self.turn(now, key);
+                }
+            }
+            Event::Writable(conn) => self.turn_conn(now, conn),
             Event::Flushed(conn) => {
                 if let Some(key) = self.key_of(conn) {
                     if let Some(connection) = self.connections.get_mut(key) {
@@ -58,11 +77,21 @@ impl Engine {
                     tuple.local,
                     tuple.remote
                 );
+                let connection = self.key_of(conn).and_then(|key| self.connections.get(key));
+                let reuse = connection.is_none_or(|connection| connection.options.reuses_address());
                 if let Some(core) = &mut self.core {
-                    core.subflow_up(tuple);
+                    core.subflow_up(tuple, reuse);
+                    // One whose other end is here dies with the engine altogether.
+                    if let Some(ledger) = self.ledger.as_mut().filter(|_| !core.is_own_hosts(tuple)) {
+                        let remote_key = core.endpoint.peer_key(conn);
+                        ledger.add(conn, Entry { tuple, remote_key });
+                    }
+                }
+                if let Some(key) = self.key_of(conn) {
+                    self.tell_watchers(key, Happening::Up, subflow, tuple);
                 }
             }
-            Event::SubflowGone { conn, subflow, tuple } => {
+            Event::SubflowDown { conn, subflow, tuple } => {
                 log::info!(
                     "connection {}: subflow {} {} > {} is gone",
                     conn.0,
@@ -70,11 +99,17 @@ impl Engine {
                     tuple.local,
                     tuple.remote
                 );
-                if let Some(core) = &mut self.core {
-                    core.release(tuple);
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.remove(conn, tuple);
                 }
                 if let Some(key) = self.key_of(conn) {
+                    self.tell_watchers(key, Happening::Down, subflow, tuple);
                     self.share_fate(now, key, subflow, tuple);
+                }
+            }
+            Event::SubflowGone { tuple, .. } => {
+                if let Some(core) = &mut self.core {
+                    core.release(tuple);
                 }
             }
             Event::Closed(conn) => self.on_closed(now, conn),
@@ -130,6 +165,16 @@ impl Engine {
         };
         log::info!("{} speaks plain TCP: {}", connection.describe(), fallback_text(why));
         connection.why_plain = Some(fallback_text(why));
+        let tuple = FourTuple {
+            local: connection.local,
+            remote: connection.remote,
+        };
+        if let Some(key) = self.key_of(conn) {
+            self.tell_watchers(key, Happening::Fallback, SubflowId(0), tuple);
+        }
+        let Some(connection) = self.key_of(conn).and_then(|key| self.connections.get_mut(key)) else {
+            return;
+        };
         if connection.accepted {
             // How this peer answers is another matter than how it asks.
             return;
@@ -168,6 +213,9 @@ impl Engine {
     }
 
     fn on_closed(&mut self, now: Instant, conn: ConnId) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.close(conn);
+        }
         let Some(key) = self.core.as_mut().and_then(|core| core.by_conn.remove(&conn)) else {
             return;
         };

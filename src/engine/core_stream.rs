@@ -1,14 +1,15 @@
 //! A connection of the core as a stream.
 
+use super::core::Core;
 use super::stream::{Incoming, Stream};
-use crate::mptcp::endpoint::{CallError, ConnError, ConnId, Endpoint};
+use crate::mptcp::endpoint::{CallError, ConnError, ConnId};
 use crate::time::Instant;
 use rustix::io::Errno;
 
 /// One connection of the core, for the length of a turn.
 pub struct CoreStream<'e> {
     /// The core.
-    pub endpoint: &'e mut Endpoint,
+    pub core: &'e mut Core,
     /// The connection.
     pub conn: ConnId,
     /// Now.
@@ -19,21 +20,21 @@ pub struct CoreStream<'e> {
 
 impl Stream for CoreStream<'_> {
     fn send_space(&self) -> usize {
-        self.endpoint.send_space(self.conn)
+        self.core.endpoint.send_space(self.conn)
     }
 
     fn send(&mut self, data: &[u8]) {
         // It takes what `send_space` said. When the connection broke in between, the bytes are lost with it, and `recv`
         // says so.
-        let _ = self.endpoint.send(self.now, self.conn, data);
-        if self.endpoint.send_space(self.conn) == 0 {
+        let _ = self.core.endpoint.send(self.now, self.conn, data);
+        if self.core.endpoint.send_space(self.conn) == 0 {
             // A byte offered in vain is how the core learns that somebody waits for room.
-            let _ = self.endpoint.send(self.now, self.conn, &[0]);
+            let _ = self.core.endpoint.send(self.now, self.conn, &[0]);
         }
     }
 
     fn recv(&mut self) -> Incoming<'_> {
-        match self.endpoint.recv(self.conn) {
+        match self.core.endpoint.recv(self.conn) {
             Ok(([], [])) | Err(CallError::InUse) => Incoming::Nothing,
             Ok((head, tail)) => Incoming::Data(head, tail),
             Err(CallError::Shutdown) => Incoming::End,
@@ -43,11 +44,11 @@ impl Stream for CoreStream<'_> {
     }
 
     fn consume(&mut self, n: usize) {
-        self.endpoint.consume(self.now, self.conn, n);
+        self.core.endpoint.consume(self.now, self.conn, n);
     }
 
     fn shutdown_write(&mut self) {
-        self.endpoint.shutdown_write(self.now, self.conn);
+        self.core.endpoint.shutdown_write(self.now, self.conn);
     }
 
     fn is_flushed(&self) -> bool {
@@ -55,11 +56,13 @@ impl Stream for CoreStream<'_> {
     }
 
     fn close(&mut self) {
-        self.endpoint.close(self.now, self.conn);
+        self.core.endpoint.close(self.now, self.conn);
     }
 
     fn abort(&mut self) {
-        self.endpoint.abort(self.now, self.conn);
+        // What the program wrote before has left, as far as the window lets it: so it was with the kernel's TCP, and the peer reads it.
+        self.core.transmit(self.now);
+        self.core.endpoint.abort(self.now, self.conn);
     }
 }
 

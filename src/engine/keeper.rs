@@ -4,10 +4,11 @@
 //! never know. The keeper is forked from the engine with the first listener. It parses no packet and holds no socket of anybody's: it remembers
 //! where programs listen, waits for the engine's end, and forks a new engine then. The engine in turn replaces a keeper that was killed.
 //!
-//! Not here: what is lost with an engine. Its connections are; programs get ECONNRESET by the shadow's own means, and peers a reset when they
-//! next send something.
+//! Not here: what is lost with an engine. Its connections are; programs get ECONNRESET by the shadow's own means, and the next engine tells the peers,
+//! whom it knows from the `ledger`.
 
 use super::clock::Clock;
+use super::ledger::Table;
 use super::process;
 use super::server::Settings;
 use crate::time::Duration;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 /// An engine that lives less long than this is a failed start.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
@@ -62,7 +64,7 @@ pub struct Keeper {
 
 impl Keeper {
     /// Forks a keeper. Call it on the engine's one thread only.
-    pub fn start(settings: &Settings) -> io::Result<Keeper> {
+    pub fn start(settings: &Settings, table: Rc<Table>) -> io::Result<Keeper> {
         let (ours, theirs) = pair()?;
         match fork()? {
             Some(child) => Ok(Keeper {
@@ -73,7 +75,7 @@ impl Keeper {
                 // Until now it is a copy of the engine, name and links and all: every descriptor but one goes.
                 process::close_all_but(theirs.as_fd());
                 std::mem::forget(ours);
-                let code = keep(theirs, settings);
+                let code = keep(theirs, settings, table);
                 process::exit_now(code)
             }
         }
@@ -117,6 +119,8 @@ pub struct Inheritance {
     pub keeper: Keeper,
     /// Where programs listen.
     pub records: Vec<Record>,
+    /// The connections that were lost are in it.
+    pub table: Rc<Table>,
 }
 
 fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -139,7 +143,7 @@ fn fork() -> io::Result<Option<Pid>> {
 }
 
 /// The keeper's life.
-fn keep(mut channel: OwnedFd, settings: &Settings) -> i32 {
+fn keep(mut channel: OwnedFd, settings: &Settings, table: Rc<Table>) -> i32 {
     // Only a name.
     let _ = rustix::thread::set_name(c"mptcp-keeper");
     let mut records = BTreeMap::new();
@@ -183,7 +187,8 @@ fn keep(mut channel: OwnedFd, settings: &Settings) -> i32 {
                     child: None,
                 };
                 let records = records.into_values().collect();
-                let code = process::serve(settings.clone(), Some(Inheritance { keeper, records }));
+                let inheritance = Inheritance { keeper, records, table };
+                let code = process::serve(settings.clone(), Some(inheritance));
                 process::exit_now(code)
             }
             Err(error) => {

@@ -5,16 +5,18 @@
 use super::connection::unmap;
 use super::event_loop::{EventLoop, Key, Source};
 use super::keeper::{Inheritance, Keeper, Record};
+use super::ledger::{Ledger, Table};
 use super::listeners::Listener;
 use super::server::{Engine, Settings};
 use super::socket_options::{self, SocketOptions};
-use crate::control::{setting, Bypass, Listen, Reply};
+use crate::control::{loopback_wanted, setting, Bypass, Listen, Reply};
 use crate::link::diag::TCP_LISTEN;
 use crate::link::GuardKind;
 use crate::time::{Duration, Instant};
 use rustix::net::{getsockname, ipproto, sockopt, UCred};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 /// How often the engine looks whether its listeners still listen, when nothing else tells. It cannot end before that.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -33,7 +35,7 @@ impl Engine {
         let program = text(request.program);
         let pid = cred.pid.as_raw_nonzero().get() as u32;
         let paths = text(setting(request.settings, "MPTCP_PATHS").unwrap_or_default());
-        let record = match record_of(fd) {
+        let record = match record_of(fd, loopback_wanted(request.settings)) {
             Ok(record) => Record {
                 program: program.clone(),
                 pid,
@@ -63,20 +65,24 @@ impl Engine {
             return Err(Bypass::NoPrivilege);
         }
         let Record { cookie, bound, .. } = record;
-        let lease = core.lease(bound.port());
+        // To a loopback address no segment comes from the network.
+        let lease = (!unmap(bound).ip().is_loopback()).then(|| core.lease(bound.port()));
         let listeners = core.listeners.as_mut().ok_or(Bypass::NoDiag)?;
         if !listeners.confirm(cookie, bound).map_err(|_| Bypass::NoDiag)? {
             return Err(Bypass::Unproven);
         }
         if self.keeper.is_none() {
-            self.keeper = Some(start_keeper(&self.settings, &self.event_loop).ok_or(Bypass::NoResources)?);
+            let keeper = start_keeper(&self.settings, &self.event_loop, &mut self.ledger);
+            self.keeper = Some(keeper.ok_or(Bypass::NoResources)?);
         }
         let listener = Listener::new(record.clone(), lease).ok_or(Bypass::EngineFault)?;
         let options = listener.options.for_core(unmap(bound).is_ipv6());
-        for address in listeners.add(listener) {
-            // It fails only for an address at which the core listens.
+        for address in listener.wire_addresses() {
+            // Those of the last listener there are those of the next connection.
+            core.endpoint.unlisten(address);
             let _ = core.endpoint.listen(address, options.clone());
         }
+        listeners.add(listener);
         core.admit_ports().map_err(|_| Bypass::NoResources)?;
         log::info!("{}[{}] listens at {bound}", record.program, record.pid);
         if let Some(keeper) = &self.keeper {
@@ -86,10 +92,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes over the listeners of an engine that died.
-    pub fn inherit_listeners(&mut self, inheritance: Inheritance) {
+    /// Takes over the listeners of an engine that died, and tells the peers of its connections.
+    pub fn inherit(&mut self, inheritance: Inheritance) {
         let now = self.clock.now();
-        let Inheritance { keeper, records } = inheritance;
+        let Inheritance { keeper, records, table } = inheritance;
         if self.event_loop.add(keeper.as_fd(), Source::Keeper).is_ok() {
             self.keeper = Some(keeper);
         }
@@ -102,6 +108,12 @@ impl Engine {
                 }
             }
         }
+        let (ledger, lost) = Ledger::open(table);
+        self.ledger = Some(ledger);
+        if let Some(core) = &mut self.core {
+            log::info!("{} subflows of the engine before are ended", lost.len());
+            core.inherit(now, &lost);
+        }
     }
 
     /// The keeper was killed.
@@ -113,7 +125,7 @@ impl Engine {
         let Some(listeners) = listeners.filter(|listeners| !listeners.is_empty()) else {
             return;
         };
-        self.keeper = start_keeper(&self.settings, &self.event_loop);
+        self.keeper = start_keeper(&self.settings, &self.event_loop, &mut self.ledger);
         if let Some(keeper) = &self.keeper {
             for listener in listeners.iter() {
                 keeper.listens(listener.record.clone());
@@ -150,16 +162,22 @@ impl Engine {
     }
 }
 
-fn start_keeper(settings: &Settings, event_loop: &EventLoop) -> Option<Keeper> {
-    let keeper = Keeper::start(settings).and_then(|keeper| {
+fn start_keeper(settings: &Settings, event_loop: &EventLoop, ledger: &mut Option<Ledger>) -> Option<Keeper> {
+    let mut start = || {
+        let table = match ledger {
+            Some(ledger) => ledger.table(),
+            None => ledger.insert(Ledger::open(Rc::new(Table::new()?)).0).table(),
+        };
+        let keeper = Keeper::start(settings, table)?;
         event_loop.add(keeper.as_fd(), Source::Keeper)?;
         Ok(keeper)
-    });
+    };
+    let keeper: std::io::Result<Keeper> = start();
     keeper.map_err(|error| log::warn!("no keeper: {error}")).ok()
 }
 
 /// The passed descriptor must be a listening TCP socket; what there is to know about it.
-fn record_of(fd: Option<OwnedFd>) -> Result<Record, Bypass> {
+fn record_of(fd: Option<OwnedFd>, loopback: bool) -> Result<Record, Bypass> {
     let unproven = |_| Bypass::Unproven;
     let socket = fd.ok_or(Bypass::Unproven)?;
     if sockopt::socket_protocol(&socket).map_err(unproven)? != Some(ipproto::TCP) {
@@ -172,7 +190,7 @@ fn record_of(fd: Option<OwnedFd>) -> Result<Record, Bypass> {
     }
     let bound = getsockname(&socket).map_err(unproven)?;
     let bound = SocketAddr::try_from(bound).map_err(|_| Bypass::OddAddress)?;
-    if unmap(bound).ip().is_loopback() {
+    if unmap(bound).ip().is_loopback() && !loopback {
         return Err(Bypass::Loopback);
     }
     Ok(Record {

@@ -29,13 +29,13 @@ pub struct Listener {
     pub path_config: PathConfig,
     /// Connections that it was given.
     pub accepted: u64,
-    /// The link hears the port while this lives.
-    _lease: Lease,
+    /// The link hears the port while this lives. None: only this host reaches it.
+    _lease: Option<Lease>,
 }
 
 impl Listener {
     /// None when the record's options are of another version.
-    pub fn new(record: Record, lease: Lease) -> Option<Listener> {
+    pub fn new(record: Record, lease: Option<Lease>) -> Option<Listener> {
         Some(Listener {
             options: SocketOptions::unpack(&record.options)?,
             path_config: paths::parse_config(Some(record.paths.as_bytes())),
@@ -46,7 +46,7 @@ impl Listener {
     }
 
     /// The addresses under which it is found on the wire: two for an IPv6 socket that hears IPv4 too.
-    fn wire_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+    pub fn wire_addresses(&self) -> impl Iterator<Item = SocketAddr> {
         let first = unmap(self.record.bound);
         let second = (!self.record.one_family && self.record.bound.ip() == Ipv6Addr::UNSPECIFIED)
             .then(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), first.port()));
@@ -76,6 +76,17 @@ pub struct Listeners {
     diag: TcpDiag,
     by_cookie: HashMap<u64, Listener>,
     by_address: HashMap<SocketAddr, Vec<u64>>,
+}
+
+/// Who gets a new connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reception {
+    /// Nobody, or a socket that is not ours to answer for: the kernel sees to it.
+    Kernel,
+    /// A listener whose program accepts more slowly than clients come: the kernel would say nothing, so that they try again.
+    Full,
+    /// A listener.
+    Open,
 }
 
 /// What a sweep found.
@@ -116,21 +127,16 @@ impl Listeners {
         Ok(sockets.iter().any(|socket| socket.cookie == cookie))
     }
 
-    /// Adds one; the addresses at which the core has to listen from now on.
-    pub fn add(&mut self, listener: Listener) -> Vec<SocketAddr> {
+    /// Adds one, or knows it anew.
+    pub fn add(&mut self, listener: Listener) {
         let cookie = listener.record.cookie;
-        let mut new = Vec::new();
         for address in listener.wire_addresses() {
             let cookies = self.by_address.entry(address).or_default();
-            if cookies.is_empty() {
-                new.push(address);
-            }
             if !cookies.contains(&cookie) {
                 cookies.push(cookie);
             }
         }
         self.by_cookie.insert(cookie, listener);
-        new
     }
 
     /// Forgets those that do not listen any more.
@@ -166,17 +172,24 @@ impl Listeners {
         swept
     }
 
-    /// Whether the socket that the kernel would give a SYN of these addresses to is one of them.
-    pub fn takes(&mut self, tuple: FourTuple) -> bool {
+    /// What becomes of a connection of these addresses that is opened now: the kernel's own lookup says whose it would be. `coming` are about to be
+    /// put into its queue.
+    pub fn reception(&mut self, tuple: FourTuple, coming: usize) -> Reception {
         if self.at(tuple.local).is_empty() {
-            return false;
+            return Reception::Kernel;
         }
         match self.diag.find(tuple.local, tuple.remote) {
-            Ok(Some(socket)) => socket.state == TCP_LISTEN && self.by_cookie.contains_key(&socket.cookie),
-            Ok(None) => false,
+            Ok(Some(socket)) if socket.state == TCP_LISTEN && self.by_cookie.contains_key(&socket.cookie) => {
+                // sk_acceptq_is_full of net/sock.h.
+                match socket.queue as usize + coming > socket.backlog as usize {
+                    true => Reception::Full,
+                    false => Reception::Open,
+                }
+            }
+            Ok(_) => Reception::Kernel,
             Err(error) => {
                 log::warn!("cannot tell who listens at {}: {error}", tuple.local);
-                false
+                Reception::Kernel
             }
         }
     }

@@ -3,7 +3,7 @@
 //! | to understand                                  | read                                              |
 //! |------------------------------------------------|---------------------------------------------------|
 //! | how `libmptcp.so` can be executed              | `entry`, `program`                                |
-//! | what the process leaves and keeps, and what outlives it | `process`, `sandbox`, `keeper`          |
+//! | what the process leaves and keeps, and what outlives it | `process`, `sandbox`, `keeper`, `ledger` |
 //! | the loop, and who owns what                    | `server`, `event_loop`, `slots`, `clock`          |
 //! | requests and answers                           | `control`, `requests`, `connect`, `status`        |
 //! | who listens, and how programs get connections    | `listeners`, `listen`, `delivery`, `pump`         |
@@ -28,6 +28,7 @@ pub mod entry;
 mod event_loop;
 mod keeper;
 mod kernel_stream;
+mod ledger;
 mod listen;
 mod listeners;
 mod multipath;
@@ -35,6 +36,7 @@ mod namespace;
 mod paths;
 mod picture;
 mod plain_peers;
+mod policy;
 mod process;
 pub mod program;
 mod pump;
@@ -47,5 +49,6 @@ mod shadow;
 mod slots;
 mod socket_options;
 pub mod status;
+mod steering;
 mod stream;
 mod tcp_info;

@@ -90,6 +90,13 @@ pub fn first_paths(core: &mut Core, query: &Query, config: &PathConfig) -> Resul
     }
 }
 
+/// The one path to an address of this host itself.
+pub fn own_path(core: &mut Core, query: &Query, config: &PathConfig) -> Result<Vec<LocalPath>, Bypass> {
+    let path = core.own_path(query).ok().flatten();
+    let path = path.filter(|path| config.sources.allow(path.addr));
+    path.map(|path| vec![path]).ok_or(Bypass::OwnAddress)
+}
+
 fn bypass(reason: KernelReason) -> Bypass {
     match reason {
         KernelReason::Local => Bypass::OwnAddress,
@@ -128,7 +135,7 @@ impl Engine {
         };
         let Looked { paths, .. } = look(core, connection.query(), connection.path_config.clone());
         if !paths.is_empty() {
-            core.endpoint.set_paths(now, conn, &paths);
+            core.endpoint.set_paths(now, conn, &connection.shaped(paths));
         }
     }
 
@@ -154,7 +161,7 @@ impl Engine {
             }
             let looked = known.iter().find(|looked| looked.answers(&query, config));
             if let Some(Looked { paths, .. }) = looked.filter(|looked| !looked.paths.is_empty()) {
-                core.endpoint.set_paths(now, conn, paths);
+                core.endpoint.set_paths(now, conn, &connection.shaped(paths.clone()));
             }
         }
     }

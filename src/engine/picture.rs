@@ -105,12 +105,16 @@ impl Engine {
     }
 
     /// # Errors
-    /// ENOTCONN when there is no such connection; EOPNOTSUPP when the kernel's TCP has it.
+    /// ENOTCONN when there is no such connection.
     fn draw(&mut self, cookie: u64) -> Result<Picture, Errno> {
         let (key, _) = self.connection(cookie)?;
         let connection = self.connections.get(key).ok_or(Errno::NOTCONN)?;
         match connection.backend {
-            Backend::Kernel(_) => Err(Errno::OPNOTSUPP),
+            Backend::Kernel(_) => {
+                let mut plain = Picture::new(false, true, [0; MPTCP_INFO_LEN], std::iter::empty());
+                plain.linux = connection.wishes.linux && !connection.accepted;
+                Ok(plain)
+            }
             Backend::Core(_) => {
                 let info = self.conn_info(connection).ok_or(Errno::NOTCONN)?;
                 Ok(picture(connection, &info))

@@ -92,7 +92,7 @@ fn try_serve(settings: Settings, inheritance: Option<Inheritance>) -> std::io::R
                 std::process::id()
             );
             if let Some(inheritance) = inheritance {
-                engine.inherit_listeners(inheritance);
+                engine.inherit(inheritance);
             }
             engine.run()?;
             log::info!("engine {id} goes, having been idle for {idle:?}");

@@ -196,6 +196,10 @@ impl Relay {
                     self.out_ended = true;
                     stream.shutdown_write();
                 }
+                // TCP does not wait for room then, but drops what it has not sent.
+                Read::Nothing if linger_zero && self.shadow.is_hung_up() && !self.both_shut => {
+                    return Err(Ending::Aborted);
+                }
                 Read::Nothing | Read::HalfClosed => {
                     // With room for more it is the program that has no more.
                     self.silent = self.out_ended || space > 0;
@@ -250,8 +254,12 @@ impl Relay {
                     self.silent = false;
                     return Ok(Turn::Wait);
                 }
-                // TCP answers data that comes after close() with RST.
-                Write::Gone => return Err(Ending::Aborted),
+                // TCP answers data that comes after close() with RST, behind what it has sent already.
+                Write::Gone if stream.send_space() == 0 => return Err(Ending::Aborted),
+                Write::Gone => {
+                    self.silent = false;
+                    return Ok(Turn::More);
+                }
             };
             stream.consume(moved);
             budget = budget.saturating_sub(moved);

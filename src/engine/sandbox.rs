@@ -19,21 +19,14 @@ const KEPT_CAPABILITIES: [u32; 3] = [CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NE
 const CAP_NET_BIND_SERVICE: u32 = 10;
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_NET_RAW: u32 = 13;
-/// The kernel lists BPF programs to nobody without it. The packet link exists only while that list is known.
-const CAP_SYS_ADMIN: u32 = 21;
 
 /// One thing that is given up: its name, and how.
 type Step = (&'static str, fn() -> io::Result<()>);
 
 /// Gives up all of it. What could not be given up is logged.
-/// `lists_programs`: BPF programs are to be listed as long as the process lives.
-pub fn engage(lists_programs: bool) {
-    let drop_capabilities = match lists_programs {
-        true => || keep_capabilities(&[&KEPT_CAPABILITIES[..], &[CAP_SYS_ADMIN]].concat()),
-        false => || keep_capabilities(&KEPT_CAPABILITIES),
-    };
+pub fn engage() {
     let steps: [Step; 4] = [
-        ("capabilities", drop_capabilities),
+        ("capabilities", keep_capabilities),
         // The two below ask for it.
         ("new privileges", forbid_new_privileges),
         ("writing to files", forbid_file_writes),
@@ -82,10 +75,10 @@ struct CapabilityWord {
 /// `_LINUX_CAPABILITY_VERSION_3`.
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
 
-/// Keeps, of what there is, these.
-fn keep_capabilities(capabilities: &[u32]) -> io::Result<()> {
+/// Keeps [`KEPT_CAPABILITIES`], of what there is.
+fn keep_capabilities() -> io::Result<()> {
     for capability in 0..64 {
-        if !capabilities.contains(&capability) {
+        if !KEPT_CAPABILITIES.contains(&capability) {
             // EINVAL beyond the last that the kernel knows; EPERM without CAP_SETPCAP, and then nothing can be gained either.
             let _ = prctl(libc::PR_CAPBSET_DROP, capability.into());
         }
@@ -97,7 +90,7 @@ fn keep_capabilities(capabilities: &[u32]) -> io::Result<()> {
     let mut words = [CapabilityWord::default(); 2];
     // SAFETY: the structures are those of version 3, and live during the call.
     check(unsafe { libc::syscall(libc::SYS_capget, &mut header, words.as_mut_ptr()) })?;
-    let kept = capabilities
+    let kept = KEPT_CAPABILITIES
         .iter()
         .fold(0u32, |mask, capability| mask | 1 << capability);
     for (word, mask) in words.iter_mut().zip([kept, 0]) {
@@ -206,8 +199,8 @@ const FORBIDDEN: &[c_long] = &[
     libc::SYS_setgroups,
 ];
 
-/// The commands of bpf(2) that ask only (linux/bpf.h): PROG_GET_NEXT_ID, PROG_GET_FD_BY_ID, OBJ_GET_INFO_BY_FD, PROG_QUERY.
-const BPF_QUESTIONS: [u32; 4] = [11, 13, 15, 16];
+/// BPF_PROG_QUERY of linux/bpf.h: the packet link asks what a control group has.
+const BPF_QUESTION: u32 = 16;
 
 /// linux/audit.h: the architecture whose numbers `FORBIDDEN` has. Others are left alone.
 #[cfg(target_arch = "x86_64")]
@@ -220,7 +213,7 @@ const AUDIT_ARCH: Option<u32> = None;
 /// Numbers from here on are those of x32, another set of system calls of x86-64.
 const X32_BIT: u32 = 0x4000_0000;
 
-/// The filter: another architecture's calls, those of x32, `FORBIDDEN` and bpf(2) but for its questions fail with EPERM.
+/// The filter: another architecture's calls, those of x32, `FORBIDDEN` and bpf(2) but for its question fail with EPERM.
 fn filter(arch: u32) -> Vec<libc::sock_filter> {
     let instruction = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
         code: code as u16,
@@ -246,12 +239,9 @@ fn filter(arch: u32) -> Vec<libc::sock_filter> {
         program.push(instruction(equal, *call as u32, 0, 1));
         program.push(give(refuse));
     }
-    let questions = BPF_QUESTIONS.len() as u8;
-    program.push(instruction(equal, libc::SYS_bpf as u32, 0, questions + 2));
+    program.push(instruction(equal, libc::SYS_bpf as u32, 0, 3));
     program.push(load(first_argument));
-    for (at, question) in (0..questions).zip(BPF_QUESTIONS) {
-        program.push(instruction(equal, question, questions - at, 0));
-    }
+    program.push(instruction(equal, BPF_QUESTION, 1, 0));
     program.push(give(refuse));
     program.push(give(libc::SECCOMP_RET_ALLOW));
     program
@@ -301,10 +291,10 @@ mod tests {
                 .map(|result| result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM))
             };
             assert_eq!(refused, [true; 5]);
-            // PROG_GET_NEXT_ID is a question, whatever its answer, and PROG_LOAD is none.
+            // PROG_QUERY is a question, whatever its answer, and PROG_LOAD is none.
             let mut attr = [u32::MAX; 12];
             // SAFETY: the kernel reads and writes no more than the size that is passed.
-            let asked = unsafe { libc::syscall(libc::SYS_bpf, 11, attr.as_mut_ptr(), size_of_val(&attr)) };
+            let asked = unsafe { libc::syscall(libc::SYS_bpf, BPF_QUESTION, attr.as_mut_ptr(), size_of_val(&attr)) };
             assert_ne!(errno_of(asked), Some(libc::EPERM));
             // SAFETY: as above.
             let loaded = unsafe { libc::syscall(libc::SYS_bpf, 5, attr.as_mut_ptr(), size_of_val(&attr)) };
@@ -319,7 +309,7 @@ mod tests {
     #[test]
     fn only_the_capabilities_of_networking_stay() {
         in_a_thread(|| {
-            keep_capabilities(&KEPT_CAPABILITIES).unwrap();
+            keep_capabilities().unwrap();
             let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
             for set in ["CapInh", "CapPrm", "CapEff"] {
                 let line = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();

@@ -14,6 +14,7 @@ use super::delivery::Delivery;
 use super::event_loop::{EventLoop, Key, Readiness, Source};
 use super::keeper::Keeper;
 use super::kernel_stream::Attempt;
+use super::ledger::Ledger;
 use super::paths::Review;
 use super::plain_peers::PlainPeers;
 use super::pump::Pump;
@@ -65,6 +66,8 @@ pub struct Engine {
     pub(super) sweep_due: Option<Instant>,
     /// There is one while there are listeners.
     pub(super) keeper: Option<Keeper>,
+    /// What the next engine will want to know, once there was a keeper.
+    pub(super) ledger: Option<Ledger>,
     pub(super) ends: Ends,
     pub(super) bypasses: Bypasses,
     pub(super) plain_peers: PlainPeers,
@@ -124,6 +127,7 @@ impl Engine {
             pumps_more: Vec::new(),
             sweep_due: None,
             keeper: None,
+            ledger: None,
             ends: Ends::default(),
             bypasses: Bypasses::default(),
             plain_peers: PlainPeers::default(),
@@ -138,8 +142,7 @@ impl Engine {
 
     /// Serves until there has been nothing to do for the idle time, without the rights that only the start needs.
     pub fn run(mut self) -> io::Result<()> {
-        let packet_link = self.core.as_ref().is_some_and(|core| core.link_name() == "packet");
-        sandbox::engage(packet_link);
+        sandbox::engage();
         let mut events = Vec::new();
         loop {
             let now = self.clock.now();
@@ -261,7 +264,7 @@ impl Engine {
             Backend::Kernel(stream) => Some(f(relay, stream, &mut self.scratch)),
             Backend::Core(conn) => {
                 let mut stream = CoreStream {
-                    endpoint: &mut self.core.as_mut()?.endpoint,
+                    core: self.core.as_mut()?,
                     conn: *conn,
                     now,
                     flushed: connection.flushed,

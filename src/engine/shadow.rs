@@ -13,7 +13,7 @@
 //! | write                              | EPOLLIN                    | [`Read::Bytes`]                          |
 //! | shutdown(SHUT_WR)                  | EPOLLRDHUP, queue empty    | [`Read::HalfClosed`]                     |
 //! | last close, or shutdown(SHUT_RDWR) | EPOLLHUP, queue empty      | [`Read::Closed`], after the last byte    |
-//! | last close, data unread            | EPOLLERR (ECONNRESET)      | [`Read::Reset`], at once: TCP sends RST  |
+//! | last close, data unread            | EPOLLERR (ECONNRESET)      | [`Read::Reset`], after the last byte that there is room for: TCP has sent those, and sends RST |
 //! | shutdown(SHUT_RD)                  | EPIPE when we write        | [`Write::Deaf`]                          |
 //!
 //! "Queue empty" means: nothing but the held byte. Readiness is edge-triggered: with a byte always unread, a level
@@ -67,7 +67,7 @@ pub enum Read {
     HalfClosed,
     /// Everything was read, and nobody holds the program's end any more (or it was shut down both ways).
     Closed,
-    /// The program closed with data unread: what TCP answers with RST. Bytes still queued are lost, as in TCP.
+    /// The program closed with data unread: what TCP answers with RST. What the buffer had no room for is lost, as in TCP.
     Reset,
 }
 
@@ -155,13 +155,11 @@ impl Shadow {
     /// Reads what the program wrote, at most `buf.len() - 1` bytes (one is needed to look at the byte that stays).
     /// The last byte returned remains in the queue as the held one.
     pub fn read(&mut self, buf: &mut [u8]) -> io::Result<Read> {
-        if self.reset {
-            return Ok(Read::Reset);
-        }
         let queued = rustix::io::ioctl_fionread(&self.end)? as usize;
         let n = queued.saturating_sub(1).min(buf.len().saturating_sub(1));
         if n == 0 {
             return Ok(match (self.hung_up, self.write_shut) {
+                _ if self.reset => Read::Reset,
                 _ if queued > 1 => Read::Nothing,
                 (true, _) => Read::Closed,
                 (false, true) => Read::HalfClosed,

@@ -168,22 +168,34 @@ impl SocketOptions {
         Ok(())
     }
 
-    /// Takes over from the listener what an accepted carrier has of its own: segment size, buffers, and who it is.
+    /// Takes over from the listener what an accepted carrier has of its own: segment size, and the sizes of buffers that the program
+    /// leaves to the kernel.
     pub fn keep_transport(&mut self, listener: &SocketOptions) {
+        let lock = self.buffer_lock;
         for (option, value) in &mut self.values {
-            let kept = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG) || option.doubled;
+            let set = option.doubled && lock & lock_of(option) != 0;
+            let kept = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG) || (option.doubled && !set);
             let theirs = listener.values.iter().find(|(other, _)| *other == *option);
             if let (true, Some((_, theirs))) = (kept, theirs) {
                 *value = *theirs;
             }
         }
-        self.buffer_lock = listener.buffer_lock;
     }
 
     /// close() resets the connection: SO_LINGER is on, with time zero.
     pub fn linger_zero(&self) -> bool {
         self.get(libc::SOL_SOCKET, libc::SO_LINGER)
             .is_some_and(|value| value[..4] != [0; 4] && value[4..8] == [0; 4])
+    }
+
+    /// TCP_DEFER_ACCEPT.
+    pub fn defers_accept(&self) -> bool {
+        self.int(libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT).unwrap_or(0) != 0
+    }
+
+    /// SO_REUSEADDR.
+    pub fn reuses_address(&self) -> bool {
+        self.int(libc::SOL_SOCKET, libc::SO_REUSEADDR).unwrap_or(0) != 0
     }
 
     /// SO_MARK.
@@ -196,16 +208,9 @@ impl SocketOptions {
     pub fn fresh_socket(&self) -> Result<OwnedFd, Errno> {
         let socket = self.new_socket()?;
         for (option, value) in &self.values {
-            if option.doubled {
-                let lock = if option.name == libc::SO_SNDBUF {
-                    SNDBUF_LOCK
-                } else {
-                    RCVBUF_LOCK
-                };
-                if self.buffer_lock & lock == 0 {
-                    // Setting it would end the kernel's own tuning.
-                    continue;
-                }
+            if option.doubled && self.buffer_lock & lock_of(option) == 0 {
+                // Setting it would end the kernel's own tuning.
+                continue;
             }
             let unset_mss = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG)
                 && value[..4] == MSS_UNSET.to_ne_bytes();
@@ -244,6 +249,7 @@ impl SocketOptions {
             ..=0 => BUFFER_MAX,
             n => (n as usize).max(BUFFER_MIN),
         };
+        let tuned = self.buffer_lock & RCVBUF_LOCK == 0;
         ConnOptions {
             nodelay: tcp(libc::TCP_NODELAY) != 0,
             cork: tcp(libc::TCP_CORK) != 0,
@@ -266,6 +272,7 @@ impl SocketOptions {
             },
             send_buffer: locked(SNDBUF_LOCK, libc::SO_SNDBUF, defaults.send_buffer),
             recv_buffer: locked(RCVBUF_LOCK, libc::SO_RCVBUF, defaults.recv_buffer).min(window_max),
+            recv_buffer_first: if tuned { defaults.recv_buffer_first } else { BUFFER_MAX },
             tos: tos.unwrap_or(0).clamp(0, 255) as u8,
             ttl: ttl.unwrap_or(0).clamp(0, 255) as u8,
             mark: self.mark(),
@@ -285,6 +292,7 @@ impl SocketOptions {
         options.mark = new.mark;
         options.send_buffer = new.send_buffer;
         options.recv_buffer = new.recv_buffer;
+        options.recv_buffer_first = new.recv_buffer_first;
     }
 
     /// TCP_QUICKACK.
@@ -295,6 +303,14 @@ impl SocketOptions {
     fn int(&self, level: i32, name: i32) -> Option<i32> {
         let bytes = self.get(level, name)?.first_chunk::<4>()?;
         Some(i32::from_ne_bytes(*bytes))
+    }
+}
+
+/// The bit of SO_BUF_LOCK that says that a program has set the size of this buffer.
+fn lock_of(option: &SocketOption) -> i32 {
+    match option.name {
+        libc::SO_SNDBUF => SNDBUF_LOCK,
+        _ => RCVBUF_LOCK,
     }
 }
 
@@ -394,6 +410,24 @@ mod tests {
             (&fresh.values, fresh.buffer_lock),
             (&options.values, options.buffer_lock)
         );
+    }
+
+    #[test]
+    fn an_accepted_socket_has_the_buffers_that_its_listener_was_given_and_no_others() {
+        let listener = socket(AddressFamily::INET);
+        sockopt::set_socket_send_buffer_size(&listener, 50_000).unwrap();
+        let then = SocketOptions::read(listener.as_fd(), false).unwrap();
+        sockopt::set_socket_recv_buffer_size(&listener, 30_000).unwrap();
+        let mut accepted = SocketOptions::read(listener.as_fd(), false).unwrap();
+        accepted.keep_transport(&then);
+        let core = accepted.for_core(false);
+        assert_eq!((core.send_buffer, core.recv_buffer), (100_000, 60_000));
+        let mut tuned = SocketOptions::read(socket(AddressFamily::INET).as_fd(), false).unwrap();
+        let (_, size) = tuned.values.iter_mut().find(|(option, _)| option.doubled).unwrap();
+        size[..4].copy_from_slice(&7i32.to_ne_bytes());
+        let plain = SocketOptions::read(socket(AddressFamily::INET).as_fd(), false).unwrap();
+        tuned.keep_transport(&plain);
+        assert_eq!(tuned.values, plain.values);
     }
 
     #[test]

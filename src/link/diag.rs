@@ -25,6 +25,10 @@ pub struct TcpSocket {
     pub port: u16,
     /// Inode of the socket's file; 0 while nobody has accepted it.
     pub inode: u32,
+    /// Of a listening socket: connections that wait to be accepted. Of others: bytes to read.
+    pub queue: u32,
+    /// Of a listening socket: how many may wait, less one. Of others: bytes not acknowledged.
+    pub backlog: u32,
 }
 
 /// Asks about TCP sockets of this network namespace.
@@ -93,6 +97,8 @@ fn parse(message: &Message<'_>) -> Option<TcpSocket> {
         cookie: u64::from(low) | u64::from(high) << 32,
         port: u16::from_be(u16_at(body, 4)?),
         inode: u32_at(body, 68)?,
+        queue: u32_at(body, 56)?,
+        backlog: u32_at(body, 60)?,
     })
 }
 
@@ -114,6 +120,7 @@ mod tests {
             ("0.0.0.0:0", "127.0.0.1:9"),
         ] {
             let listener = TcpListener::bind(text).expect("a listener");
+            rustix::net::listen(&listener, 7).expect("it listens");
             let port = listener.local_addr().expect("bound").port();
             let from: SocketAddr = from.parse().expect("an address");
             let local = SocketAddr::new(from.ip(), port);
@@ -124,6 +131,7 @@ mod tests {
             );
             let all = diag.listening(local.is_ipv6()).expect("a table");
             assert!(all.contains(&found));
+            assert_eq!((found.queue, found.backlog), (0, 7));
             drop(listener);
             assert_eq!(diag.find(local, from).expect("an answer"), None, "{text}");
         }

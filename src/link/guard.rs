@@ -12,6 +12,7 @@
 use super::filter::{self, Filter};
 use super::ports::{PortSet, Ports};
 use super::sys;
+use super::LOOPBACK;
 use core::cell::RefCell;
 use core::net::{IpAddr, SocketAddr};
 use rustix::net::AddressFamily;
@@ -48,7 +49,8 @@ pub struct GuardRequest<'a> {
     /// The peer.
     pub remote: SocketAddr,
     /// Interface of the path, 0 for the routing's choice. Only the route lookup of connect() heeds it: the guard
-    /// swallows segments from wherever they come.
+    /// swallows segments from wherever they come. [`LOOPBACK`]: no segment comes from the network at all, and the link need not
+    /// hear the port.
     pub iface: u32,
     /// SO_MARK of the connection, 0 is none.
     pub mark: u32,
@@ -67,9 +69,9 @@ pub enum GuardKind {
 #[derive(Debug)]
 pub struct Guard {
     local: SocketAddr,
-    _hold: Hold,
-    /// After `_hold`: the link hears the port until the kernel may answer for it.
-    _lease: Lease,
+    hold: Hold,
+    /// After `hold`: the link hears the port until the kernel may answer for it.
+    _lease: Option<Lease>,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,14 @@ enum Hold {
 }
 
 impl Guard {
+    /// Keeps others from binding the port beside it, as a socket without SO_REUSEADDR does.
+    pub fn forbid_reuse(&self) {
+        if let Hold::Exact(fd) = &self.hold {
+            // It takes back what TCP_REPAIR gave, which only bind() asked for.
+            let _ = sys::set_int(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 0);
+        }
+    }
+
     /// Our address and port.
     pub fn local(&self) -> SocketAddr {
         self.local
@@ -214,8 +224,8 @@ impl Guards {
         .map_err(Refusal::into_error)?;
         Ok(Guard {
             local: sys::socket_addr(request.local, port, request.iface),
-            _hold: hold,
-            _lease: Lease::new(&self.ports, port),
+            hold,
+            _lease: (request.iface != LOOPBACK).then(|| Lease::new(&self.ports, port)),
         })
     }
 
@@ -252,13 +262,15 @@ impl Guards {
                 0
             }
         };
-        if request.iface != 0 {
-            sys::bind_to_interface(&fd, request.iface)?;
+        // To this host's own addresses the routing knows the way, and no other.
+        let device = Some(request.iface).filter(|&iface| iface != 0 && iface != LOOPBACK);
+        if let Some(device) = device {
+            sys::bind_to_interface(&fd, device)?;
         }
         enter_repair(&fd)?;
         sys::bind(&fd, sys::socket_addr(request.local, port, request.iface)).map_err(Refusal::from_bind)?;
         sys::connect(&fd, request.remote).map_err(Refusal::from_connect)?;
-        if request.iface != 0 {
+        if device.is_some() {
             // Only connect()'s route lookup needed it. Answers may come in by another interface.
             sys::bind_to_interface(&fd, 0)?;
         }

@@ -34,6 +34,7 @@ mod filter;
 pub mod guard;
 pub mod ip;
 mod netlink;
+pub mod own_host;
 pub mod packet;
 pub mod path_config;
 pub mod paths;
@@ -46,6 +47,7 @@ mod tables;
 pub use auto::AutoLink;
 pub use guard::{Guard, GuardKind, GuardRequest, Guards, Lease, WantedPort};
 pub use ip::IpLink;
+pub use own_host::OwnHost;
 pub use path_config::PathConfig;
 pub use paths::Verdict;
 pub use ports::PortSet;
@@ -57,6 +59,10 @@ use crate::wire::{Flags, Header, Segment, TcpOptions};
 use core::net::IpAddr;
 use std::io;
 use std::os::fd::BorrowedFd;
+
+/// The loopback device's index, in every network namespace (LOOPBACK_IFINDEX of net/flow.h). A path bound to it leads to this host
+/// itself, by [`OwnHost`].
+pub const LOOPBACK: u32 = 1;
 
 /// A segment to send. The link writes IP and TCP headers, options and checksum.
 pub struct Outgoing<'a> {

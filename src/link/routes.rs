@@ -10,7 +10,8 @@ use super::path_config::PathConfig;
 use super::paths::{
     self, Address, Candidate, Interface, InterfaceKind, IpsecPolicy, Route, RouteKind, Rule, Situation, Verdict,
 };
-use super::tables;
+use super::{own_host, tables, LOOPBACK};
+use crate::mptcp::endpoint::LocalPath;
 use core::net::IpAddr;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -111,6 +112,19 @@ impl Routes {
             ),
             None => Ok(verdict),
         }
+    }
+
+    /// The path to an address of this host itself, if `query` asks about one (and not one that is somebody's on each link).
+    pub fn own_path(&mut self, query: &Query) -> io::Result<Option<LocalPath>> {
+        let route = self.lookup(query, query.src, 0, 0)?;
+        let on_each_link = matches!(query.dst, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        let own = route.kind == RouteKind::Local && !on_each_link;
+        Ok(query.src.or(route.src).filter(|_| own).map(|addr| LocalPath {
+            addr,
+            iface: LOOPBACK,
+            mtu: own_host::MTU,
+            backup: false,
+        }))
     }
 
     fn decide(&mut self, query: &Query, config: &PathConfig) -> io::Result<Verdict> {

@@ -1,6 +1,8 @@
 //! What the core and its callers say to each other: names, options, events, errors, pictures. No logic.
 
+pub use super::pattern::Traffic;
 pub use super::scheduler::Scheduler;
+pub use super::steer::{SteerError, SubflowManner};
 pub use crate::tcp::congestion::Algorithm;
 use crate::time::Duration;
 use core::net::{IpAddr, SocketAddr};
@@ -20,6 +22,16 @@ pub struct FourTuple {
     pub local: SocketAddr,
     /// The peer's.
     pub remote: SocketAddr,
+}
+
+impl FourTuple {
+    /// As the peer sees it.
+    pub fn reversed(self) -> FourTuple {
+        FourTuple {
+            local: self.remote,
+            remote: self.local,
+        }
+    }
 }
 
 /// A source of unpredictable numbers: the kernel's generator in the engine, a seed in the simulator.
@@ -51,8 +63,11 @@ pub struct ConnOptions {
     pub mss_limit: u16,
     /// Bytes that may wait in the send buffer (its upper bound: it grows with what the paths carry).
     pub send_buffer: usize,
-    /// Bytes that may wait in the receive buffer (its upper bound; it grows to it).
+    /// Bytes that may wait in the receive buffer at the most.
     pub recv_buffer: usize,
+    /// Bytes that may wait there before the application has read any: what it reads lets the buffer grow. As much as
+    /// `recv_buffer` where that is the program's own choice.
+    pub recv_buffer_first: usize,
     /// IP TOS / traffic class of every segment.
     pub tos: u8,
     /// TTL / hop limit, 0 the system's.
@@ -65,6 +80,22 @@ pub struct ConnOptions {
     pub congestion: Algorithm,
     /// Which subflow takes what.
     pub scheduler: Scheduler,
+    /// When subflows that are slow beside the fastest one carry nothing new.
+    pub low_latency: LowLatency,
+}
+
+/// When a connection rather waits for its fastest paths than sends on slow ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LowLatency {
+    /// Never: whatever has room takes data.
+    #[default]
+    Never,
+    /// While its writes are short messages.
+    WhenInteractive,
+    /// Unless its writes are bulk.
+    UnlessBulk,
+    /// Always.
+    Always,
 }
 
 /// TCP keepalive (RFC 9293 section 3.8.4).
@@ -92,12 +123,14 @@ impl Default for ConnOptions {
             mss_limit: 0,
             send_buffer: 16 << 20,
             recv_buffer: 6 << 20,
+            recv_buffer_first: 512 << 10,
             tos: 0,
             ttl: 0,
             mark: 0,
             join_after: 0,
             congestion: Algorithm::default(),
             scheduler: Scheduler::default(),
+            low_latency: LowLatency::Never,
         }
     }
 }
@@ -182,6 +215,12 @@ pub enum Event {
         subflow: SubflowId,
         tuple: FourTuple,
     },
+    /// A subflow that was up carries nothing any more. Its 4-tuple may be in TIME_WAIT yet: `SubflowGone` says when it is free.
+    SubflowDown {
+        conn: ConnId,
+        subflow: SubflowId,
+        tuple: FourTuple,
+    },
     /// A subflow is over and its 4-tuple is free, TIME_WAIT included: its guard can go. With TIME_WAIT it comes after the
     /// connection's `Closed`, whose id it still bears.
     SubflowGone {
@@ -218,6 +257,8 @@ pub struct ConnInfo {
     pub rcv_nxt: u64,
     /// DSS checksums are used.
     pub checksum: bool,
+    /// What its writes say.
+    pub traffic: Traffic,
     /// Addresses of ours that the peer was told of.
     pub announced: u8,
     /// Addresses of the peer that were taken up.
@@ -249,6 +290,8 @@ pub struct SubflowInfo {
     pub backup: bool,
     /// It does not answer at present.
     pub stalled: bool,
+    /// What is different on it than on the connection.
+    pub manner: SubflowManner,
     /// Smoothed RTT, microseconds; 0 before a sample.
     pub srtt_us: u32,
     /// RTT variance, microseconds.

@@ -6,8 +6,10 @@
 use super::addresses::Addresses;
 use super::crypto;
 use super::endpoint::{
-    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, SubflowId, SubflowInfo,
+    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, LowLatency, SubflowId,
+    SubflowInfo, Traffic,
 };
+use super::pattern::WritePattern;
 use super::recv_buffer::RecvBuffer;
 use super::reinjection::Again;
 use super::scheduler;
@@ -174,6 +176,7 @@ pub(super) struct Connection {
     /// Answer to MP_FAIL is awaited until then (note S4).
     pub fail_deadline: Option<Instant>,
     pub data_fin_due: bool,
+    pub writes: WritePattern,
 }
 
 impl Connection {
@@ -192,7 +195,7 @@ impl Connection {
         } else {
             Proto::Plain(Fallback::NotAsked)
         };
-        let recv_buffer = options.recv_buffer;
+        let recv_buffer = RecvBuffer::new(Dsn(0), options.recv_buffer_first, options.recv_buffer);
         Connection {
             id,
             role,
@@ -221,7 +224,7 @@ impl Connection {
                 progress_at: now,
             },
             inc: Income {
-                buf: RecvBuffer::new(Dsn(0), recv_buffer),
+                buf: recv_buffer,
                 fin: None,
                 long: false,
             },
@@ -245,6 +248,7 @@ impl Connection {
             give_up: None,
             fail_deadline: None,
             data_fin_due: false,
+            writes: WritePattern::default(),
             options,
         }
     }
@@ -303,6 +307,15 @@ impl Connection {
         }
     }
 
+    /// Data rather waits for a fast path than takes a slow one.
+    pub fn prefers_low_latency(&self) -> bool {
+        match (self.options.low_latency, self.writes.traffic()) {
+            (LowLatency::Never, _) | (LowLatency::UnlessBulk, Traffic::Bulk) => false,
+            (LowLatency::WhenInteractive, traffic) => traffic == Traffic::Interactive,
+            (LowLatency::Always | LowLatency::UnlessBulk, _) => true,
+        }
+    }
+
     pub fn send_space(&self) -> usize {
         if self.error.is_some() || self.out.fin_queued {
             return 0;
@@ -346,6 +359,7 @@ impl Connection {
         if self.out.una == self.out.nxt {
             self.out.progress_at = now;
         }
+        self.writes.on_write(n, self.out.una == self.out.buf.end());
         self.out.buf.write(&data[..n]);
         Ok(n)
     }
@@ -368,9 +382,21 @@ impl Connection {
         self.tell_window();
     }
 
+    /// TCP_NODELAY lets go what a cork holds now, though not what comes after (Linux: __tcp_sock_set_nodelay).
+    pub fn push_corked(&mut self) {
+        if matches!(self.out.cork, Cork::Until(_)) {
+            self.out.cork = Cork::Expired;
+        }
+    }
+
     /// The buffers have other limits now.
     pub fn options_changed(&mut self, ctx: &mut Ctx<'_>) {
-        self.inc.buf.set_limit(self.options.recv_buffer);
+        let ConnOptions {
+            recv_buffer,
+            recv_buffer_first,
+            ..
+        } = self.options;
+        self.inc.buf.set_limits(recv_buffer_first, recv_buffer);
         if self.established {
             self.tell_window();
         }
@@ -392,8 +418,9 @@ impl Connection {
     /// RFC 9293 section 3.8.6.2.2: tells the peer when the window grew by something worth telling.
     fn tell_window(&mut self) {
         let grown = self.inc.buf.free().saturating_sub(self.inc.buf.advertised());
-        let worth = grown >= (self.options.recv_buffer / 4).max(1)
-            || (self.inc.buf.advertised() < 2 * 1460 && grown >= (self.options.recv_buffer / 2).min(2 * 1460));
+        let limit = self.inc.buf.limit();
+        let worth =
+            grown >= (limit / 4).max(1) || (self.inc.buf.advertised() < 2 * 1460 && grown >= (limit / 2).min(2 * 1460));
         if worth && !self.inc_finished() {
             for sf in self.subflows.iter_mut().filter(|s| s.is_up() && !s.stalled) {
                 sf.rx.demand_ack();
@@ -490,6 +517,13 @@ impl Connection {
     /// Takes a subflow out of the connection.
     pub fn release(&mut self, ctx: &mut Ctx<'_>, index: usize, time_wait: Option<TimeWait>) {
         let sf = self.subflows.remove(index);
+        if sf.state.synchronized() && (sf.join.is_none() || sf.confirmed) && !self.unheard() {
+            ctx.events.push_back(Event::SubflowDown {
+                conn: self.id,
+                subflow: sf.id,
+                tuple: sf.tuple,
+            });
+        }
         ctx.released.push(Released {
             conn: self.id,
             subflow: sf.id,
@@ -639,6 +673,7 @@ impl Connection {
             snd_una: self.out.una.0,
             rcv_nxt: self.data_ack().0,
             checksum: self.checksum,
+            traffic: self.writes.traffic(),
             announced: self.addresses.announced(),
             heard: self.addresses.heard,
             send_queue: self.out.buf.end().diff(self.out.una).max(0) as usize,
@@ -658,6 +693,7 @@ fn subflow_info(sf: &Subflow) -> SubflowInfo {
         state: sf.state.name(),
         up: sf.is_up(),
         backup: sf.backup(),
+        manner: sf.own_manner,
         stalled: sf.stalled,
         srtt_us: sf.tx.rtt.srtt().map_or(0, us),
         rttvar_us: sf.tx.rtt.rttvar().map_or(0, us),

@@ -1,10 +1,25 @@
-//! Tokens, initial data sequence numbers, HMACs and the DSS checksum of RFC 8684 version 1, all from SHA-256.
+//! Tokens, initial data sequence numbers, HMACs and the DSS checksum of RFC 8684 version 1, all from SHA-256; and a keyed hash of addresses.
 //! Choosing keys and nonces, and making tokens unique, is the caller's part.
 
+use super::endpoint::FourTuple;
 use crate::wire::{Checksum, Dsn};
+use core::hash::Hasher;
 use core::net::IpAddr;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
+use siphasher::sip::SipHasher13;
+
+/// A keyed hash that has taken in the two addresses of a flow; its ports and whatever else makes it unique are the caller's to add.
+pub(super) fn hash_addresses(key: (u64, u64), tuple: FourTuple) -> SipHasher13 {
+    let mut h = SipHasher13::new_with_keys(key.0, key.1);
+    for a in [tuple.local, tuple.remote] {
+        match a.ip() {
+            IpAddr::V4(v4) => h.write(&v4.octets()),
+            IpAddr::V6(v6) => h.write(&v6.octets()),
+        }
+    }
+    h
+}
 
 /// The token of a key: the most significant 32 bits of its hash (RFC 8684 section 3.2).
 pub fn token(key: u64) -> u32 {

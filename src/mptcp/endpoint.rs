@@ -4,38 +4,36 @@
 //! After any input, drain `poll_transmit` and `poll_event` until None, then sleep until `poll_timeout`.
 
 pub use super::api::*;
-use super::connection::{Connection, Ctx, Manner, Proto, Released, Role, TimeWait};
+use super::connection::{Connection, Ctx, Manner, Released, Role, TimeWait};
+use super::cookies::Cookies;
 use super::crypto;
-use super::input::capable_ok;
+use super::inherited::Inherited;
 use super::subflow::{Join, State, Subflow};
 use crate::link::{IcmpKind, Outgoing};
 use crate::time::{Duration, Instant};
-use crate::wire::mptcp_option::MpCapableBody;
 use crate::wire::{Flags, Header, MpJoin, Segment, SeqNum, TcpOptions, TcpRst, Timestamps};
 use core::hash::Hasher;
 use core::net::{IpAddr, SocketAddr};
-use siphasher::sip::SipHasher13;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// RFC 9293 section 3.4.2: 2 MSL. Linux: 60 s.
 const TIME_WAIT: Duration = Duration::from_secs(60);
 /// How long the answer to a SYN whose connection was given up is waited for.
 const OPENING_WAIT: Duration = Duration::from_secs(3);
-/// Half-open connections that a listener holds at the most.
-const MAX_HALF_OPEN: usize = 1024;
-/// Half-open joins of one connection.
-const MAX_HALF_OPEN_JOINS: usize = 4;
 
 /// All connections of one host.
 pub struct Endpoint {
-    entropy: Box<dyn Entropy>,
+    pub(super) entropy: Box<dyn Entropy>,
     isn_key: (u64, u64),
-    connections: HashMap<ConnId, Connection>,
+    pub(super) connections: HashMap<ConnId, Connection>,
     next_id: u64,
-    tuples: HashMap<FourTuple, (ConnId, SubflowId)>,
-    tokens: HashMap<u32, ConnId>,
-    listeners: HashMap<SocketAddr, ConnOptions>,
-    half_open: usize,
+    pub(super) tuples: HashMap<FourTuple, (ConnId, SubflowId)>,
+    pub(super) tokens: HashMap<u32, ConnId>,
+    pub(super) listeners: HashMap<SocketAddr, ConnOptions>,
+    /// Connections of listeners that are not established yet.
+    pub(super) half_open: usize,
+    pub(super) cookies: Cookies,
+    pub(super) inherited: Inherited,
     time_wait: HashMap<FourTuple, (TimeWait, Instant)>,
     time_wait_queue: VecDeque<(Instant, Released)>,
     /// The same for tuples that were given up before the peer answered.
@@ -45,21 +43,21 @@ pub struct Endpoint {
     /// Connections that may have something to send.
     ready: VecDeque<ConnId>,
     /// Segments that belong to no connection: resets and TIME_WAIT acknowledgments.
-    stray: VecDeque<Stray>,
-    events: VecDeque<Event>,
+    pub(super) stray: VecDeque<Stray>,
+    pub(super) events: VecDeque<Event>,
     released: Vec<Released>,
 }
 
 /// A segment without payload that no connection sends.
-struct Stray {
-    tuple: FourTuple,
-    manner: Manner,
-    header: Header,
-    options: TcpOptions,
+pub(super) struct Stray {
+    pub tuple: FourTuple,
+    pub manner: Manner,
+    pub header: Header,
+    pub options: TcpOptions,
 }
 
 /// Strays wait in a bounded queue: under a flood they are dropped.
-const MAX_STRAYS: usize = 256;
+pub(super) const MAX_STRAYS: usize = 256;
 
 impl Endpoint {
     /// An endpoint without connections.
@@ -74,6 +72,8 @@ impl Endpoint {
             tokens: HashMap::new(),
             listeners: HashMap::new(),
             half_open: 0,
+            cookies: Cookies::new(isn_key),
+            inherited: Inherited::default(),
             time_wait: HashMap::new(),
             time_wait_queue: VecDeque::new(),
             opening_queue: VecDeque::new(),
@@ -87,7 +87,12 @@ impl Endpoint {
     }
 
     /// Runs `f` on a connection with its surroundings, then brings tables and timers up to date.
-    fn with<R>(&mut self, now: Instant, id: ConnId, f: impl FnOnce(&mut Connection, &mut Ctx<'_>) -> R) -> Option<R> {
+    pub(super) fn with<R>(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        f: impl FnOnce(&mut Connection, &mut Ctx<'_>) -> R,
+    ) -> Option<R> {
         let conn = self.connections.get_mut(&id)?;
         let mut ctx = Ctx {
             now,
@@ -201,7 +206,13 @@ impl Endpoint {
         if self.time_wait.contains_key(&tuple) && self.on_time_wait(now, tuple, segment) {
             return true;
         }
+        if self.on_inherited(tuple, iface, segment) {
+            return true;
+        }
         let h = &segment.header;
+        if h.flags.has(Flags::ACK) && !h.flags.has(Flags::SYN) && !h.flags.has(Flags::RST) {
+            return self.on_cookie(now, tuple, iface, segment);
+        }
         if !h.flags.has(Flags::SYN) || h.flags.has(Flags::ACK) || h.flags.has(Flags::RST) || h.flags.has(Flags::FIN) {
             return false;
         }
@@ -294,14 +305,14 @@ impl Endpoint {
         });
     }
 
-    fn push_stray(&mut self, stray: Stray) {
+    pub(super) fn push_stray(&mut self, stray: Stray) {
         if self.stray.len() < MAX_STRAYS {
             self.stray.push_back(stray);
         }
     }
 
     /// RFC 9293 section 3.10.7.1: a reset for a segment that has no connection; `reason` goes into MP_TCPRST.
-    fn stray_reset(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>, reason: u8) {
+    pub(super) fn stray_reset(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>, reason: u8) {
         let h = &segment.header;
         let len =
             segment.payload.len() as u32 + u32::from(h.flags.has(Flags::SYN)) + u32::from(h.flags.has(Flags::FIN));
@@ -380,110 +391,7 @@ impl Endpoint {
         });
     }
 
-    /// A SYN for a listener (RFC 9293 section 3.10.7.2).
-    fn on_syn(&mut self, now: Instant, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
-        let wildcard = match tuple.local.ip() {
-            IpAddr::V4(_) => IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::V6(core::net::Ipv6Addr::UNSPECIFIED),
-        };
-        let any = SocketAddr::new(wildcard, tuple.local.port());
-        let Some(options) = self
-            .listeners
-            .get(&tuple.local)
-            .or_else(|| self.listeners.get(&any))
-            .cloned()
-        else {
-            return false;
-        };
-        if self.half_open >= MAX_HALF_OPEN {
-            return true;
-        }
-        self.half_open += 1;
-        // Answers follow the routing, as the kernel's own do; only a link-local peer is where it came from.
-        let iface = match tuple.remote.ip() {
-            IpAddr::V6(ip) if ip.is_unicast_link_local() => iface,
-            _ => 0,
-        };
-        let key = self.fresh_key();
-        let id = self.fresh_id();
-        let path = LocalPath {
-            addr: tuple.local.ip(),
-            iface,
-            mtu: 1500,
-            backup: false,
-        };
-        let mut conn = Connection::new(now, id, Role::Server, tuple, path, options, key);
-        if conn.proto == Proto::Negotiating {
-            match segment.options.mptcp.capable {
-                Some(c) if c.body == MpCapableBody::Syn && (capable_ok(&c) || c.version > 1) => {
-                    conn.checksum |= c.flags & super::input::FLAG_CHECKSUM != 0;
-                }
-                Some(_) => conn.proto = Proto::Plain(Fallback::Version),
-                None => conn.proto = Proto::Plain(Fallback::PeerNotCapable),
-            }
-        }
-        let iss = self.isn(now, tuple);
-        let mut sf = Subflow::new(now, SubflowId(0), tuple, iface, path.mtu, iss, State::SynReceived);
-        sf.learn_syn(now, segment, &conn.options);
-        sf.ts_offset = self.ts_offset(tuple);
-        conn.next_subflow = 1;
-        conn.out.edge = conn.out.una + u64::from(segment.header.window);
-        conn.subflows.push(sf);
-        self.insert(now, conn, tuple);
-        true
-    }
-
-    /// MP_JOIN (RFC 8684 section 3.2): an unknown token is answered with RST (note J6).
-    fn on_join_syn(&mut self, now: Instant, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
-        let Some(MpJoin::Syn {
-            backup,
-            address_id,
-            token,
-            nonce,
-        }) = segment.options.mptcp.join
-        else {
-            return false;
-        };
-        let Some(&id) = self.tokens.get(&token) else {
-            self.stray_reset(tuple, iface, segment, super::input::RST_MPTCP);
-            return true;
-        };
-        let Some(conn) = self.connections.get(&id) else {
-            return true;
-        };
-        let half_open = conn.subflows.iter().filter(|s| s.state == State::SynReceived).count();
-        // J7: only when established, and neither after fallback nor after the end of both directions.
-        let allowed = conn.multipath() && conn.established && conn.error.is_none() && !conn.finished();
-        if !allowed || conn.subflows.len() >= super::addresses::MAX_SUBFLOWS || half_open >= MAX_HALF_OPEN_JOINS {
-            self.stray_reset(tuple, iface, segment, super::input::RST_PROHIBITED);
-            return true;
-        }
-        let iss = self.isn(now, tuple);
-        let local_nonce = self.entropy.next_u64() as u32;
-        let ts_offset = self.ts_offset(tuple);
-        let subflow = self.with(now, id, |conn, _| {
-            let subflow = SubflowId(conn.next_subflow);
-            conn.next_subflow += 1;
-            let mut sf = Subflow::new(now, subflow, tuple, iface, 1500, iss, State::SynReceived);
-            sf.learn_syn(now, segment, &conn.options);
-            sf.ts_offset = ts_offset;
-            sf.join = Some(Join {
-                local_nonce,
-                remote_nonce: nonce,
-                initiator: false,
-            });
-            sf.remote_id = address_id;
-            sf.remote_backup = backup;
-            conn.subflows.push(sf);
-            subflow
-        });
-        if let Some(subflow) = subflow {
-            self.tuples.insert(tuple, (id, subflow));
-        }
-        true
-    }
-
-    fn insert(&mut self, now: Instant, mut conn: Connection, tuple: FourTuple) {
+    pub(super) fn insert(&mut self, now: Instant, mut conn: Connection, tuple: FourTuple) {
         conn.queued = true;
         let id = conn.id;
         self.tuples.insert(tuple, (id, SubflowId(0)));
@@ -493,14 +401,14 @@ impl Endpoint {
         self.settle(now, id);
     }
 
-    fn fresh_id(&mut self) -> ConnId {
+    pub(super) fn fresh_id(&mut self) -> ConnId {
         let id = ConnId(self.next_id);
         self.next_id += 1;
         id
     }
 
     /// A key whose token no other connection has (RFC 8684 section 3.1; 0 is not a token, so that "none" can be told).
-    fn fresh_key(&mut self) -> u64 {
+    pub(super) fn fresh_key(&mut self) -> u64 {
         loop {
             let key = self.entropy.next_u64();
             let token = crypto::token(key);
@@ -511,8 +419,8 @@ impl Endpoint {
     }
 
     /// RFC 6528: a clock of 4 microseconds plus a keyed hash of the tuple.
-    fn isn(&self, now: Instant, tuple: FourTuple) -> SeqNum {
-        let mut h = self.hash_addresses(tuple);
+    pub(super) fn isn(&self, now: Instant, tuple: FourTuple) -> SeqNum {
+        let mut h = crypto::hash_addresses(self.isn_key, tuple);
         h.write_u16(tuple.local.port());
         h.write_u16(tuple.remote.port());
         SeqNum((h.finish() as u32).wrapping_add((now.as_micros() / 4) as u32))
@@ -520,21 +428,10 @@ impl Endpoint {
 
     /// RFC 7323 section 5.4: one timestamp clock for each pair of addresses, so that a port used again is not older than the
     /// peer's TIME_WAIT remembers (RFC 6191).
-    fn ts_offset(&self, tuple: FourTuple) -> u32 {
-        let mut h = self.hash_addresses(tuple);
+    pub(super) fn ts_offset(&self, tuple: FourTuple) -> u32 {
+        let mut h = crypto::hash_addresses(self.isn_key, tuple);
         h.write_u8(0);
         h.finish() as u32
-    }
-
-    fn hash_addresses(&self, tuple: FourTuple) -> SipHasher13 {
-        let mut h = SipHasher13::new_with_keys(self.isn_key.0, self.isn_key.1);
-        for a in [tuple.local, tuple.remote] {
-            match a.ip() {
-                IpAddr::V4(v4) => h.write(&v4.octets()),
-                IpAddr::V6(v6) => h.write(&v6.octets()),
-            }
-        }
-        h
     }
 
     /// An ICMP error about one of our segments arrived.
@@ -574,6 +471,7 @@ impl Endpoint {
             };
             self.free_opening(tuple);
         }
+        self.probe_inherited(now);
         while let Some(&(at, id)) = self.timers.first() {
             if at > now {
                 break;
@@ -669,7 +567,10 @@ impl Endpoint {
         let timer = self.timers.first().map(|(at, _)| *at);
         let wait = self.time_wait_queue.front().map(|(at, _)| *at);
         let opening = self.opening_queue.front().map(|(at, _)| *at);
-        [timer, wait, opening].into_iter().flatten().min()
+        [timer, wait, opening, self.inherited.timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     // ---- the application --------------------------------------------------------------------------------------
@@ -682,7 +583,7 @@ impl Endpoint {
         path: LocalPath,
         options: ConnOptions,
     ) -> Result<ConnId, CallError> {
-        if self.tuples.contains_key(&tuple) || self.time_wait.contains_key(&tuple) {
+        if self.knows(tuple) {
             return Err(CallError::InUse);
         }
         let key = self.fresh_key();
@@ -826,14 +727,73 @@ impl Endpoint {
     /// shrinks takes nothing back: neither bytes that were accepted nor a window that was offered.
     pub fn set_options(&mut self, now: Instant, conn: ConnId, change: &mut dyn FnMut(&mut ConnOptions)) {
         self.with(now, conn, |c, ctx| {
+            let nodelay = c.options.nodelay;
             change(&mut c.options);
+            if c.options.nodelay && !nodelay {
+                c.push_corked();
+            }
             c.options_changed(ctx);
         });
+    }
+
+    /// Asks for one more subflow from a local address of the connection's paths, to an address of the peer's or the least used one;
+    /// `WantSubflow` follows.
+    pub fn ask_for_subflow(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        local: IpAddr,
+        remote: Option<SocketAddr>,
+    ) -> Result<(), SteerError> {
+        self.with(now, conn, |c, ctx| c.ask_for_subflow(ctx, local, remote))
+            .unwrap_or(Err(SteerError::NotMultipath))
+    }
+
+    /// Ends one subflow in order, and leaves its path alone afterwards.
+    pub fn close_subflow(&mut self, now: Instant, conn: ConnId, tuple: FourTuple) -> Result<(), SteerError> {
+        self.with(now, conn, |c, ctx| c.close_subflow(ctx, tuple))
+            .unwrap_or(Err(SteerError::NotMultipath))
+    }
+
+    /// Marks one subflow as backup, or as a regular one; the peer is told.
+    pub fn mark_backup(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        tuple: FourTuple,
+        backup: bool,
+    ) -> Result<(), SteerError> {
+        self.with(now, conn, |c, _| c.mark_backup(tuple, backup))
+            .unwrap_or(Err(SteerError::NotMultipath))
+    }
+
+    /// Gives one subflow a type of service or hop limit of its own.
+    pub fn set_manner(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        tuple: FourTuple,
+        change: &mut dyn FnMut(&mut SubflowManner),
+    ) -> Result<(), SteerError> {
+        self.with(now, conn, |c, _| c.set_manner(tuple, change))
+            .unwrap_or(Err(SteerError::Unknown))
     }
 
     /// A picture of one connection.
     pub fn info(&self, conn: ConnId) -> Option<ConnInfo> {
         self.connections.get(&conn).map(Connection::info)
+    }
+
+    /// Connections to this port that are established and were not yet told of by `poll_event`.
+    pub fn untold(&self, port: u16) -> usize {
+        let accepted = |event: &&Event| matches!(event, Event::Accepted { tuple, .. } if tuple.local.port() == port);
+        self.events.iter().filter(accepted).count()
+    }
+
+    /// The peer's key; None while MPTCP is not spoken.
+    pub fn peer_key(&self, conn: ConnId) -> Option<u64> {
+        let conn = self.connections.get(&conn)?;
+        conn.multipath().then_some(conn.remote_key)
     }
 
     /// Every connection, oldest first.

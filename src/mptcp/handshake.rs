@@ -223,6 +223,8 @@ impl Connection {
         }
         let sf = &mut self.subflows[index];
         match sf.handshake.sent {
+            // It was answered by a cookie: nobody knows when.
+            0 => {}
             1 => sf.tx.rtt.on_sample(ctx.now, ctx.now.since(sf.handshake.sent_at)),
             _ => sf.tx.rtt.on_syn_timeout(),
         }

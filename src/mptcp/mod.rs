@@ -4,18 +4,23 @@
 mod addresses;
 pub mod api;
 mod connection;
+mod cookies;
 pub mod crypto;
 pub mod endpoint;
 mod handshake;
+mod inherited;
 mod input;
+mod listening;
 mod mapping;
 mod opening;
 mod options;
 mod output;
+mod pattern;
 mod recv_buffer;
 mod reinjection;
 pub mod scheduler;
 mod send_buffer;
+mod steer;
 mod subflow;
 #[cfg(test)]
 mod tests;

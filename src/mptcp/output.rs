@@ -111,6 +111,8 @@ impl Connection {
                 [&bytes[..bytes.len().min(len as usize)], &[]]
             }
         };
+        let sender = self.subflows.iter().find(|s| s.tuple == plan.tuple);
+        let own = sender.map(|s| s.own_manner).unwrap_or_default();
         Outgoing {
             src: plan.tuple.local.ip(),
             dst: plan.tuple.remote.ip(),
@@ -119,8 +121,8 @@ impl Connection {
             options: plan.options,
             payload,
             segment_size: plan.segment_size,
-            tos: self.options.tos,
-            ttl: self.options.ttl,
+            tos: own.tos.unwrap_or(self.options.tos),
+            ttl: own.ttl.unwrap_or(self.options.ttl),
             mark: self.options.mark,
         }
     }
@@ -290,7 +292,7 @@ impl Connection {
     }
 
     fn plan_new(&mut self, ctx: &mut Ctx<'_>) -> Option<Plan> {
-        let send_limit = self.send_limit();
+        let (send_limit, fast_only) = (self.send_limit(), self.prefers_low_latency());
         let out = &mut self.out;
         if out.nxt == out.buf.end() || out.edge.le(out.nxt) {
             return None;
@@ -300,6 +302,7 @@ impl Connection {
             unsent: out.buf.end().diff(out.nxt).max(0) as u64,
             endless: out.blocked,
             window: window.min(send_limit as u64),
+            fast_only,
         };
         let rule = self.options.scheduler;
         let index = scheduler::pick(rule, &mut out.memory, ctx.now, &mut self.subflows, &demand)?;
@@ -445,7 +448,7 @@ impl Connection {
         });
         let capable = self.as_capable(index, seq);
         let shown = map.or_else(|| self.infinite(dsn, ssn));
-        let options = self.established_options(ctx.now, index, shown.map(|m| (m, capable)), len);
+        let options = self.established_options(ctx.now, index, shown.map(|m| (m, capable)), len.min(room));
         let end = dsn + u64::from(len);
         let push = end == self.out.buf.end();
         let header = self.established_header(index, seq, if push { Flags::PSH } else { Flags(0) });

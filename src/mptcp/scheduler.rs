@@ -1,13 +1,16 @@
 //! Which subflow takes the next segment; backup subflows only when nothing else is usable (RFC 8684 section 3.3.8).
 //!
 //! Every rule answers one question: the subflows with room are known, the fastest of them too; is it better to use it, or to wait for one
-//! that is faster still and full? Waiting says None: an ACK, or pacing, asks again. What arrives too late is `reinjection`'s.
+//! that is faster still and full? Waiting says None: an ACK, or pacing, asks again. A connection that wants low latency does not
+//! spill over to subflows that are slow beside the fastest, whatever the rule. What arrives too late is `reinjection`'s.
 
 use super::subflow::Subflow;
 use crate::time::{Duration, Instant};
 use core::fmt;
 use core::str::FromStr;
 
+/// A subflow is slow when its round-trip time is more than so many times that of the fastest.
+const SLOW: u32 = 2;
 /// ECF's hysteresis (Lim et al., CoNEXT 2017, section 4).
 const ECF_BETA: f64 = 0.25;
 
@@ -81,6 +84,8 @@ pub(super) struct Demand {
     pub endless: bool,
     /// Bytes that may be unacknowledged at once: the peer's window, or the send buffer.
     pub window: u64,
+    /// Subflows that are slow beside the fastest one count as full.
+    pub fast_only: bool,
 }
 
 /// What a rule remembers.
@@ -139,7 +144,11 @@ pub(super) fn pick(
     subflows: &mut [Subflow],
     demand: &Demand,
 ) -> Option<usize> {
-    let eligible = eligible(subflows);
+    let mut eligible = eligible(subflows);
+    if demand.fast_only {
+        let fastest = eligible.iter().map(|&i| srtt(&subflows[i])).min().unwrap_or_default();
+        eligible.retain(|&i| srtt(&subflows[i]) <= fastest * SLOW);
+    }
     let mut room: Vec<usize> = Vec::with_capacity(eligible.len());
     for &i in &eligible {
         if subflows[i].tx.may_send(now) {
@@ -217,6 +226,7 @@ mod tests {
             unsent,
             endless: false,
             window,
+            fast_only: false,
         }
     }
 

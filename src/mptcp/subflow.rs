@@ -1,7 +1,7 @@
 //! One subflow: a TCP flow (`tcp::Sender`, `tcp::Receiver`) with its handshake, TCP state and what MPTCP knows about it.
 //! What happens on it is decided in `connection` and its siblings; this file holds the data and its small questions.
 
-use super::endpoint::{Algorithm, ConnOptions, FourTuple, SubflowId};
+use super::endpoint::{Algorithm, ConnOptions, FourTuple, SubflowId, SubflowManner};
 use crate::tcp::{Receiver, Sender};
 use crate::time::{Duration, Instant};
 use crate::wire::{Checksum, Dsn, DssMap, Header, Segment, SeqNum, TcpOptions, TcpRst, Timestamps};
@@ -151,6 +151,7 @@ pub(super) struct Subflow {
     pub local_id: u8,
     pub remote_id: u8,
     pub local_backup: bool,
+    pub own_manner: SubflowManner,
     pub remote_backup: bool,
     /// Timestamps are in use; the last TSval of the peer, and when it came (RFC 7323 section 4.3).
     pub timestamps: bool,
@@ -226,6 +227,7 @@ impl Subflow {
             local_id: 0,
             remote_id: 0,
             local_backup: false,
+            own_manner: SubflowManner::default(),
             remote_backup: false,
             timestamps: true,
             ts_recent: 0,

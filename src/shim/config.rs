@@ -1,7 +1,7 @@
 //! What the shim knows about its program, read once by the constructor: afterwards the environment may change under another thread's hands,
 //! and a chroot may hide /proc and the library.
 
-use crate::control::{Cgroup, PROGRAM_MAX, SETTINGS_MAX};
+use crate::control::{loopback_wanted, Cgroup, PROGRAM_MAX, SETTINGS_MAX};
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +48,8 @@ pub struct Config {
     pub off: bool,
     /// MPTCP_LISTEN=off: listening sockets are the kernel's.
     pub listen_off: bool,
+    /// MPTCP_LOOPBACK=1: this host's connections to itself are carried too.
+    pub loopback: bool,
     /// User namespace and cgroup, if /proc told.
     pub place: Option<Cgroup>,
     /// libmptcp.so, absolute.
@@ -64,6 +66,7 @@ impl Config {
     pub const EMPTY: Config = Config {
         off: false,
         listen_off: false,
+        loopback: false,
         place: None,
         library: Path::EMPTY,
         linker: Path::EMPTY,
@@ -96,6 +99,7 @@ impl Config {
                 if let Some(value) = rest.strip_prefix(b"_LISTEN") {
                     self.listen_off |= is_off(value);
                 }
+                self.loopback |= loopback_wanted(variable);
                 let end = self.settings_len + variable.len();
                 if end < SETTINGS_MAX {
                     self.settings[self.settings_len..end].copy_from_slice(variable);
@@ -175,6 +179,10 @@ mod tests {
         assert!(!config.off);
         config.take_variable(b"MPTCP=OFF");
         assert!(config.off);
+        config.take_variable(b"MPTCP_LOOPBACK=0");
+        assert!(!config.loopback);
+        config.take_variable(b"MPTCP_LOOPBACK=1");
+        assert!(config.loopback);
     }
 
     #[test]

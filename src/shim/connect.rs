@@ -33,7 +33,7 @@ pub unsafe fn connect(fd: c_int, addr: *const c_void, len: usize) -> Verdict {
     if sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) != Ok(libc::IPPROTO_TCP) {
         return Verdict::Pass;
     }
-    let judged = eligible::destination(remote)
+    let judged = eligible::destination(remote, config::get().loopback)
         .and_then(|()| eligible::socket(fd, remote))
         .and_then(|flags| multipath::judge(fd).map(|()| flags))
         .and_then(|flags| epoll::movable(fd).map(|()| flags));

@@ -3,15 +3,17 @@
 use super::memory;
 use super::sys;
 use super::table::{self, Ownership};
-use super::{config, start};
+use super::{config, multipath, start};
 use crate::control::carrier::CARRIER_MSS;
-use crate::control::options::{TCP_INQ, TCP_REPAIR, TCP_ULP};
-use crate::control::Bypass;
+use crate::control::options::{TCP_REPAIR, TCP_ULP};
+use crate::control::{heuristic_off, Bypass};
 use core::ffi::{c_int, c_void};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// TCP's own default (net.ipv4.tcp_wmem); who sets less wants little buffered, and a shadow buffers much.
 const SEND_BUFFER_MIN: c_int = 16384;
+/// What getsockopt says of a buffer that is small: two paths that differ by 20 ms and carry 10 Mbit/s need more.
+const RECEIVE_BUFFER_MIN: c_int = 32768;
 /// include/net/tcp_states.h.
 const TCP_CLOSE: u8 = 7;
 
@@ -43,28 +45,19 @@ pub unsafe fn read_address(addr: *const c_void, len: usize) -> Option<SocketAddr
     }
 }
 
-/// Judges a destination.
-pub fn destination(remote: SocketAddr) -> Result<(), Bypass> {
-    let local_only = match remote.ip() {
-        IpAddr::V4(ip) => only_kernel_v4(ip),
-        IpAddr::V6(ip) => {
-            ip.is_loopback()
-                || ip.is_unspecified()
-                || ip.is_multicast()
-                || ip.to_ipv4_mapped().is_some_and(only_kernel_v4)
-        }
+/// Judges a destination; `loopback`: this host's connections to itself are wanted.
+pub fn destination(remote: SocketAddr, loopback: bool) -> Result<(), Bypass> {
+    let only_kernel = match remote.ip().to_canonical() {
+        IpAddr::V4(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
     };
     if remote.port() == 0 {
         Err(Bypass::OddAddress)
-    } else if local_only {
+    } else if only_kernel || (remote.ip().to_canonical().is_loopback() && !loopback) {
         Err(Bypass::Loopback)
     } else {
         Ok(())
     }
-}
-
-fn only_kernel_v4(ip: Ipv4Addr) -> bool {
-    ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()
 }
 
 /// Judges the socket, which `connect` was called for with an address of the family of `remote`. Its file status flags when it is ours to take.
@@ -144,7 +137,6 @@ const ONLY_KERNEL: &[(c_int, c_int, Bypass)] = &[
     (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, Bypass::Timestamps),
     (libc::SOL_SOCKET, libc::SO_TIMESTAMPING, Bypass::Timestamps),
     (libc::IPPROTO_TCP, TCP_REPAIR, Bypass::TcpFeature),
-    (libc::IPPROTO_TCP, TCP_INQ, Bypass::TcpFeature),
     (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, Bypass::FastOpen),
     (libc::IPPROTO_IP, libc::IP_TRANSPARENT, Bypass::Transparent),
     (libc::IPPROTO_IP, libc::IP_FREEBIND, Bypass::Transparent),
@@ -174,7 +166,23 @@ fn options(fd: c_int) -> Result<(), Bypass> {
     if sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_SNDBUF).unwrap_or(0) < SEND_BUFFER_MIN {
         return Err(Bypass::SmallSendBuffer);
     }
-    Ok(())
+    small_buffers(fd)
+}
+
+/// RFC 6897 section 4.4.3: who asks for a small buffer asks for no MPTCP. Unless it was asked for, or `MPTCP_HEURISTICS` has `-buffers`.
+fn small_buffers(fd: c_int) -> Result<(), Bypass> {
+    let ignored = heuristic_off(
+        config::get().setting(b"MPTCP_HEURISTICS").unwrap_or_default(),
+        b"buffers",
+    );
+    let small = || {
+        sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_RCVBUF).is_ok_and(|size| size < RECEIVE_BUFFER_MIN)
+            && !multipath::is_asked_for(fd)
+    };
+    match !ignored && small() {
+        true => Err(Bypass::SmallReceiveBuffer),
+        false => Ok(()),
+    }
 }
 
 /// Options that cannot be read back and that only the kernel has: noted when set.
@@ -209,11 +217,10 @@ mod tests {
             "[::ffff:127.0.0.1]:1",
             "[ff02::1]:1",
         ] {
-            assert_eq!(
-                destination(a.parse().expect("an address")),
-                Err(Bypass::Loopback),
-                "{a}"
-            );
+            let address: SocketAddr = a.parse().expect("an address");
+            assert_eq!(destination(address, false), Err(Bypass::Loopback), "{a}");
+            let wanted = destination(address, true).is_ok();
+            assert_eq!(wanted, address.ip().to_canonical().is_loopback(), "{a}");
         }
         for a in [
             "192.0.2.1:1",
@@ -221,10 +228,10 @@ mod tests {
             "[fe80::1%2]:1",
             "[::ffff:192.0.2.1]:1",
         ] {
-            assert_eq!(destination(a.parse().expect("an address")), Ok(()), "{a}");
+            assert_eq!(destination(a.parse().expect("an address"), false), Ok(()), "{a}");
         }
         assert_eq!(
-            destination("192.0.2.1:0".parse().expect("an address")),
+            destination("192.0.2.1:0".parse().expect("an address"), false),
             Err(Bypass::OddAddress)
         );
     }

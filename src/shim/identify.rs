@@ -2,7 +2,7 @@
 
 use super::sys::{self, Errno};
 use super::table::{self, Kind};
-use super::{engine, start};
+use super::{engine, inq, start};
 use crate::control::shadow::ShadowName;
 use crate::control::{trusted_uid, Phase};
 use core::ffi::c_int;
@@ -18,7 +18,10 @@ pub fn shadow(fd: c_int) -> Option<ShadowName> {
     match (&found, hint) {
         (Some(_), Kind::Shadow) => {}
         // Inherited over exec, or received: from now on the data path knows.
-        (Some(_), _) => table::note(fd, Kind::Shadow, sys::cookie(fd).unwrap_or(0)),
+        (Some(_), _) => {
+            table::note(fd, Kind::Shadow, sys::cookie(fd).unwrap_or(0));
+            inq::learn(fd);
+        }
         (None, Kind::Shadow) => table::forget(fd),
         (None, _) => {}
     }

@@ -20,6 +20,7 @@
 //! | [`listen`], [`accept`] | a listening socket stays where it is; what it accepts may be a shadow's carrier |
 //! | [`multipath`], [`linux`] | the options of `mptcp.h`; IPPROTO_MPTCP and SOL_MPTCP |
 //! | [`names`], [`options`], [`controls`] | getpeername, getsockname; socket options; ioctl and shutdown |
+//! | [`inq`] | TCP_INQ's control message |
 //! | [`send`], [`receive`] | flags, addresses and errors that AF_UNIX treats unlike TCP |
 //! | [`sys`], [`memory`], [`log`] | system calls by instruction; the program's pointers; one line on standard error |
 //! | `hooks` | the extern shells |
@@ -37,6 +38,7 @@ pub mod epoll;
 #[cfg(feature = "preload")]
 mod hooks;
 pub mod identify;
+pub mod inq;
 pub mod linux;
 pub mod listen;
 pub mod log;

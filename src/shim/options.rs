@@ -6,12 +6,20 @@
 
 use super::eligible;
 use super::sys::{self, Errno};
-use super::{engine, identify, linux, memory, multipath, start, table, Verdict};
+use super::{engine, identify, inq, linux, memory, multipath, start, table, Verdict};
 use crate::control::multipath::is_ours;
+use crate::control::options::TCP_INQ;
 use crate::control::shadow::ShadowName;
 use crate::control::VALUE_MAX;
 use core::ffi::{c_int, c_void};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// SO_TIMESTAMP*_NEW of asm-generic/socket.h.
+const SO_TIMESTAMP_NEW: c_int = 63;
+/// As above.
+const SO_TIMESTAMPNS_NEW: c_int = 64;
+/// As above.
+const SO_TIMESTAMPING_NEW: c_int = 65;
 
 /// Where an option of a shadow lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +30,10 @@ enum Home {
     Engine,
     /// On the shadow, and the engine has to know.
     Both,
+    /// Off, and not to be switched on.
+    NeverOn,
+    /// TCP_INQ: the engine's, and kept in the shadow.
+    Queue,
     /// A number that says what the socket is.
     Constant(c_int),
     /// SO_ERROR.
@@ -37,6 +49,7 @@ enum Home {
 fn home(level: c_int, name: c_int, shadow: &ShadowName) -> Home {
     match level {
         libc::SOL_SOCKET => {}
+        libc::IPPROTO_TCP if name == TCP_INQ => return Home::Queue,
         libc::IPPROTO_TCP | libc::IPPROTO_IP => return Home::Engine,
         libc::IPPROTO_IPV6 if shadow.local.is_ipv6() => return Home::Engine,
         _ => return Home::NoSuchLevel,
@@ -51,6 +64,14 @@ fn home(level: c_int, name: c_int, shadow: &ShadowName) -> Home {
         libc::SO_PEERGROUPS => Home::Refused(libc::ENODATA),
         // SO_PASSPIDFD is the last.
         libc::SO_PASSCRED | libc::SO_PASSSEC | 76 => Home::Refused(libc::EOPNOTSUPP),
+        // An AF_UNIX stream has neither: the kernel would take them, and nothing would come of it.
+        libc::SO_TIMESTAMP
+        | libc::SO_TIMESTAMPNS
+        | libc::SO_TIMESTAMPING
+        | SO_TIMESTAMP_NEW
+        | SO_TIMESTAMPNS_NEW
+        | SO_TIMESTAMPING_NEW
+        | libc::SO_ZEROCOPY => Home::NeverOn,
         // Their values point into the program's memory, or name its descriptors.
         libc::SO_ATTACH_FILTER
         | libc::SO_ATTACH_BPF
@@ -115,10 +136,11 @@ pub unsafe fn get(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len:
             bytes[4..12].fill(0xff);
             Ok(12)
         }
+        Home::NeverOn => int(&mut bytes, 0),
         Home::Refused(errno) => Err(errno),
         Home::NoSuchLevel => Err(libc::EOPNOTSUPP),
-        Home::Engine if start::sandboxed() => return Verdict::Pass,
-        Home::Engine => sys::cookie(fd).and_then(|cookie| {
+        Home::Engine | Home::Queue if start::sandboxed() => return Verdict::Pass,
+        Home::Engine | Home::Queue => sys::cookie(fd).and_then(|cookie| {
             engine::get_option(shadow.engine, cookie, level, name, &mut bytes, room.max(4))
                 .unwrap_or(Err(libc::ENOPROTOOPT))
         }),
@@ -167,13 +189,38 @@ pub unsafe fn set(fd: c_int, level: c_int, name: c_int, value: *const c_void, le
         }
         Home::Refused(errno) => Verdict::Done(Err(errno)),
         // SAFETY: the caller's promise.
+        Home::NeverOn => Verdict::Done(unsafe { stays_off(value, len) }.map(|()| 0)),
+        // SAFETY: the caller's promise.
         Home::Engine => Verdict::Done(unsafe { tell_engine(fd, &shadow, level, name, value, len) }.map(|()| 0)),
+        // SAFETY: the caller's promise.
+        Home::Queue => Verdict::Done(
+            unsafe { tell_engine(fd, &shadow, level, name, value, len) }.and_then(|()| {
+                let mut on = [0; 4];
+                // SAFETY: the engine took an int from there.
+                unsafe { memory::copy_in(value.cast(), &mut on) }?;
+                inq::keep(fd, on != [0; 4]).map(|()| 0)
+            }),
+        ),
         Home::Both => {
             // The kernel's verdict counts; an engine that is gone needs no option any more.
             // SAFETY: the caller's promise.
             let _ = unsafe { tell_engine(fd, &shadow, level, name, value, len) };
             Verdict::Pass
         }
+    }
+}
+
+/// Switching off what is off is no error.
+unsafe fn stays_off(value: *const c_void, len: usize) -> Result<(), Errno> {
+    let mut on = [0; 4];
+    if len < on.len() {
+        return Err(libc::EINVAL);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { memory::copy_in(value.cast(), &mut on) }?;
+    match on {
+        [0, 0, 0, 0] => Ok(()),
+        _ => Err(libc::ENOPROTOOPT),
     }
 }
 

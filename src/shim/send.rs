@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | an address on a connected socket | EISCONN | ignored: sent again without |
 //! | MSG_OOB | a byte beside the stream | MPTCP has no urgent data (RFC 8684 section 3.3.1): in the stream |
-//! | MSG_FASTOPEN | ignored | EISCONN |
+//! | MSG_FASTOPEN | ignored | EISCONN; on an unconnected socket connect(), then the data: what TCP does without a cookie |
 //! | write after a reset | EPIPE and SIGPIPE | first the error, without a signal, then those |
 //! | ECONNRESET | for every failure | the connection's own error |
 //!
@@ -15,8 +15,8 @@
 //! TCP ignores them reach the engine, whose kernel drops them).
 
 use super::table::{self, Kind};
-use super::{identify, start, sys};
-use core::ffi::c_int;
+use super::{connect, identify, start, sys, Verdict};
+use core::ffi::{c_int, c_void};
 
 /// A libc call's outcome: its result, or errno.
 pub type Outcome = Result<isize, c_int>;
@@ -39,6 +39,22 @@ pub fn transmit(fd: c_int, flags: c_int, attempt: impl Fn(c_int, bool) -> Outcom
         Err(libc::EISCONN | libc::EOPNOTSUPP) if identify::shadow(fd).is_some() => on_shadow(fd, flags, false, attempt),
         Err(libc::ECONNRESET) => Err(reset(fd)),
         outcome => outcome,
+    }
+}
+
+/// MSG_FASTOPEN on an unconnected socket: connects it as connect() does. No data travels with the SYN, as in TCP without a cookie (net/ipv4/tcp.c
+/// `tcp_sendmsg_fastopen`): a blocking call sends it afterwards, another one fails with EINPROGRESS. None when the kernel is to do it.
+///
+/// # Safety
+/// `addr` and `len` are what connect() would be given.
+pub unsafe fn fast_open(fd: c_int, addr: *const c_void, len: usize) -> Option<Result<(), c_int>> {
+    if addr.is_null() || start::sandboxed() || identify::shadow(fd).is_some() {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    match unsafe { connect::connect(fd, addr, len) } {
+        Verdict::Pass => None,
+        Verdict::Done(done) => Some(done.map(drop)),
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0–2 | [`Kind`] |
+//! | 0–2 | [`Kind`]; a shadow whose recvmsg() tells what waits (TCP_INQ) is one of its own |
 //! | 3 | shared: a duplicate was made |
 //! | 4 | odd: an option was set that only the kernel has and that cannot be read back |
 //! | 5 | awaiting: a connect() said EINPROGRESS and none has told the result |
@@ -33,6 +33,9 @@ pub enum Kind {
 }
 
 const KIND: u64 = 0b111;
+const KERNEL_TCP: u64 = 1;
+const SHADOW: u64 = 2;
+const SHADOW_QUEUE_TOLD: u64 = 3;
 const SHARED: u64 = 1 << 3;
 const ODD: u64 = 1 << 4;
 const AWAITING: u64 = 1 << 5;
@@ -60,8 +63,8 @@ fn slot(fd: c_int) -> Option<&'static AtomicU64> {
 fn entry(kind: Kind, cookie: u64) -> u64 {
     let kind = match kind {
         Kind::Unknown => return 0,
-        Kind::KernelTcp => 1,
-        Kind::Shadow => 2,
+        Kind::KernelTcp => KERNEL_TCP,
+        Kind::Shadow => SHADOW,
     };
     kind | (u64::from(FORKS.load(Relaxed)) << GENERATION_SHIFT) | (cookie << COOKIE_SHIFT)
 }
@@ -81,8 +84,8 @@ pub fn forget(fd: c_int) {
 /// The hint, without a system call.
 pub fn hint(fd: c_int) -> Kind {
     match slot(fd).map_or(0, |slot| slot.load(Relaxed)) & KIND {
-        1 => Kind::KernelTcp,
-        2 => Kind::Shadow,
+        KERNEL_TCP => Kind::KernelTcp,
+        SHADOW | SHADOW_QUEUE_TOLD => Kind::Shadow,
         _ => Kind::Unknown,
     }
 }
@@ -163,6 +166,19 @@ pub fn set_aware(fd: c_int) {
 /// A hint: whether the program knows MPTCP.
 pub fn is_aware(fd: c_int) -> bool {
     slot(fd).is_some_and(|slot| slot.load(Relaxed) & AWARE != 0)
+}
+
+/// Whether recvmsg() on a shadow tells what waits (TCP_INQ).
+pub fn set_queue_told(fd: c_int, told: bool) {
+    if let (Kind::Shadow, Some(slot)) = (hint(fd), slot(fd)) {
+        let kind = if told { SHADOW_QUEUE_TOLD } else { SHADOW };
+        let _ = slot.fetch_update(Relaxed, Relaxed, |value| Some(value & !KIND | kind));
+    }
+}
+
+/// A hint: whether recvmsg() tells what waits.
+pub fn is_queue_told(fd: c_int) -> bool {
+    slot(fd).is_some_and(|slot| slot.load(Relaxed) & KIND == SHADOW_QUEUE_TOLD)
 }
 
 /// connect() has said EINPROGRESS: the next one to find it established tells success, once.

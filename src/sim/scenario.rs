@@ -57,6 +57,8 @@ pub enum Change {
     Pause { host: usize, until: Instant },
     /// A host's engine dies, and another one begins that knows nothing.
     Crash(usize),
+    /// A host's clock jumps, forward or (negative) back.
+    Clock { host: usize, by_ms: i64 },
     /// A host's list of paths changes.
     Paths { host: usize, paths: Vec<LocalPath> },
 }

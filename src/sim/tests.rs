@@ -74,6 +74,8 @@ fn seeds() {
                     break;
                 }
                 if let Err(failure) = run_caught(seed, false) {
+                    // At once: a soak runs for hours.
+                    println!("{failure}");
                     failures.lock().unwrap_or_else(|e| e.into_inner()).push((seed, failure));
                 }
             });

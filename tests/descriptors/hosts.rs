@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::build;
 
 const PEER_ADDRESS: &str = "192.0.2.2";
+const OWN_ADDRESS: &str = "192.0.2.1";
 /// Scenarios end themselves after 40 s by alarm(2); one that blocks even that is killed after this.
 const SCENARIO_TIME_MAX: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -25,6 +26,8 @@ const ENDING_ROUNDS_MAX: usize = 50;
 pub enum PeerKind {
     Tcp,
     Mptcp,
+    /// TCP on the program's own host; under the library when the program is.
+    Own,
 }
 
 impl PeerKind {
@@ -32,58 +35,58 @@ impl PeerKind {
         match self {
             PeerKind::Tcp => "5001",
             PeerKind::Mptcp => "5002",
+            PeerKind::Own => "5003",
+        }
+    }
+
+    fn address(self) -> &'static str {
+        match self {
+            PeerKind::Tcp | PeerKind::Mptcp => PEER_ADDRESS,
+            PeerKind::Own => OWN_ADDRESS,
         }
     }
 }
 
-/// The program's host, the peer's host and the peer.
+/// The program's host, the peer's host and the peer; two peers when one of them is on the program's host.
 pub struct Hosts {
     client: Namespace,
     server: Namespace,
-    peer: Child,
+    peers: Vec<Child>,
     kind: PeerKind,
+    under_library: bool,
 }
 
 impl Hosts {
     /// Makes both hosts and starts the peer; it listens when this returns.
-    pub fn new(kind: PeerKind) -> Hosts {
+    pub fn new(kind: PeerKind, under_library: bool) -> Hosts {
         let client = Namespace::new();
         let server = Namespace::new();
         join(&client, &server);
-        let mut peer = server.command(build::descriptors());
-        peer.args(["peer", kind.port()])
-            .stdout(Stdio::piped())
-            .stdin(Stdio::null());
-        if kind == PeerKind::Mptcp {
-            peer.arg("mptcp");
+        let mut peers = vec![start_peer(&server, kind, false)];
+        if kind == PeerKind::Own {
+            peers.push(start_peer(&client, kind, under_library));
         }
-        let mut peer = peer.spawn().expect("the peer starts");
-        let mut line = String::new();
-        let stdout = peer.stdout.take().expect("it was asked for");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("the peer says when it listens");
-        assert_eq!(line, "listening\n", "the peer did not start");
         Hosts {
             client,
             server,
-            peer,
+            peers,
             kind,
+            under_library,
         }
     }
 
     /// Runs one scenario, its output in `output`: standard output, then what it said to standard error and how it
     /// ended if that was not well.
-    pub fn run(&self, scenario: &str, under_library: bool, output: &Path) {
+    pub fn run(&self, scenario: &str, output: &Path) {
         let errors = output.with_extension("stderr");
         let mut command = self.client.command(build::descriptors());
-        command.args([scenario, PEER_ADDRESS, self.kind.port()]);
+        command.args([scenario, self.kind.address(), self.kind.port()]);
         command.stdin(Stdio::null());
         // Files, not pipes: a process that outlives the scenario must not hold the test up.
         command.stdout(File::create(output).expect("an output file"));
         command.stderr(File::create(&errors).expect("an error file"));
-        if under_library {
-            command.env("LD_PRELOAD", build::library());
+        if self.under_library {
+            preload(&mut command, self.kind);
         }
         let status = wait(command.spawn().expect("the scenario starts"));
         let mut text = std::fs::read_to_string(output).unwrap_or_default();
@@ -103,10 +106,40 @@ impl Hosts {
 
 impl Drop for Hosts {
     fn drop(&mut self) {
-        let _ = self.peer.kill();
-        let _ = self.peer.wait();
+        for peer in &mut self.peers {
+            let _ = peer.kill();
+            let _ = peer.wait();
+        }
         self.client.end_processes();
         self.server.end_processes();
+    }
+}
+
+fn start_peer(host: &Namespace, kind: PeerKind, under_library: bool) -> Child {
+    let mut peer = host.command(build::descriptors());
+    peer.args(["peer", kind.port()])
+        .stdout(Stdio::piped())
+        .stdin(Stdio::null());
+    if kind == PeerKind::Mptcp {
+        peer.arg("mptcp");
+    }
+    if under_library {
+        preload(&mut peer, kind);
+    }
+    let mut peer = peer.spawn().expect("the peer starts");
+    let mut line = String::new();
+    let stdout = peer.stdout.take().expect("it was asked for");
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .expect("the peer says when it listens");
+    assert_eq!(line, "listening\n", "the peer did not start");
+    peer
+}
+
+fn preload(command: &mut Command, kind: PeerKind) {
+    command.env("LD_PRELOAD", build::library());
+    if kind == PeerKind::Own {
+        command.env("MPTCP_LOOPBACK", "1");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Lives of servers and of engines.
 
-use crate::lab::server_address;
+use crate::lab::{clock, server_address};
 use crate::site::{eventually, kill, Client, Site};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -28,6 +28,12 @@ fn a_new_engine_takes_the_listeners_over() {
         let mptcp = site.mptcp();
         site.fetch(Client::Kernel, &url(), 1000);
         assert_eq!(site.mptcp(), mptcp + 1, "{name}");
+        for name in ["mptcp-engine", "mptcp-keeper"] {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", site.processes(name)[0]));
+            let status = status.expect("it lives");
+            let confined = status.lines().any(|line| line.replace('\t', " ") == "Seccomp: 2");
+            assert!(confined, "{name}: {status}");
+        }
     }
     server.terminate();
     assert_eq!(site.curl_code(Client::Plain, &url()), Some(7), "refused");
@@ -76,6 +82,67 @@ except OSError as e: print(e.errno, flush=True)";
     let errno: i32 = said.next().expect("a line").expect("text").parse().expect("a number");
     assert!([libc::ECONNRESET, libc::EPIPE].contains(&errno), "{errno}");
     client.wait().expect("a child");
+}
+
+/// A kernel's MPTCP would wait for a minute after a plain reset. Most of these connections say nothing when the engine dies, and none is asked.
+#[test]
+fn peers_of_a_dead_engine_are_told_by_mp_fastclose() {
+    const CONNECTIONS: usize = 20;
+    let site = Site::new();
+    let program = site.file(
+        "echo.py",
+        "import asyncio
+async def serve(reader, writer):
+    try:
+        while data := await reader.read(1000): writer.write(data); await writer.drain()
+    except ConnectionError: print('reset', flush=True)
+    writer.close()
+async def main():
+    await (await asyncio.start_server(serve, '', 8000)).serve_forever()
+asyncio.run(main())
+",
+    );
+    let server = site.serve(8000, &["python3", "-u", &program]);
+    let talk = format!(
+        "import select, socket, sys
+held = [socket.create_connection(('192.0.2.2', 8000)) for _ in range({CONNECTIONS})]
+for c in held: c.sendall(b'hello'); assert c.recv(5) == b'hello'
+print('all there', flush=True)
+for c in held:
+    try: print('data', c.recv(5), flush=True)
+    except OSError as e: print(e.errno, flush=True)"
+    );
+    let mut resets = 0;
+    for client in [Client::Kernel, Client::Library, Client::Plain] {
+        let fastcloses = site.fastcloses();
+        let mut command = site.client(client, &["python3", "-u", "-c", &talk]);
+        command.stdout(Stdio::piped());
+        let mut child = command.spawn().expect("timeout(1)");
+        let mut said = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut line = || said.next().expect("a line").expect("text");
+        assert_eq!(line(), "all there");
+        if client == Client::Kernel {
+            eventually("joins", || site.log().matches("subflow 1 ").count() >= CONNECTIONS);
+        }
+        let engines = site.processes("mptcp-engine");
+        kill(engines[0]);
+        let start = clock::now();
+        for _ in 0..CONNECTIONS {
+            assert_eq!(line(), libc::ECONNRESET.to_string(), "{client:?}");
+        }
+        println!(
+            "{client:?}: the last of {CONNECTIONS} was told after {:?}",
+            clock::now() - start
+        );
+        child.wait().expect("a child");
+        if client == Client::Kernel {
+            assert!(site.fastcloses() > fastcloses, "{}", site.log());
+        }
+        resets += CONNECTIONS;
+        eventually("the server is told", || {
+            server.output().matches("reset").count() == resets
+        });
+    }
 }
 
 #[test]

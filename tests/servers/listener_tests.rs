@@ -194,3 +194,58 @@ fn listening_can_be_turned_off() {
     assert_eq!(site.mptcp(), 0);
     assert!(server.output().contains("left to the kernel: listening is turned off"));
 }
+
+/// The carrier's peer is this host: a program that trusts 127.0.0.1 must never see it in the place of a peer that reset its connection.
+#[test]
+fn a_connection_that_is_reset_before_it_is_accepted_has_its_peers_address() {
+    let site = Site::new();
+    let server = site.file(
+        "late.py",
+        "import os, socket, time
+s = socket.socket(); s.bind(('', 8000)); s.listen()
+print('listening', flush=True)
+while not os.path.exists('reset'): time.sleep(0.01)
+c, (host, port) = s.accept()
+print('peer', host, c.getpeername()[0], flush=True)
+try: print('read', c.recv(10))
+except ConnectionResetError: print('reset', flush=True)
+",
+    );
+    let server = site.serve(8000, &["python3", "-u", &server]);
+    let reset = format!(
+        "import socket, struct
+c = socket.create_connection(('{}', 8000))
+c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))",
+        server_address(0, false)
+    );
+    let client = site.client(Client::Kernel, &["python3", "-c", &reset]).status();
+    assert!(client.expect("python3").success());
+    eventually("the reset is heard", || site.log().contains(" over after "));
+    std::fs::write(site.directory().join("reset"), "").expect("a file");
+    eventually("it was accepted", || server.output().contains("reset"));
+    assert!(
+        server.output().contains("peer 192.0.2.1 192.0.2.1"),
+        "{}",
+        server.output()
+    );
+}
+
+/// Whoever may reach the port by the loopback device can look like a carrier: the engine knows its own, and others are what they are.
+#[test]
+fn a_client_that_looks_like_a_carrier_is_served_as_itself() {
+    let site = Site::new();
+    site.stream_file(1000);
+    let _server = site.serve(8000, &SERVE);
+    let pretend = "import socket
+c = socket.socket(); c.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 777); c.connect(('127.0.0.1', 8000))
+c.sendall(b'GET /1000 HTTP/1.0\\r\\n\\r\\n')
+got = b''.join(iter(lambda: c.recv(65536), b''))
+head, _, body = got.partition(b'\\r\\n\\r\\n')
+assert len(body) == 1000, got";
+    site.lab
+        .server()
+        .output("python3", &["-c", pretend])
+        .expect("it is served");
+    site.fetch(Client::Kernel, &url(8000), 1000);
+    assert!(!site.log().contains("accepted without the library"));
+}

@@ -1,6 +1,6 @@
 //! A lab whose server host runs programs under the library, and clients of each kind.
 
-use crate::lab::{clock, library, server_address, stream, Lab, LabSpec, Wire};
+use crate::lab::{clock, library, server_address, stream, Holding, Lab, LabSpec, Wire};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// A program that was started otherwise, and the file that it writes to.
+    pub fn of(child: Child, output: PathBuf) -> Server {
+        Server { child, output }
+    }
+
     /// What it has written so far, to standard output and error.
     pub fn output(&self) -> String {
         fs::read_to_string(&self.output).unwrap_or_default()
@@ -146,6 +151,20 @@ impl Site {
         !listening.trim().is_empty()
     }
 
+    /// Connections of clients' kernels with a port of the server.
+    pub fn established(&self, port: u16) -> usize {
+        let filter = format!("dport = :{port}");
+        let words = ["-Htn", "state", "established", &filter];
+        let sockets = self.lab.client().output("ss", &words).expect("ss(8) runs");
+        sockets.lines().count()
+    }
+
+    /// What the server's engine holds.
+    pub fn engine(&self) -> Holding {
+        let mut engines = Holding::of(self.lab.server()).expect("/proc");
+        engines.pop().expect("an engine")
+    }
+
     /// A client's command, killed when it takes too long.
     pub fn client(&self, client: Client, words: &[&str]) -> Command {
         let host = match client {
@@ -196,6 +215,12 @@ impl Site {
         counter.expect("the kernel counts")
     }
 
+    /// MP_FASTCLOSEs that the client's kernel got.
+    pub fn fastcloses(&self) -> u64 {
+        let counter = self.lab.client().counter("MPTcpExtMPFastcloseRx");
+        counter.expect("the kernel counts")
+    }
+
     /// curl's exit code.
     pub fn curl_code(&self, client: Client, url: &str) -> Option<i32> {
         let output = self.client(client, &["curl", "-sS", "-m", "5", url]).output();
@@ -204,17 +229,7 @@ impl Site {
 
     /// Processes of this name on the server's host.
     pub fn processes(&self, name: &str) -> Vec<i32> {
-        let own = self.lab.server().output("readlink", &["/proc/self/ns/net"]);
-        let namespace = own.expect("a namespace");
-        let entries = fs::read_dir("/proc").expect("/proc").flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        pids.filter(|pid| {
-            let is = |text: Result<String, _>| text.is_ok_and(|text: String| text.trim() == name);
-            let link = fs::read_link(format!("/proc/{pid}/ns/net"));
-            is(fs::read_to_string(format!("/proc/{pid}/comm")))
-                && link.is_ok_and(|link| link.to_string_lossy() == namespace.trim())
-        })
-        .collect()
+        self.lab.server().processes(name).expect("/proc")
     }
 }
 

@@ -222,6 +222,42 @@ fn a_close_after_a_shutdown_of_reading_alone_is_a_close() {
     assert_eq!(rig.turn(), Turn::Over(Ending::Aborted));
 }
 
+/// The kernel's TCP has sent it when the program closes.
+#[test]
+fn what_was_written_before_a_reset_goes_first() {
+    // Data unread in the shadow.
+    let mut rig = Rig::established();
+    rig.fake.incoming = b"unread".to_vec();
+    assert_eq!(rig.turn(), Turn::Wait);
+    rig.write(b"reply");
+    rig.program = None;
+    assert_eq!(rig.turn(), Turn::Over(Ending::Aborted));
+    assert_eq!(rig.fake.sent, b"reply");
+    // Data that finds nobody.
+    let mut rig = Rig::established();
+    rig.write(b"reply");
+    rig.program = None;
+    rig.fake.incoming = b"late".to_vec();
+    while rig.turn() != Turn::Over(Ending::Aborted) {}
+    assert_eq!(rig.fake.sent, b"reply");
+}
+
+/// Not even what was written waits for room.
+#[test]
+fn close_with_linger_zero_and_no_room_aborts_at_once() {
+    let mut rig = Rig::established();
+    (rig.linger_zero, rig.fake.space) = (true, 2);
+    rig.write(b"much");
+    rig.program = None;
+    assert_eq!(rig.turn(), Turn::Over(Ending::Aborted));
+    assert_eq!(rig.fake.sent, b"mu");
+    let mut rig = Rig::established();
+    rig.fake.space = 2;
+    rig.write(b"much");
+    rig.program = None;
+    assert_eq!(rig.turn(), Turn::Wait, "an ordinary close");
+}
+
 #[test]
 fn close_with_linger_zero_aborts() {
     let mut rig = Rig::established();

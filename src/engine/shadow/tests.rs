@@ -211,11 +211,12 @@ fn last_write_before_exit_is_not_lost() {
 }
 
 #[test]
-fn close_with_data_unread_is_a_reset() {
+fn close_with_data_unread_is_a_reset_behind_what_was_written() {
     let mut rig = Rig::connected();
-    write_all(&rig.program, b"lost as in TCP");
+    write_all(&rig.program, b"sent");
     assert_eq!(rig.shadow.write((b"unread", b"")).unwrap(), Write::Bytes(6));
     rig.program = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    assert_eq!(rig.read(), Read::Bytes(4));
     assert_eq!(rig.read(), Read::Reset);
     assert_eq!(rig.read(), Read::Reset);
 }

@@ -26,9 +26,10 @@ fn bpf(command: libc::c_long, attr: &mut Attr) -> io::Result<libc::c_long> {
     }
 }
 
-/// The types (`enum bpf_prog_type`) of all programs that are loaded on this machine. ENOSYS: the kernel has no BPF.
-pub(super) fn program_types() -> io::Result<Vec<u32>> {
-    let mut types = Vec::new();
+/// The types (`enum bpf_prog_type`) of all programs that are loaded on this machine, a bit each; what is beyond 62 is the last bit.
+/// ENOSYS: the kernel has no BPF.
+pub(super) fn program_types() -> io::Result<u64> {
+    let mut types = 0;
     let mut id = 0;
     loop {
         let mut next = Attr::default();
@@ -39,7 +40,7 @@ pub(super) fn program_types() -> io::Result<Vec<u32>> {
             Err(e) => return Err(e),
         }
         match program_type(id) {
-            Ok(kind) => types.push(kind),
+            Ok(kind) => types |= 1 << kind.min(63),
             // It was unloaded in between.
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
             Err(e) => return Err(e),

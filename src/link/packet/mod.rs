@@ -11,6 +11,7 @@ mod hops;
 mod proof;
 mod rx;
 mod tx;
+mod witness;
 
 use super::ports::PortSet;
 use super::{Incoming, LinkStats, Outgoing};

@@ -9,6 +9,7 @@
 
 use super::super::netlink::{attributes, u32_at, Message, Netlink};
 use super::bpf;
+use super::witness::Witness;
 use core::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -28,10 +29,10 @@ const WITHOUT_FILTERS: [&[u8]; 7] = [b"noqueue", b"noop", b"mq", b"pfifo_fast", 
 /// One that takes filters and is many systems' default.
 const FQ_CODEL: &[u8] = b"fq_codel";
 const TCA_KIND: u16 = 1;
-/// `enum bpf_prog_type`: SCHED_CLS, SCHED_ACT, LWT_IN, LWT_OUT, LWT_XMIT, LWT_SEG6LOCAL, NETFILTER.
-const ON_THE_WAY: [u32; 7] = [3, 4, 10, 11, 12, 19, 32];
+/// `enum bpf_prog_type`, a bit each: SCHED_CLS, SCHED_ACT, LWT_IN, LWT_OUT, LWT_XMIT, LWT_SEG6LOCAL, NETFILTER, and what nobody knows.
+const ON_THE_WAY: u64 = 1 << 3 | 1 << 4 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 19 | 1 << 32 | 1 << 63;
 /// BPF_PROG_TYPE_CGROUP_SKB, and its attach types for arriving and leaving packets.
-const CGROUP_SKB: u32 = 8;
+const CGROUP_SKB: u64 = 1 << 8;
 const CGROUP_ATTACH_TYPES: [u32; 2] = [0, 1];
 
 /// What speaks against the packet link.
@@ -77,6 +78,7 @@ pub(super) struct Proof {
     route: Netlink,
     /// None: the kernel has no IPsec.
     xfrm: Option<Netlink>,
+    witness: Witness,
 }
 
 impl Proof {
@@ -90,6 +92,7 @@ impl Proof {
                 Err(e) if no_protocol(&e) && !Path::new("/proc/sys/net/core/xfrm_acq_expires").exists() => None,
                 Err(e) => return Err(e),
             },
+            witness: Witness::new()?,
         })
     }
 
@@ -98,7 +101,7 @@ impl Proof {
         self.netfilter()?;
         self.ipsec()?;
         self.traffic_control()?;
-        programs()?;
+        self.programs()?;
         security_modules()
     }
 
@@ -182,31 +185,31 @@ impl Proof {
         }
         Ok(())
     }
-}
 
-/// No BPF program of this machine can see the segments.
-fn programs() -> Result<(), Doubt> {
-    let types = match bpf::program_types() {
-        Ok(types) => types,
-        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => return Ok(()),
-        Err(e) => return Err(unanswered("BPF programs")(e)),
-    };
-    if types.iter().any(|kind| ON_THE_WAY.contains(kind)) {
-        return Err(Doubt::Bpf);
-    }
-    if !types.contains(&CGROUP_SKB) {
-        return Ok(());
-    }
-    let what = "control groups";
-    let directory = own_cgroup().and_then(File::open).map_err(unanswered(what))?;
-    for attach_type in CGROUP_ATTACH_TYPES {
-        match bpf::attached_to_cgroup(&directory, attach_type) {
-            Ok(0) => {}
-            Ok(_) => return Err(Doubt::ControlGroup),
-            Err(e) => return Err(unanswered(what)(e)),
+    /// No BPF program of this machine can see the segments.
+    fn programs(&self) -> Result<(), Doubt> {
+        let types = match self.witness.program_types() {
+            Ok(types) => types,
+            Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => return Ok(()),
+            Err(e) => return Err(unanswered("BPF programs")(e)),
+        };
+        if types & ON_THE_WAY != 0 {
+            return Err(Doubt::Bpf);
         }
+        if types & CGROUP_SKB == 0 {
+            return Ok(());
+        }
+        let what = "control groups";
+        let directory = own_cgroup().and_then(File::open).map_err(unanswered(what))?;
+        for attach_type in CGROUP_ATTACH_TYPES {
+            match bpf::attached_to_cgroup(&directory, attach_type) {
+                Ok(0) => {}
+                Ok(_) => return Err(Doubt::ControlGroup),
+                Err(e) => return Err(unanswered(what)(e)),
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The directory of this process's control group in the unified hierarchy.

@@ -1,20 +1,26 @@
 //! Tests of the core segment by segment; `script` is their vocabulary.
 
+mod pair;
 mod script;
 mod segment;
 
+mod address_model;
 mod addresses;
+mod attacks;
 mod capable;
 mod checksum;
 mod close;
 mod dss;
+mod floods;
 mod golden_client;
 mod golden_server;
 mod hostile;
 mod hostile_peer;
+mod inherited;
 mod join;
 mod off_path;
 mod requirements;
+mod steer;
 mod tcp_handshake;
 mod tcp_recovery;
 mod traps;

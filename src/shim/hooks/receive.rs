@@ -3,7 +3,7 @@
 use super::{active, outcome, padded, plain, returned};
 use crate::shim::receive::{explain, is_shadow_name, receive, total_len};
 use crate::shim::table::{self, Kind};
-use crate::shim::{identify, memory};
+use crate::shim::{identify, inq, memory};
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr::null_mut;
 use libc::{iovec, mmsghdr, msghdr, socklen_t, ssize_t, timespec};
@@ -37,6 +37,7 @@ blocking! {
         if !active() {
             return recvmsg::real(fd, msg, flags);
         }
+        let told = inq::room(fd, msg);
         let n = match total_len(msg, flags) {
             Ok(len) => recv_at(fd, len, flags, || recvmsg::real(fd, msg, flags)),
             // The kernel says so too, of a socket of another kind maybe otherwise.
@@ -50,6 +51,9 @@ blocking! {
                 (*msg).msg_namelen = 0;
                 (*msg).msg_controllen = 0;
                 (*msg).msg_flags = flags & libc::MSG_CMSG_CLOEXEC;
+            }
+            if let Some(room) = told {
+                inq::tell(fd, msg, room);
             }
         }
         n

@@ -2,7 +2,7 @@
 
 use super::{active, outcome, padded, plain, returned};
 use crate::shim::receive::explain;
-use crate::shim::send::{transmit, write_as_send, Outcome};
+use crate::shim::send::{fast_open, transmit, write_as_send, Outcome};
 use crate::shim::{identify, memory, table};
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr::{null, null_mut};
@@ -27,6 +27,10 @@ blocking! {
         if !active() {
             return sendto::real(fd, buf, len, flags, addr, addr_len);
         }
+        let flags = match opened(fd, flags, || (addr, addr_len as usize)) {
+            Ok(flags) => flags,
+            Err(errno) => return returned(Err(errno)),
+        };
         returned(transmit(fd, flags, |flags, addressed| match addressed {
             true => outcome(sendto::real(fd, buf, len, flags, addr, addr_len)),
             false => outcome(sendto::real(fd, buf, len, flags, null(), 0)),
@@ -37,6 +41,14 @@ blocking! {
         if !active() {
             return sendmsg::real(fd, msg, flags);
         }
+        let address = || match copied(msg) {
+            Ok(msg) => (msg.msg_name.cast_const(), msg.msg_namelen as usize),
+            Err(_) => (null(), 0),
+        };
+        let flags = match opened(fd, flags, address) {
+            Ok(flags) => flags,
+            Err(errno) => return returned(Err(errno)),
+        };
         returned(transmit(fd, flags, |flags, addressed| match addressed {
             true => match outcome(sendmsg::real(fd, msg, flags)) {
                 Err(libc::EINVAL) if identify::shadow(fd).is_some() => match tcp_ignores_control(msg) {
@@ -75,6 +87,18 @@ blocking! {
         }
         let sent = as_send(fd, |flags| outcome(sendmsg::real(fd, &gathered(iov, n), flags)));
         returned(sent.unwrap_or_else(|| explain(fd, outcome(writev::real(fd, iov, n)))))
+    }
+}
+
+/// The flags that are left when MSG_FASTOPEN has opened the connection.
+unsafe fn opened(fd: c_int, flags: c_int, address: impl Fn() -> (*const c_void, usize)) -> Result<c_int, c_int> {
+    if flags & libc::MSG_FASTOPEN == 0 {
+        return Ok(flags);
+    }
+    let (addr, len) = address();
+    match fast_open(fd, addr, len) {
+        Some(done) => done.map(|()| flags & !libc::MSG_FASTOPEN),
+        None => Ok(flags),
     }
 }
 
