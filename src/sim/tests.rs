@@ -8,6 +8,7 @@ use std::sync::Mutex;
 mod clean;
 mod faults;
 mod middleboxes;
+mod rates;
 
 /// Seeds that `make check` runs; `SIM_SEEDS` asks for another number.
 const SEEDS: u64 = 2000;
