@@ -15,7 +15,7 @@ use super::connection::{unmap, Connection};
 use super::status::PolicyStatus;
 use crate::control::multipath::{Intent, JoinPolicy, Wishes};
 use crate::control::{heuristic_off, Connect};
-use crate::mptcp::endpoint::{ConnOptions, LocalPath, LowLatency, Traffic};
+use crate::mptcp::endpoint::{Algorithm, ConnOptions, LocalPath, LowLatency, Scheduler, Traffic};
 
 /// Bytes after which a connection is worth a second subflow, where `MPTCP_JOIN=after-bytes` gives no number: what the first few round trips
 /// carry anyway.
@@ -30,6 +30,8 @@ pub struct Defaults {
     intent: Intent,
     ignore_nodelay: bool,
     ignore_pattern: bool,
+    congestion: Algorithm,
+    scheduler: Scheduler,
 }
 
 impl Defaults {
@@ -48,7 +50,38 @@ impl Defaults {
             }),
             ignore_nodelay: heuristic_off(heuristics, b"nodelay"),
             ignore_pattern: heuristic_off(heuristics, b"pattern"),
+            congestion: parse_name(request.setting("MPTCP_CONGESTION")).unwrap_or_else(|text| {
+                complain("MPTCP_CONGESTION", text, "bbr, cubic, lia, olia or balia");
+                Algorithm::default()
+            }),
+            scheduler: parse_name(request.setting("MPTCP_SCHEDULER")).unwrap_or_else(|text| {
+                let known = "adaptive, lowrtt, blest, ecf, roundrobin or redundant";
+                complain("MPTCP_SCHEDULER", text, known);
+                Scheduler::default()
+            }),
         }
+    }
+
+    /// The congestion control's name, as TCP_CONGESTION says it.
+    pub(super) fn congestion_name(&self) -> &'static str {
+        self.congestion.name()
+    }
+
+    /// How the core is to send.
+    pub(super) fn apply(&self, options: &mut ConnOptions) {
+        options.congestion = self.congestion;
+        options.scheduler = self.scheduler;
+    }
+}
+
+/// The choice of this name, the default where none is given; an unknown name comes back.
+fn parse_name<T: Default + std::str::FromStr>(text: Option<&[u8]>) -> Result<T, &[u8]> {
+    match text {
+        None | Some(b"") => Ok(T::default()),
+        Some(text) => std::str::from_utf8(text)
+            .ok()
+            .and_then(|name| name.parse().ok())
+            .ok_or(text),
     }
 }
 
@@ -118,6 +151,7 @@ impl Connection {
     /// The parts of the core's options that follow from policy. `options` are up to date otherwise.
     pub(super) fn apply_policy(&self, options: &mut ConnOptions) {
         options.join_after = join_after(&self.wishes, &self.defaults);
+        self.defaults.apply(options);
         options.low_latency = low_latency(self.intent(), options.nodelay, &self.defaults);
     }
 
@@ -221,5 +255,18 @@ mod tests {
     fn what_makes_no_sense_says_nothing() {
         assert_eq!(read(b"MPTCP_INTENT=fast\0MPTCP_JOIN=soon\0"), Defaults::default());
         assert_eq!(read(b"MPTCP_INTENT=handover\0").intent, Intent::Handover);
+        assert_eq!(read(b"MPTCP_CONGESTION=reno\0MPTCP_SCHEDULER=\0"), Defaults::default());
+    }
+
+    #[test]
+    fn congestion_control_and_scheduler_go_by_name() {
+        let chosen = read(b"MPTCP_CONGESTION=olia\0MPTCP_SCHEDULER=redundant\0");
+        let mut options = ConnOptions::default();
+        chosen.apply(&mut options);
+        assert_eq!(
+            (options.congestion, options.scheduler),
+            (Algorithm::Olia, Scheduler::Redundant)
+        );
+        assert_eq!(chosen.congestion_name(), "olia");
     }
 }
