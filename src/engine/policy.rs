@@ -13,13 +13,10 @@
 
 use super::connection::{unmap, Connection};
 use super::status::PolicyStatus;
+use crate::config::{parse_intent, parse_join, JOIN_BYTES};
 use crate::control::multipath::{Intent, JoinPolicy, Wishes};
 use crate::control::{heuristic_off, Connect};
 use crate::mptcp::endpoint::{ConnOptions, LocalPath, LowLatency, Traffic};
-
-/// Bytes after which a connection is worth a second subflow, where `MPTCP_JOIN=after-bytes` gives no number: what the first few round trips
-/// carry anyway.
-pub const JOIN_BYTES: u64 = 100_000;
 
 /// What the program's MPTCP_* variables say where its sockets say nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,29 +53,6 @@ impl Defaults {
             ignore_nodelay: heuristic_off(heuristics, b"nodelay"),
             ignore_pattern: heuristic_off(heuristics, b"pattern"),
         }
-    }
-}
-
-/// `MPTCP_JOIN`: the bytes before further subflows.
-fn parse_join(text: &[u8]) -> Option<u64> {
-    match text {
-        b"" | b"at-once" => Some(0),
-        b"never" => Some(u64::MAX),
-        b"after-bytes" => Some(JOIN_BYTES),
-        _ => {
-            let number = text.strip_prefix(b"after-bytes:")?;
-            std::str::from_utf8(number).ok()?.parse().ok()
-        }
-    }
-}
-
-fn parse_intent(text: &[u8]) -> Option<Intent> {
-    match text {
-        b"" => Some(Intent::Default),
-        b"aggregate" => Some(Intent::Aggregate),
-        b"handover" => Some(Intent::Handover),
-        b"interactive" => Some(Intent::Interactive),
-        _ => None,
     }
 }
 

@@ -83,7 +83,9 @@ impl Transfer {
                 middleboxes: vec![],
             })
             .collect();
-        scenario.paths[0] = (0..count).map(|i| local_path(client_addr(i, false), i, MTU as u32)).collect();
+        scenario.paths[0] = (0..count)
+            .map(|i| local_path(client_addr(i, false), i, MTU as u32))
+            .collect();
         scenario.conns[0].options = self.options.clone();
         scenario.script = self.script.clone();
         let mut world = World::new(&scenario, false);
@@ -131,7 +133,11 @@ impl Progress {
         let at = |t: Duration| -> u64 {
             let steps = (t.as_micros() / STEP.as_micros()) as usize;
             let known = self.read.get(steps.saturating_sub(1)).or(self.read.last());
-            if steps == 0 { 0 } else { known.copied().unwrap_or(0) }
+            if steps == 0 {
+                0
+            } else {
+                known.copied().unwrap_or(0)
+            }
         };
         (at(to) - at(from)) as f64 / (self.payload_rate * (to - from).as_secs_f64())
     }
