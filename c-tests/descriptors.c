@@ -23,7 +23,7 @@
 static const struct scenario *const tables[] = {
 	connect_scenarios, failure_scenarios,  poll_scenarios,    epoll_scenarios,  data_scenarios,
 	message_scenarios, shutdown_scenarios, option_scenarios,  process_scenarios, signal_scenarios,
-	fortified_scenarios, syscall_scenarios, untouched_scenarios,
+	fortified_scenarios, syscall_scenarios, untouched_scenarios, listen_scenarios, server_scenarios,
 };
 #define TABLES (sizeof tables / sizeof *tables)
 

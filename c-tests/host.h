@@ -59,6 +59,12 @@ void trace_read_exactly(int fd, uint64_t length);
 /* Writes text, reads it back from an "echo" peer and prints that it came back. */
 void trace_echo(int fd, const char *text);
 
+/* A listening socket on a wildcard address; port 0 is any. */
+int listening(int family, uint16_t port);
+uint16_t port_of(int fd);
+/* A control connection to a peer that connects to our port by `word` ("call", "call6") and plays `script` on that. */
+int called(const char *word, uint16_t port, const char *script);
+
 void set_nonblocking(int fd, bool on);
 /* Replaces this process by the same scenario with `inherited` set to fd. */
 void exec_self(int fd);

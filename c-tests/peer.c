@@ -16,6 +16,7 @@
  *   listen      listen on a new port and send "PORT\n"
  *   gate        the same, but SYNs there are dropped until "open"
  *   accept      go on with a connection accepted there
+ *   call:PORT   connect to this port of the client's own host, and go on with that connection;   call6  the same by IPv6
  *   pause       wait for one byte of the first connection (the one in hand may have ended)
  *   tell        send an empty line on the first connection
  *   back        close the accepted one and go on with the first (a digest taken there is still known)
@@ -36,6 +37,9 @@
 #include <unistd.h>
 
 #define IDLE_SECONDS_MAX 60
+
+/* The client's address on the first wire (host.h has the IPv4 one). */
+#define CLIENT_IPV6 "2001:db8:1::1"
 
 struct play {
 	int current, first, listener, filler;
@@ -141,6 +145,21 @@ static void open_port(struct play *play, bool gate)
 	send_all(play->current, text, strlen(text));
 }
 
+static void call(struct play *play, bool ipv6, uint16_t port)
+{
+	struct sockaddr_in6 to = { .sin6_family = AF_INET6 };
+	socklen_t length = sizeof to;
+	/* IPv4 addresses are mapped: the listener is for both. */
+	if (ipv6)
+		inet_pton(AF_INET6, CLIENT_IPV6, &to.sin6_addr);
+	else
+		getpeername(play->first, (struct sockaddr *)&to, &length);
+	to.sin6_port = htons(port);
+	play->current = socket(AF_INET6, SOCK_STREAM, play->protocol);
+	if (connect(play->current, (struct sockaddr *)&to, sizeof to) == -1)
+		play->end = strerrorname_np(errno);
+}
+
 static void send_digest(struct play *play)
 {
 	char text[128];
@@ -200,6 +219,8 @@ static bool play_word(struct play *play, const char *word)
 		close(accept(play->listener, NULL, NULL));
 	else if (IS("accept"))
 		play->current = accept(play->listener, NULL, NULL);
+	else if ((IS("call") || IS("call6")) && argument)
+		call(play, IS("call6"), (uint16_t)atoi(argument));
 	else if (IS("back")) {
 		close(play->current);
 		play->current = play->first;

@@ -23,5 +23,7 @@ extern const struct scenario signal_scenarios[];
 extern const struct scenario fortified_scenarios[];
 extern const struct scenario syscall_scenarios[];
 extern const struct scenario untouched_scenarios[];
+extern const struct scenario listen_scenarios[];
+extern const struct scenario server_scenarios[];
 
 #endif

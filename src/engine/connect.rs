@@ -370,6 +370,7 @@ impl Engine {
             queued: false,
             watchers: Vec::new(),
             accepted: false,
+            delivery: None,
             uid: None,
         })
     }

@@ -58,6 +58,8 @@ pub struct Connection {
     pub watchers: Vec<Watcher>,
     /// A listener's: the peer opened it.
     pub accepted: bool,
+    /// It is on its way to a program that has not claimed it yet.
+    pub delivery: Option<Key>,
     /// The user who claimed it, if that is another than the engine's, may ask about it.
     pub uid: Option<Uid>,
 }

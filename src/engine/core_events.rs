@@ -43,7 +43,13 @@ impl Engine {
         match event {
             Event::Connected(conn) => self.on_connected(now, conn),
             Event::Accepted { conn, tuple } => self.on_accepted(now, conn, tuple),
-            Event::Readable(conn) | Event::Writable(conn) => self.turn_conn(now, conn),
+            Event::Readable(conn) => {
+                if let Some(key) = self.key_of(conn) {
+                    self.prime(key);
+                    self.turn(now, key);
+                }
+            }
+            Event::Writable(conn) => self.turn_conn(now, conn),
             Event::Flushed(conn) => {
                 if let Some(key) = self.key_of(conn) {
                     if let Some(connection) = self.connections.get_mut(key) {
@@ -71,9 +77,12 @@ impl Engine {
                     tuple.local,
                     tuple.remote
                 );
+                let connection = self.key_of(conn).and_then(|key| self.connections.get(key));
+                let reuse = connection.is_none_or(|connection| connection.options.reuses_address());
                 if let Some(core) = &mut self.core {
-                    core.subflow_up(tuple);
-                    if let Some(ledger) = &mut self.ledger {
+                    core.subflow_up(tuple, reuse);
+                    // One whose other end is here dies with the engine altogether.
+                    if let Some(ledger) = self.ledger.as_mut().filter(|_| !core.is_own_hosts(tuple)) {
                         let remote_key = core.endpoint.peer_key(conn);
                         ledger.add(conn, Entry { tuple, remote_key });
                     }

@@ -22,15 +22,19 @@ use crate::mptcp::endpoint::{ConnId, FourTuple};
 use crate::time::Instant;
 use rustix::io::Errno;
 use rustix::net::{
-    bind, connect, getpeername, getsockname, socket_with, sockopt, AddressFamily, SocketFlags, SocketType, UCred,
+    bind, connect, getpeername, getsockname, send, socket_with, sockopt, AddressFamily, SendFlags, SocketFlags,
+    SocketType, UCred,
 };
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-/// How long a carrier may be accepted and not claimed: a program that is stopped just there loses the peer's address, no more.
+/// How often carriers are looked at that were accepted and not claimed.
 const CLAIM_TIME: Duration = Duration::from_millis(200);
+/// How often one is found so until it is the connection itself: a program that is stopped just there for longer loses the peer's address, no
+/// more. Where the last one was never claimed, the next is not waited for.
+const PATIENCE: u32 = 5;
 /// Carriers that are looked at in one turn.
 const LOOKS_MAX: usize = 64;
 
@@ -39,14 +43,29 @@ pub struct Delivery {
     carrier: OwnedFd,
     /// The carrier's own address: the accepted end's peer.
     address: SocketAddr,
-    /// The program's end of the shadow.
+    /// The program's end of the shadow, and its SO_COOKIE.
     end: OwnedFd,
+    cookie: u64,
     connection: Key,
+    /// A listener with TCP_DEFER_ACCEPT shows a connection when it has brought data: the carrier brings the first byte then.
+    deferred: bool,
+    first_byte: Option<u8>,
+    /// That byte was sent by the carrier.
+    primed: bool,
     /// Where it connects to.
     target: SocketAddr,
     established: bool,
     /// How often it was found accepted and not claimed.
     unclaimed: u32,
+}
+
+impl Delivery {
+    fn send_first_byte(&mut self) {
+        if let (Some(byte), false) = (self.first_byte, self.primed) {
+            // Not before the handshake is done: then the carrier becomes writable.
+            self.primed = send(&self.carrier, &[byte], SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok();
+        }
+    }
 }
 
 /// What a listener gives its connections, copied so that it need not be held.
@@ -57,6 +76,7 @@ struct Origin {
     program: String,
     pid: u32,
     own_side: (SocketAddr, std::net::IpAddr),
+    deferred: bool,
 }
 
 impl Origin {
@@ -68,6 +88,7 @@ impl Origin {
             program: listener.record.program.clone(),
             pid: listener.record.pid,
             own_side: listener.own_side(),
+            deferred: listener.options.defers_accept(),
         }
     }
 }
@@ -131,12 +152,18 @@ impl Engine {
             queued: false,
             watchers: Vec::new(),
             accepted: true,
+            delivery: None,
             uid: None,
         });
+        let deferred = origin.deferred;
         let delivery = self.deliveries.insert_with(|_| Delivery {
             carrier,
             address,
             end,
+            cookie,
+            deferred,
+            first_byte: None,
+            primed: false,
             connection: key,
             target,
             established: false,
@@ -148,11 +175,30 @@ impl Engine {
             self.connections.remove(key);
             return Err(Errno::NOMEM);
         }
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.delivery = Some(delivery);
+        }
         if let Some(core) = &mut self.core {
             core.by_conn.insert(conn, key);
         }
         self.tell_paths(now, key);
+        self.prime(key);
         Ok(key)
+    }
+
+    /// A connection's first data has come, or may have: a carrier that was deferred is accepted when it brings something too.
+    pub(super) fn prime(&mut self, key: Key) {
+        let (Some(connection), Some(core)) = (self.connections.get(key), &self.core) else {
+            return;
+        };
+        let Some(delivery) = connection.delivery.and_then(|key| self.deliveries.get_mut(key)) else {
+            return;
+        };
+        if let (true, None, Backend::Core(conn)) = (delivery.deferred, delivery.first_byte, &connection.backend) {
+            let data = core.endpoint.recv(*conn).map_or(&[][..], |(first, _)| first);
+            delivery.first_byte = data.first().copied();
+            delivery.send_first_byte();
+        }
     }
 
     fn watch_carrier(&mut self, now: Instant, key: Key) -> bool {
@@ -181,6 +227,7 @@ impl Engine {
         };
         if !failed {
             delivery.established |= ready.writable;
+            delivery.send_first_byte();
             return;
         }
         // Nobody listens any more, or whoever accepted it is gone: the kernel would reset it.
@@ -218,7 +265,11 @@ impl Engine {
             };
             if delivery.established && listeners.is_accepted(delivery.target, delivery.address) {
                 delivery.unclaimed += 1;
-                if delivery.unclaimed > 1 {
+                let patience = match self.unclaimed_ports.contains(&delivery.target.port()) {
+                    true => 1,
+                    false => PATIENCE,
+                };
+                if delivery.unclaimed >= patience {
                     raw.push(key);
                 }
             }
@@ -240,7 +291,12 @@ impl Engine {
                 delivery.address
             );
         }
-        let key = self.pumps.insert_with(|_| Pump::new(delivery.carrier, delivery.end));
+        self.unclaimed_ports.insert(delivery.target.port());
+        // What the carrier has brought already comes again.
+        let skipped = usize::from(delivery.primed);
+        let key = self
+            .pumps
+            .insert_with(|_| Pump::new(delivery.carrier, delivery.end, skipped));
         let event_loop = &self.event_loop;
         let watched = self.pumps.get(key).is_some_and(|pump| {
             let mut fds = pump.fds().into_iter();
@@ -272,16 +328,19 @@ impl Engine {
         let Some(delivery) = claimed else {
             return self.answer_error(client, Errno::NOENT);
         };
-        let key = delivery.connection;
-        let Some(connection) = self.connections.get_mut(key) else {
-            return self.answer_error(client, Errno::NOENT);
-        };
-        connection.uid = Some(cred.uid);
-        connection.pid = cred.pid.as_raw_nonzero().get() as u32;
-        let cookie = connection.cookie;
-        if let Some(fd) = &fd {
-            self.inherit_options(now, key, fd.as_fd());
-            self.inherit_wishes(now, key, fd.as_fd());
+        self.unclaimed_ports.remove(&delivery.target.port());
+        let (key, cookie) = (delivery.connection, delivery.cookie);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.uid = Some(cred.uid);
+            connection.pid = cred.pid.as_raw_nonzero().get() as u32;
+            connection.delivery = None;
+            if let Some(fd) = &fd {
+                self.inherit_options(now, key, fd.as_fd());
+                self.inherit_wishes(now, key, fd.as_fd());
+            }
+        } else {
+            // It broke while it waited, and says so when it is read.
+            self.ends.hand_over(cookie, cred.uid);
         }
         self.answer(client, &Reply::Shadow { cookie }, Some(delivery.end.as_fd()));
         // Both ends are closed now, ours with a reset: nothing of it lingers.

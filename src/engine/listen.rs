@@ -7,11 +7,13 @@ use super::event_loop::{EventLoop, Key, Source};
 use super::keeper::{Inheritance, Keeper, Record};
 use super::ledger::{Ledger, Table};
 use super::listeners::Listener;
+use super::policy;
 use super::server::{Engine, Settings};
 use super::socket_options::{self, SocketOptions};
 use crate::control::{loopback_wanted, setting, Bypass, Listen, Reply};
 use crate::link::diag::TCP_LISTEN;
 use crate::link::GuardKind;
+use crate::mptcp::ConnOptions;
 use crate::time::{Duration, Instant};
 use rustix::net::{getsockname, ipproto, sockopt, UCred};
 use std::net::SocketAddr;
@@ -40,11 +42,13 @@ impl Engine {
             return self.refuse_listener(client, &program, pid, Bypass::ListenOff);
         }
         let paths = text(setting(&settings, "MPTCP_PATHS").unwrap_or_default());
+        let join = text(setting(&settings, "MPTCP_JOIN").unwrap_or_default());
         let record = match record_of(fd, loopback_wanted(&settings)) {
             Ok(record) => Record {
                 program: program.clone(),
                 pid,
                 paths,
+                join,
                 ..record
             },
             Err(reason) => return self.refuse_listener(client, &program, pid, reason),
@@ -81,11 +85,16 @@ impl Engine {
             self.keeper = Some(keeper.ok_or(Bypass::NoResources)?);
         }
         let listener = Listener::new(record.clone(), lease).ok_or(Bypass::EngineFault)?;
-        let options = listener.options.for_core(unmap(bound).is_ipv6());
-        for address in listeners.add(listener) {
-            // It fails only for an address at which the core listens.
+        let options = ConnOptions {
+            join_after: policy::read_join(record.join.as_bytes()),
+            ..listener.options.for_core(unmap(bound).is_ipv6())
+        };
+        for address in listener.wire_addresses() {
+            // Those of the last listener there are those of the next connection.
+            core.endpoint.unlisten(address);
             let _ = core.endpoint.listen(address, options.clone());
         }
+        listeners.add(listener);
         core.admit_ports().map_err(|_| Bypass::NoResources)?;
         log::info!("{}[{}] listens at {bound}", record.program, record.pid);
         if let Some(keeper) = &self.keeper {
@@ -204,6 +213,7 @@ fn record_of(fd: Option<OwnedFd>, loopback: bool) -> Result<Record, Bypass> {
             .map_err(unproven)?
             .pack(),
         paths: String::new(),
+        join: String::new(),
         program: String::new(),
         pid: 0,
     })

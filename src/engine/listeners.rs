@@ -46,7 +46,7 @@ impl Listener {
     }
 
     /// The addresses under which it is found on the wire: two for an IPv6 socket that hears IPv4 too.
-    fn wire_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+    pub fn wire_addresses(&self) -> impl Iterator<Item = SocketAddr> {
         let first = unmap(self.record.bound);
         let second = (!self.record.one_family && self.record.bound.ip() == Ipv6Addr::UNSPECIFIED)
             .then(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), first.port()));
@@ -127,21 +127,16 @@ impl Listeners {
         Ok(sockets.iter().any(|socket| socket.cookie == cookie))
     }
 
-    /// Adds one; the addresses at which the core has to listen from now on.
-    pub fn add(&mut self, listener: Listener) -> Vec<SocketAddr> {
+    /// Adds one, or knows it anew.
+    pub fn add(&mut self, listener: Listener) {
         let cookie = listener.record.cookie;
-        let mut new = Vec::new();
         for address in listener.wire_addresses() {
             let cookies = self.by_address.entry(address).or_default();
-            if cookies.is_empty() {
-                new.push(address);
-            }
             if !cookies.contains(&cookie) {
                 cookies.push(cookie);
             }
         }
         self.by_cookie.insert(cookie, listener);
-        new
     }
 
     /// Forgets those that do not listen any more.
@@ -197,6 +192,12 @@ impl Listeners {
                 Reception::Kernel
             }
         }
+    }
+
+    /// Whether the kernel has any socket, of whomever, for a segment of these addresses.
+    pub fn is_taken(&mut self, tuple: FourTuple) -> bool {
+        // In doubt there is one.
+        !matches!(self.diag.find(tuple.local, tuple.remote), Ok(None))
     }
 
     /// Counts a connection for a listener at this address, and shows it.

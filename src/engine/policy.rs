@@ -32,18 +32,11 @@ pub struct Defaults {
 impl Defaults {
     /// Reads them; one that makes no sense is reported and says nothing.
     pub fn read(request: &Connect<'_>) -> Defaults {
-        let complain = |name: &str, text: &[u8], known: &str| {
-            log::warn!("{name}: \"{}\": {known}", String::from_utf8_lossy(text));
-        };
         let join = request.setting("MPTCP_JOIN").unwrap_or_default();
-        let join_after = parse_join(join).unwrap_or_else(|| {
-            complain("MPTCP_JOIN", join, "at-once, after-bytes, after-bytes:NUMBER or never");
-            0
-        });
         let intent = request.setting("MPTCP_INTENT").unwrap_or_default();
         let heuristics = request.setting("MPTCP_HEURISTICS").unwrap_or_default();
         Defaults {
-            join_after,
+            join_after: read_join(join),
             fate: request.setting("MPTCP_FATE") == Some(b"on"),
             names_fail: request.setting("MPTCP_AWARE_NAMES") == Some(b"fail"),
             intent: parse_intent(intent).unwrap_or_else(|| {
@@ -54,6 +47,18 @@ impl Defaults {
             ignore_pattern: heuristic_off(heuristics, b"pattern"),
         }
     }
+}
+
+fn complain(name: &str, text: &[u8], known: &str) {
+    log::warn!("{name}: \"{}\": {known}", String::from_utf8_lossy(text));
+}
+
+/// `MPTCP_JOIN`: the bytes before further subflows. What makes no sense is reported and says nothing.
+pub fn read_join(text: &[u8]) -> u64 {
+    parse_join(text).unwrap_or_else(|| {
+        complain("MPTCP_JOIN", text, "at-once, after-bytes, after-bytes:NUMBER or never");
+        0
+    })
 }
 
 /// Bytes before further subflows.

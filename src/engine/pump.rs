@@ -24,6 +24,8 @@ pub struct Pump {
 #[derive(Default)]
 struct Half {
     waiting: Vec<u8>,
+    /// Bytes at the beginning that the other side has already.
+    skip: usize,
     ended: bool,
     told: bool,
 }
@@ -40,12 +42,15 @@ pub enum Pumped {
 }
 
 impl Pump {
-    /// Between the engine's end of a carrier and the program's end of a shadow.
-    pub fn new(carrier: OwnedFd, end: OwnedFd) -> Pump {
+    /// Between the engine's end of a carrier and the program's end of a shadow, whose first `skip` bytes the carrier has brought already.
+    pub fn new(carrier: OwnedFd, end: OwnedFd, skip: usize) -> Pump {
         Pump {
             carrier,
             end,
-            inward: Half::default(),
+            inward: Half {
+                skip,
+                ..Half::default()
+            },
             outward: Half::default(),
         }
     }
@@ -76,6 +81,9 @@ impl Half {
                 self.waiting.resize(BUFFER, 0);
                 let result = recv(from, &mut self.waiting[..], RecvFlags::DONTWAIT);
                 self.waiting.truncate(result.map_or(0, |(n, _)| n));
+                let skipped = self.skip.min(self.waiting.len());
+                self.waiting.drain(..skipped);
+                self.skip -= skipped;
                 match result {
                     Ok((0, _)) => self.ended = true,
                     Ok(_) => {}
@@ -83,6 +91,9 @@ impl Half {
                     Err(Errno::INTR) => continue,
                     Err(error) => return Err(error),
                 }
+            }
+            if self.waiting.is_empty() && !self.ended {
+                continue;
             }
             if self.waiting.is_empty() {
                 if !self.told {
@@ -115,9 +126,9 @@ mod tests {
     fn both_directions_and_both_ends_come_through() {
         let (program, carrier) = pair();
         let (end, engine) = pair();
-        let mut pump = Pump::new(carrier, end);
+        let mut pump = Pump::new(carrier, end, 2);
         assert_eq!(pump.turn(), Pumped::Wait);
-        send(&engine, b"question", SendFlags::empty()).expect("room");
+        send(&engine, b"##question", SendFlags::empty()).expect("room");
         send(&program, b"answer", SendFlags::empty()).expect("room");
         assert_eq!(pump.turn(), Pumped::Wait);
         let mut buffer = [0; 16];
@@ -137,7 +148,7 @@ mod tests {
     fn what_does_not_fit_waits() {
         let (program, carrier) = pair();
         let (end, engine) = pair();
-        let mut pump = Pump::new(carrier, end);
+        let mut pump = Pump::new(carrier, end, 0);
         let chunk = [7; 4096];
         let mut sent = 0;
         let mut received = 0;

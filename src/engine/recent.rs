@@ -48,6 +48,13 @@ impl Ends {
         }
     }
 
+    /// A user has got it although it has ended.
+    pub fn hand_over(&mut self, cookie: u64, uid: Uid) {
+        if let Some(end) = self.ends.get_mut(&cookie) {
+            end.uid = Some(uid);
+        }
+    }
+
     /// How it ended.
     pub fn get(&self, cookie: u64) -> Option<&End> {
         self.ends.get(&cookie)

@@ -28,7 +28,7 @@ use super::stream::Stream;
 use crate::control::{EngineId, Phase, PhaseReport, Reply};
 use crate::time::{Duration, Instant};
 use rustix::io::Errno;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 
@@ -58,6 +58,8 @@ pub struct Engine {
     /// Connections on their way to programs, and the carriers' addresses.
     pub(super) deliveries: Slots<Delivery>,
     pub(super) by_carrier: HashMap<SocketAddr, Key>,
+    /// Ports whose last connection was accepted without the library.
+    pub(super) unclaimed_ports: HashSet<u16>,
     /// When to look for carriers that were accepted and not claimed; None while none is under way.
     pub(super) claims_due: Option<Instant>,
     /// Those that are connections themselves, and which of them have more to do.
@@ -124,6 +126,7 @@ impl Engine {
             by_cookie: HashMap::new(),
             deliveries: Slots::default(),
             by_carrier: HashMap::new(),
+            unclaimed_ports: HashSet::new(),
             claims_due: None,
             pumps: Slots::default(),
             pumps_more: Vec::new(),

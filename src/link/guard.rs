@@ -69,8 +69,8 @@ pub enum GuardKind {
 #[derive(Debug)]
 pub struct Guard {
     local: SocketAddr,
-    _hold: Hold,
-    /// After `_hold`: the link hears the port until the kernel may answer for it.
+    hold: Hold,
+    /// After `hold`: the link hears the port until the kernel may answer for it.
     _lease: Option<Lease>,
 }
 
@@ -82,6 +82,14 @@ enum Hold {
 }
 
 impl Guard {
+    /// Keeps others from binding the port beside it, as a socket without SO_REUSEADDR does.
+    pub fn forbid_reuse(&self) {
+        if let Hold::Exact(fd) = &self.hold {
+            // It takes back what TCP_REPAIR gave, which only bind() asked for.
+            let _ = sys::set_int(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 0);
+        }
+    }
+
     /// Our address and port.
     pub fn local(&self) -> SocketAddr {
         self.local
@@ -197,6 +205,26 @@ impl Guards {
         Lease::new(&self.ports, port)
     }
 
+    /// A port of the block at which the kernel is silent to whoever connects, so that joins may come there. The peer's address stands for none.
+    ///
+    /// # Errors
+    /// As [`Guards::acquire`].
+    pub fn door(&mut self, local: IpAddr) -> io::Result<Guard> {
+        let request = GuardRequest {
+            local,
+            port: WantedPort::Any,
+            remote: SocketAddr::new(local, 0),
+            iface: 0,
+            mark: 0,
+        };
+        let (hold, port) = self.listening_any(&request).map_err(Refusal::into_error)?;
+        Ok(Guard {
+            local: SocketAddr::new(local, port),
+            hold,
+            _lease: Some(Lease::new(&self.ports, port)),
+        })
+    }
+
     /// A guard for a 4-tuple.
     ///
     /// Errors: EADDRNOTAVAIL when the 4-tuple is in use or every port towards `remote` is, EADDRINUSE when somebody
@@ -216,7 +244,7 @@ impl Guards {
         .map_err(Refusal::into_error)?;
         Ok(Guard {
             local: sys::socket_addr(request.local, port, request.iface),
-            _hold: hold,
+            hold,
             _lease: (request.iface != LOOPBACK).then(|| Lease::new(&self.ports, port)),
         })
     }

@@ -727,7 +727,11 @@ impl Endpoint {
     /// shrinks takes nothing back: neither bytes that were accepted nor a window that was offered.
     pub fn set_options(&mut self, now: Instant, conn: ConnId, change: &mut dyn FnMut(&mut ConnOptions)) {
         self.with(now, conn, |c, ctx| {
+            let nodelay = c.options.nodelay;
             change(&mut c.options);
+            if c.options.nodelay && !nodelay {
+                c.push_corked();
+            }
             c.options_changed(ctx);
         });
     }

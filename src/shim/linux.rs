@@ -165,7 +165,11 @@ pub unsafe fn get(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len:
     }
 }
 
-unsafe fn tell(picture: &Picture, name: c_int, value: *mut c_void, len: *mut libc::socklen_t) -> Result<(), Errno> {
+/// getsockopt at level SOL_MPTCP of a connection that speaks MPTCP.
+///
+/// # Safety
+/// `value` and `len` are what getsockopt() would be given.
+pub unsafe fn tell(picture: &Picture, name: c_int, value: *mut c_void, len: *mut libc::socklen_t) -> Result<(), Errno> {
     // SAFETY: the caller's promise.
     unsafe {
         match name {

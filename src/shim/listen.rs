@@ -10,7 +10,7 @@
 use super::log::info;
 use super::send::Outcome;
 use super::sys;
-use super::{config, eligible, engine, linux, multipath, Verdict};
+use super::{config, eligible, engine, linux, multipath, start, Verdict};
 use crate::control::{Bypass, EngineId, Listen, Request};
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -84,17 +84,21 @@ pub fn settle(fd: c_int, prepared: bool, done: Outcome) -> Verdict {
     Verdict::Done(done.map(|value| value as c_int))
 }
 
+/// After setsockopt(): TCP_DEFER_ACCEPT says how the engine has to hand connections over.
+pub fn option_changed(fd: c_int, level: c_int, name: c_int) {
+    let concerns = (level, name) == (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT);
+    if concerns
+        && !start::sandboxed()
+        && sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1)
+        && multipath::is_deaf(fd)
+    {
+        // An engine that does not take it knows the socket as it was.
+        let _ = submit(fd);
+    }
+}
+
 fn register(fd: c_int) -> Option<EngineId> {
-    let request = Request::Listen(Listen {
-        program: config::get().program(),
-        settings: config::get().settings(),
-    });
-    let mask = sys::block_signals();
-    // SAFETY: the program's descriptor, which it does not close while it listens on it; borrowed for this call.
-    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
-    let answer = engine::listen(&request, socket);
-    sys::restore_signals(mask);
-    match answer {
+    match submit(fd) {
         Ok(engine) => {
             info!("listen: answered by engine {engine}");
             Some(engine)
@@ -104,4 +108,17 @@ fn register(fd: c_int) -> Option<EngineId> {
             None
         }
     }
+}
+
+fn submit(fd: c_int) -> Result<EngineId, Bypass> {
+    let request = Request::Listen(Listen {
+        program: config::get().program(),
+        settings: config::get().settings(),
+    });
+    let mask = sys::block_signals();
+    // SAFETY: the program's descriptor, which it does not close while it listens on it; borrowed for this call.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    let answer = engine::listen(&request, socket);
+    sys::restore_signals(mask);
+    answer
 }

@@ -83,6 +83,11 @@ pub fn judge_listener(fd: c_int) -> Result<(), Bypass> {
     }
 }
 
+/// Whether the socket hears only what comes by the loopback device.
+pub fn is_deaf(fd: c_int) -> bool {
+    matches!(load(fd), Ok(kept) if kept.deaf)
+}
+
 /// Makes a socket hear only what comes by the loopback device, or everything again.
 pub fn set_deaf(fd: c_int, deaf: bool) -> Result<(), Errno> {
     let Kept { wishes, .. } = load(fd).map_err(|Foreign| libc::EOPNOTSUPP)?;

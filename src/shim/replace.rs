@@ -5,16 +5,17 @@ use super::{epoll, inq, table};
 use core::ffi::c_int;
 use rustix::fd::{AsRawFd, OwnedFd};
 
-/// Options that the kernel's waiting calls obey on the socket they are called on, and their size.
-const WAITING: [(c_int, usize); 3] = [
+/// Options that live on the socket itself, those that the kernel's waiting calls obey and what getsockopt() shows of SO_LINGER, and their size.
+const CARRIED: [(c_int, usize); 4] = [
     (libc::SO_RCVTIMEO, size_of::<libc::timeval>()),
     (libc::SO_SNDTIMEO, size_of::<libc::timeval>()),
     (libc::SO_RCVLOWAT, size_of::<c_int>()),
+    (libc::SO_LINGER, size_of::<libc::linger>()),
 ];
 
-/// Gives `to` what `from` has of status flags and of options that govern waiting.
+/// Gives `to` what `from` has of status flags and of those options.
 fn copy_manners(from: c_int, to: c_int, status_flags: c_int) -> Result<(), Errno> {
-    for (name, len) in WAITING {
+    for (name, len) in CARRIED {
         let (mut value, mut present) = ([0; 16], [0; 16]);
         let wanted = sys::getsockopt_bytes(from, libc::SOL_SOCKET, name, &mut value[..len])?;
         let had = sys::getsockopt_bytes(to, libc::SOL_SOCKET, name, &mut present[..len])?;

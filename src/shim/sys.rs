@@ -192,6 +192,27 @@ pub fn cookie(fd: c_int) -> Result<u64, Errno> {
     Ok(u64::from_ne_bytes(value))
 }
 
+/// CLOCK_MONOTONIC_COARSE. Not by the vDSO, which rustix would look for where the kernel said: under valgrind it is not there.
+pub fn monotonic_ms() -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let args = [
+        libc::CLOCK_MONOTONIC_COARSE as usize,
+        &raw mut time as usize,
+        0,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: it writes to `time` only.
+    match unsafe { call(libc::SYS_clock_gettime, args) } {
+        Ok(_) => time
+            .tv_sec
+            .saturating_mul(1000)
+            .saturating_add(time.tv_nsec / 1_000_000),
+        Err(_) => 0,
+    }
+}
+
 /// fcntl with a number.
 pub fn fcntl(fd: c_int, cmd: c_int, arg: c_int) -> Result<c_int, Errno> {
     numbers(libc::SYS_fcntl, [fd as usize, cmd as usize, arg as usize, 0, 0, 0]).map(|v| v as c_int)

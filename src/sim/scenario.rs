@@ -57,6 +57,8 @@ pub enum Change {
     Pause { host: usize, until: Instant },
     /// A host's engine dies, and another one begins that knows nothing.
     Crash(usize),
+    /// A host's clock jumps, forward or (negative) back.
+    Clock { host: usize, by_ms: i64 },
     /// A host's list of paths changes.
     Paths { host: usize, paths: Vec<LocalPath> },
 }
@@ -216,7 +218,9 @@ impl Scenario {
     }
 
     fn drive_phases(&self, world: &mut World<'_>) -> Result<(), Problem> {
-        world.start()?;
+        if world.now == Instant::ZERO {
+            world.start()?;
+        }
         let through_by = self.calm_at + RECOVERY_MAX + self.fair_time();
         if world.run(through_by)? {
             return Ok(());

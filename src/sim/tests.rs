@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 mod clean;
 mod faults;
+mod long_life;
 mod middleboxes;
 
 /// Seeds that `make check` runs; `SIM_SEEDS` asks for another number.
@@ -74,6 +75,8 @@ fn seeds() {
                     break;
                 }
                 if let Err(failure) = run_caught(seed, false) {
+                    // At once: a soak runs for hours.
+                    println!("{failure}");
                     failures.lock().unwrap_or_else(|e| e.into_inner()).push((seed, failure));
                 }
             });

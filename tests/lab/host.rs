@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -111,6 +113,26 @@ impl Host {
             .args([subcommand, "--transport", transport.name()])
             .args(arguments);
         Peer::start(command)
+    }
+
+    /// The server that `lab load` talks to, under a preloaded library.
+    pub fn std_server(&self, library: &Path) -> io::Result<Peer> {
+        let mut command = self.command(program()?);
+        command.arg("std-server").env("LD_PRELOAD", library);
+        Peer::start(command)
+    }
+
+    /// Processes of this name.
+    pub fn processes(&self, name: &str) -> io::Result<Vec<i32>> {
+        let own = self.output("readlink", &["/proc/self/ns/net"])?;
+        let entries = fs::read_dir("/proc")?.flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let inside = |pid: &i32| {
+            let named = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|text| text.trim() == name);
+            let link = fs::read_link(format!("/proc/{pid}/ns/net"));
+            named && link.is_ok_and(|link| link.to_string_lossy() == own.trim())
+        };
+        Ok(pids.filter(inside).collect())
     }
 
     /// An HTTP/1.1 server on all addresses: `GET /N` gives N bytes of the lab's stream, `PUT` and `POST` answer with count and SHA-256,

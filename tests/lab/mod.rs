@@ -16,12 +16,14 @@
 
 pub mod channel;
 pub mod clock;
+pub mod holding;
 pub mod host;
 pub mod library;
 pub mod namespace;
 pub mod spec;
 pub mod stream;
 
+pub use holding::{Holding, Talking};
 pub use host::{Host, Peer, Report, Transport};
 pub use library::library;
 pub use spec::*;

@@ -8,6 +8,7 @@ mod capture;
 mod chart;
 mod demo;
 mod emulator;
+mod endure;
 mod holder;
 mod line;
 mod middlebox;
@@ -30,8 +31,10 @@ const USAGE: &str = "usage: lab hold                                          (s
        lab run [OPTIONS] -- PROGRAM…                     (a lab around a program; lab run --help)
        lab demo --library FILE --command FILE            (what make demo shows)
        lab bench --library FILE [--repeats N] [--seconds N] [--only TEXT] [--picture FILE]   (what make bench measures)
+       lab endure --library FILE [--connections N] [--idle N]   (very many connections; what the engines hold)
+       lab std-server  [--port N]                        (load-server by the C library's calls, for a preloaded library to see)
        lab load-server [--transport tcp|mptcp] [--port N]
-       lab load download|upload|ping|connect|exchange|idle ADDRESS:PORT NUMBER
+       lab load download|upload|ping|connect|exchange|churn|idle ADDRESS:PORT NUMBER
        lab reader                                        (standard input)
        lab stream N                                      (N bytes of the stream to standard output)";
 
@@ -52,6 +55,7 @@ fn dispatch() -> io::Result<()> {
         "run" => return run::run(arguments),
         "demo" => return demo::run(arguments),
         "bench" => return bench::run(arguments),
+        "endure" => return endure::run(arguments),
         _ => {}
     }
     let options = || peer::Options::parse(arguments);
@@ -63,6 +67,7 @@ fn dispatch() -> io::Result<()> {
         "source" => peer::bytes::source(&options()?),
         "get" => peer::client::get(&options()?),
         "put" => peer::client::put(&options()?),
+        "std-server" => peer::load::serve_by_libc(&options()?),
         "load-server" => peer::load::serve(&options()?),
         "load" => peer::load::run(&options()?),
         "reader" => peer::bytes::reader(),

@@ -89,8 +89,7 @@ fn clients_get_in_during_a_syn_flood_and_memory_is_bounded() {
     let server = site.serve(8000, &["python3", "-u", "-m", "http.server", "8000"]);
     let url = format!("http://{}:8000/1000", server_address(0, false));
     site.fetch(Client::Kernel, &url, 1000);
-    let engine = site.processes("mptcp-engine")[0];
-    let before = site.memory_kb(engine);
+    let before = site.engine().memory_kb;
     let mut command = site.lab.client().command("python3");
     let sent = site.directory().join("sent");
     let file = std::fs::File::create(&sent).expect("a file");
@@ -110,7 +109,7 @@ fn clients_get_in_during_a_syn_flood_and_memory_is_bounded() {
         assert_eq!(site.mptcp(), mptcp + u64::from(client == Client::Kernel), "{client:?}");
     }
     eventually("ten times as many", || count() > 10_240);
-    let after = site.memory_kb(engine);
+    let after = site.engine().memory_kb;
     println!("{} SYNs: {before} KB before, {after} KB after", count());
     assert!(after < before + 16_384, "{before} KB before, {after} KB after");
     drop(flood);

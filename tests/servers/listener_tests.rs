@@ -194,3 +194,77 @@ fn listening_can_be_turned_off() {
     assert_eq!(site.mptcp(), 0);
     assert!(server.output().contains("left to the kernel: listening is turned off"));
 }
+
+/// The carrier's peer is this host: a program that trusts 127.0.0.1 must never see it in the place of a peer that reset its connection.
+#[test]
+fn a_connection_that_is_reset_before_it_is_accepted_has_its_peers_address() {
+    let site = Site::new();
+    let server = site.file(
+        "late.py",
+        "import os, socket, time
+s = socket.socket(); s.bind(('', 8000)); s.listen()
+print('listening', flush=True)
+while not os.path.exists('reset'): time.sleep(0.01)
+c, (host, port) = s.accept()
+print('peer', host, flush=True)
+try: print('read', c.recv(10))
+except ConnectionResetError: print('reset', flush=True)
+",
+    );
+    let server = site.serve(8000, &["python3", "-u", &server]);
+    let reset = format!(
+        "import socket, struct
+c = socket.create_connection(('{}', 8000))
+c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))",
+        server_address(0, false)
+    );
+    let client = site.client(Client::Kernel, &["python3", "-c", &reset]).status();
+    assert!(client.expect("python3").success());
+    eventually("the reset is heard", || site.log().contains(" over after "));
+    std::fs::write(site.directory().join("reset"), "").expect("a file");
+    eventually("it was accepted", || server.output().contains("reset"));
+    assert!(server.output().contains("peer 192.0.2.1\n"), "{}", server.output());
+}
+
+/// Carriers are known by their segment size, and by nothing that a stranger can say.
+#[test]
+fn a_stranger_on_this_host_is_a_client_like_any_other() {
+    let site = Site::new();
+    site.stream_file(1000);
+    let server = site.serve(8000, &SERVE);
+    site.fetch(Client::Kernel, &url(8000), 1000);
+    let stranger = "import socket
+for mss in (777, 789):
+    c = socket.socket(); c.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, mss); c.connect(('127.0.0.1', 8000))
+    c.sendall(b'GET /1000 HTTP/1.0\r\n\r\n'); data = b''
+    while more := c.recv(4096): data += more
+    print(len(data.split(b'\r\n\r\n', 1)[1]))";
+    let output = site.client(Client::Own, &["python3", "-c", stranger]).output();
+    let said = output.expect("timeout(1)").stdout;
+    assert_eq!(String::from_utf8_lossy(&said), "1000\n1000\n");
+    assert_eq!(
+        server.output().matches("127.0.0.1 - - ").count(),
+        2,
+        "{}",
+        server.output()
+    );
+    site.fetch(Client::Kernel, &url(8000), 1000);
+}
+
+/// Joins by an address that the firewall shuts out do not come in; one that it lets in does.
+#[test]
+fn a_source_address_is_let_in_or_not_as_with_the_kernel() {
+    let site = Site::new();
+    site.stream_file(1000);
+    let _server = site.serve(8000, &SERVE);
+    nft(&site.lab, "ip saddr 192.0.2.1 tcp dport 8000 drop");
+    assert_eq!(site.curl_code(Client::Plain, &url(8000)), Some(28), "silence");
+    assert_eq!(site.curl_code(Client::Kernel, &url(8000)), Some(28), "silence");
+    nft(
+        &site.lab,
+        "iifname != lo ip saddr != 192.0.2.1 tcp dport 8000 reject with tcp reset",
+    );
+    site.fetch(Client::Kernel, &url(8000), 1000);
+    let other = format!("http://{}:8000/1000", server_address(1, false));
+    assert_eq!(site.curl_code(Client::Plain, &other), Some(7), "refused");
+}

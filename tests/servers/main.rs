@@ -4,9 +4,11 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod endurance_tests;
 mod flood_tests;
 mod life_tests;
 mod listener_tests;
 mod loopback_tests;
+mod path_tests;
 mod program_tests;
 mod site;

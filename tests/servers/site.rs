@@ -1,6 +1,6 @@
 //! A lab whose server host runs programs under the library, and clients of each kind.
 
-use crate::lab::{clock, library, server_address, stream, Lab, LabSpec, Wire};
+use crate::lab::{clock, library, server_address, stream, Holding, Lab, LabSpec, Wire};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -159,12 +159,10 @@ impl Site {
         sockets.lines().count()
     }
 
-    /// Resident memory of a process.
-    pub fn memory_kb(&self, pid: i32) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|text| text.split_whitespace().next());
-        number.and_then(|number| number.parse().ok()).expect("a number")
+    /// What the server's engine holds.
+    pub fn engine(&self) -> Holding {
+        let mut engines = Holding::of(self.lab.server()).expect("/proc");
+        engines.pop().expect("an engine")
     }
 
     /// A client's command, killed when it takes too long.
@@ -231,17 +229,7 @@ impl Site {
 
     /// Processes of this name on the server's host.
     pub fn processes(&self, name: &str) -> Vec<i32> {
-        let own = self.lab.server().output("readlink", &["/proc/self/ns/net"]);
-        let namespace = own.expect("a namespace");
-        let entries = fs::read_dir("/proc").expect("/proc").flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        pids.filter(|pid| {
-            let is = |text: Result<String, _>| text.is_ok_and(|text: String| text.trim() == name);
-            let link = fs::read_link(format!("/proc/{pid}/ns/net"));
-            is(fs::read_to_string(format!("/proc/{pid}/comm")))
-                && link.is_ok_and(|link| link.to_string_lossy() == namespace.trim())
-        })
-        .collect()
+        self.lab.server().processes(name).expect("/proc")
     }
 }
 

@@ -94,6 +94,21 @@ fn a_cork_pulled_out_and_the_end_of_the_stream_let_it_go() {
     assert_eq!(sent[0].payload, b"held");
 }
 
+/// Linux: __tcp_sock_set_nodelay.
+#[test]
+fn nodelay_lets_go_what_a_cork_holds_now_and_no_more() {
+    let mut s = up();
+    s.ep.set_options(s.now, s.conn, &mut |o| o.cork = true);
+    s.send("held");
+    s.expect_nothing();
+    s.ep.set_options(s.now, s.conn, &mut |o| o.nodelay = true);
+    s.drain();
+    s.expect(data(1, 1, "held"));
+    s.inject(ack(1, 5));
+    s.send("later");
+    s.expect_nothing();
+}
+
 #[test]
 fn a_cork_does_not_spin_while_the_window_is_closed() {
     let mut s = nodelay();

@@ -1,7 +1,7 @@
 //! getsockopt, setsockopt, ioctl (variadic in C: its one optional argument is always passed on).
 
 use super::{active, finish, plain, resolved};
-use crate::shim::{controls, options};
+use crate::shim::{controls, listen, options};
 use core::ffi::{c_int, c_ulong, c_void};
 use libc::socklen_t;
 
@@ -33,7 +33,13 @@ redhook::hook! {
             return plain(libc::SYS_setsockopt, args) as c_int;
         }
         let done = if active() { finish(options::set(fd, level, name, value, len as usize)) } else { None };
-        done.unwrap_or_else(|| redhook::real!(setsockopt)(fd, level, name, value, len))
+        done.unwrap_or_else(|| {
+            let done = redhook::real!(setsockopt)(fd, level, name, value, len);
+            if done == 0 && active() {
+                listen::option_changed(fd, level, name);
+            }
+            done
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `D` | the server sends until the client has had enough; the client reads for that many milliseconds |
 //! | `U` | the client writes for that many milliseconds; the server answers with what it read in that time |
 //! | `P` | the server returns every byte |
+//! | `C` | the server answers with one byte and closes, so that the TIME_WAIT is on its side |
 
 use super::meter::print_line;
 use super::socket::accept_for_ever;
@@ -14,11 +15,14 @@ use super::Options;
 use crate::lab::clock;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 /// Bytes a read or write.
 const CHUNK: usize = 256 << 10;
+/// Bytes of a thread's stack: there may be ten thousand.
+const STACK: usize = 64 << 10;
 /// Request and answer of one connection in `connections`.
 const EXCHANGE: usize = 1024;
 
@@ -65,6 +69,19 @@ pub fn serve(options: &Options) -> io::Result<()> {
     })
 }
 
+/// The same over sockets that the C library makes, where a preloaded library sees them.
+pub fn serve_by_libc(options: &Options) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, options.port))?;
+    let port = listener.local_addr()?.port();
+    print_line(&serde_json::json!({ "port": port }))?;
+    loop {
+        let (connection, _) = listener.accept()?;
+        thread::Builder::new()
+            .stack_size(STACK)
+            .spawn(move || drop(serve_connection(&connection)))?;
+    }
+}
+
 fn serve_connection(mut connection: &TcpStream) -> io::Result<()> {
     let mut request = [0; 9];
     connection.read_exact(&mut request)?;
@@ -81,6 +98,7 @@ fn serve_connection(mut connection: &TcpStream) -> io::Result<()> {
             let load = Load::read_for(connection, limit, true)?;
             connection.write_all(&serde_json::to_vec(&load)?)
         }
+        b"C" => connection.write_all(&[0]),
         _ => {
             connection.set_nodelay(true)?;
             let mut buffer = [0; EXCHANGE];
@@ -104,6 +122,7 @@ pub fn run(options: &Options) -> io::Result<()> {
         "ping" => ping(server, number)?,
         "connect" => connections(server, number, 1)?,
         "exchange" => connections(server, number, EXCHANGE)?,
+        "churn" => churn(server, number)?,
         "idle" => idle(server, number)?,
         other => return Err(io::Error::other(format!("lab load {other} is not known"))),
     };
@@ -163,7 +182,19 @@ fn connections(server: SocketAddr, count: u64, len: usize) -> io::Result<Load> {
     })
 }
 
-/// Holds that many connections open until standard input ends.
+/// One after the other: open, one byte of an answer, the server's end, close.
+fn churn(server: SocketAddr, count: u64) -> io::Result<Load> {
+    timed(count, || {
+        let mut connection = open(server, b'C', 0)?;
+        let mut answer = Vec::new();
+        match connection.read_to_end(&mut answer)? {
+            1 => Ok(()),
+            n => Err(io::Error::other(format!("{n} bytes instead of one"))),
+        }
+    })
+}
+
+/// Holds that many connections open until standard input ends. At each line of it every one has to answer.
 fn idle(server: SocketAddr, count: u64) -> io::Result<Load> {
     let mut held = Vec::new();
     let load = timed(count, || {
@@ -174,6 +205,14 @@ fn idle(server: SocketAddr, count: u64) -> io::Result<Load> {
         Ok(())
     })?;
     print_line(&load)?;
-    io::copy(&mut io::stdin(), &mut io::sink())?;
+    while io::stdin().read_line(&mut String::new())? > 0 {
+        let mut connections = held.iter();
+        let load = timed(count, || {
+            let mut connection: &TcpStream = connections.next().ok_or_else(|| io::Error::other("too few"))?;
+            connection.write_all(&[0])?;
+            connection.read_exact(&mut [0])
+        })?;
+        print_line(&load)?;
+    }
     Ok(load)
 }
