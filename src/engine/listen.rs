@@ -36,9 +36,14 @@ impl Engine {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let program = text(request.program);
         let pid = cred.pid.as_raw_nonzero().get() as u32;
-        let paths = text(setting(request.settings, "MPTCP_PATHS").unwrap_or_default());
-        let join = text(setting(request.settings, "MPTCP_JOIN").unwrap_or_default());
-        let record = match record_of(fd, loopback_wanted(request.settings)) {
+        let settings = self.settings_files.complete(request.settings, request.program, None);
+        let off = |name| setting(&settings, name) == Some(b"off");
+        if off("MPTCP") || off("MPTCP_LISTEN") {
+            return self.refuse_listener(client, &program, pid, Bypass::ListenOff);
+        }
+        let paths = text(setting(&settings, "MPTCP_PATHS").unwrap_or_default());
+        let join = text(setting(&settings, "MPTCP_JOIN").unwrap_or_default());
+        let record = match record_of(fd, loopback_wanted(&settings)) {
             Ok(record) => Record {
                 program: program.clone(),
                 pid,

@@ -13,13 +13,10 @@
 
 use super::connection::{unmap, Connection};
 use super::status::PolicyStatus;
+use crate::config::{parse_intent, parse_join, JOIN_BYTES};
 use crate::control::multipath::{Intent, JoinPolicy, Wishes};
 use crate::control::{heuristic_off, Connect};
 use crate::mptcp::endpoint::{Algorithm, ConnOptions, LocalPath, LowLatency, Scheduler, Traffic};
-
-/// Bytes after which a connection is worth a second subflow, where `MPTCP_JOIN=after-bytes` gives no number: what the first few round trips
-/// carry anyway.
-pub const JOIN_BYTES: u64 = 100_000;
 
 /// What the program's MPTCP_* variables say where its sockets say nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -95,28 +92,6 @@ pub fn read_join(text: &[u8]) -> u64 {
         complain("MPTCP_JOIN", text, "at-once, after-bytes, after-bytes:NUMBER or never");
         0
     })
-}
-
-fn parse_join(text: &[u8]) -> Option<u64> {
-    match text {
-        b"" | b"at-once" => Some(0),
-        b"never" => Some(u64::MAX),
-        b"after-bytes" => Some(JOIN_BYTES),
-        _ => {
-            let number = text.strip_prefix(b"after-bytes:")?;
-            std::str::from_utf8(number).ok()?.parse().ok()
-        }
-    }
-}
-
-fn parse_intent(text: &[u8]) -> Option<Intent> {
-    match text {
-        b"" => Some(Intent::Default),
-        b"aggregate" => Some(Intent::Aggregate),
-        b"handover" => Some(Intent::Handover),
-        b"interactive" => Some(Intent::Interactive),
-        _ => None,
-    }
 }
 
 /// Bytes before further subflows.
