@@ -195,6 +195,33 @@ static void trace_close_with_linger(int on, int seconds)
 	trace("peer: %s", read_line(report));
 }
 
+/* What was written has left before the reset, and the peer reads it. */
+static void last_words_before_a_reset(const char *script, bool linger)
+{
+	struct address target;
+	struct linger zero = { .l_onoff = 1 };
+	int report = control(script, &target);
+	int fd = CALL_FD(socket(AF_INET, SOCK_STREAM, 0));
+	CALL(connect(fd, SA(target), target.length));
+	if (linger)
+		CALL(setsockopt(fd, SOL_SOCKET, SO_LINGER, &zero, sizeof zero));
+	else
+		until_readable_bytes(fd, 6);
+	CALL(write(fd, "last words", 10));
+	CALL(close(fd));
+	trace("peer: %s", read_line(report));
+}
+
+static void last_words_before_a_close_with_unread_data(void)
+{
+	last_words_before_a_reset("listen accept say:unread drain back digest", false);
+}
+
+static void last_words_before_a_close_with_linger_zero(void)
+{
+	last_words_before_a_reset("listen accept drain back digest", true);
+}
+
 static void close_with_linger_zero_resets(void)
 {
 	trace_close_with_linger(1, 0);
@@ -265,6 +292,8 @@ const struct scenario shutdown_scenarios[] = {
 	SCENARIO(close_reaches_the_peer),
 	SCENARIO(close_with_unread_data_resets),
 	SCENARIO(close_with_linger_zero_resets),
+	SCENARIO(last_words_before_a_close_with_unread_data),
+	SCENARIO(last_words_before_a_close_with_linger_zero),
 	SCENARIO(close_with_linger_waits),
 	SCENARIO(close_without_linger),
 	SCENARIO(linger_zero_set_before_connect),

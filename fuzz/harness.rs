@@ -1,5 +1,8 @@
 //! What the fuzzers do with their input; `tests/corpus.rs` does the same with the committed corpora. A panic is a finding.
 
+use mptcp::control::multipath::stash::{self, Filter, Instruction, Kept};
+use mptcp::control::multipath::{name, read_sockaddr, Socket, Stage, Wishes};
+use mptcp::control::picture::{Picture, MPTCP_INFO_LEN, PICTURE_MAX};
 use mptcp::control::{setting, Reply, Request};
 use mptcp::control::{shadow, EngineId};
 use mptcp::link::path_config::PathConfig;
@@ -16,6 +19,8 @@ pub fn target(name: &str) -> fn(&[u8]) {
         "segments" => segments,
         "control" => control,
         "config" => config,
+        "wishes" => wishes,
+        "pictures" => pictures,
         other => panic!("no target {other}"),
     }
 }
@@ -58,6 +63,104 @@ pub fn config(data: &[u8]) {
             }
         }
     }
+}
+
+/// setsockopt() of `mptcp.h`, one after the other: option, stage and family, length, value. What is wished survives in the socket.
+pub fn wishes(data: &[u8]) {
+    const STAGES: [Stage; 6] = [
+        Stage::Fresh,
+        Stage::Listening,
+        Stage::Connecting,
+        Stage::Multipath,
+        Stage::Plain,
+        Stage::Ended,
+    ];
+    let mut wishes = Wishes::default();
+    let mut rest = data;
+    while let Some(([option, manner, len], tail)) = rest.split_first_chunk::<3>() {
+        let (value, tail) = tail.split_at(usize::from(*len).min(tail.len()));
+        rest = tail;
+        let mut is_local = |address: SocketAddr| manner & 0x40 == 0 || address.port() == 0 && address.is_ipv4();
+        let mut socket = Socket {
+            inet6: manner & 0x80 != 0,
+            stage: STAGES[usize::from(manner & 7) % STAGES.len()],
+            is_local: &mut is_local,
+        };
+        let before = wishes;
+        if wishes
+            .set(name::ENABLE + i32::from(option % 0x14), value, &mut socket)
+            .is_err()
+        {
+            assert_eq!(wishes, before, "what is refused changes nothing");
+        }
+        let _ = read_sockaddr(value);
+        let deaf = manner & 0x20 != 0;
+        assert_eq!(kept(&Filter::new(&wishes, deaf)), Kept { wishes, deaf });
+    }
+}
+
+/// What a socket with this filter says: getsockopt(SO_GET_FILTER), without a socket.
+fn kept(filter: &Filter) -> Kept {
+    let program = filter.program();
+    let get = |to: *mut Instruction, room: &mut u32| {
+        if !to.is_null() {
+            assert!(*room >= u32::from(program.len), "the room is for the longest filter");
+            // SAFETY: `filter` has as many instructions as its program says, `to` room for them, and they are two places.
+            unsafe { core::ptr::copy_nonoverlapping(program.filter.cast(), to, usize::from(program.len)) };
+        }
+        *room = program.len.into();
+        Ok(())
+    };
+    stash::read(get).expect("a filter of ours")
+}
+
+/// The engine's picture of a connection, and getsockopt() at SOL_MPTCP with any buffer: nothing is written beyond it.
+pub fn pictures(data: &[u8]) {
+    if let Ok(picture) = Picture::decode(data) {
+        let mut bytes = [0; PICTURE_MAX];
+        let len = picture.encode(&mut bytes).expect("what was read fits");
+        assert_eq!(Picture::decode(&bytes[..len]), Ok(picture));
+    }
+    let Some(([option, subflows, len], rest)) = data.split_first_chunk::<3>() else {
+        return;
+    };
+    const CANARY: u8 = 0xa5;
+    const ROOM: usize = 4096;
+    let mut socklen = libc::socklen_t::from(*len) * 16;
+    let given = socklen as usize;
+    let mut value = vec![CANARY; ROOM + 64];
+    value[..rest.len().min(ROOM)].copy_from_slice(&rest[..rest.len().min(ROOM)]);
+    // struct mptcp_full_info points to two arrays of the program's, which have as much room as it says.
+    let mut arrays = [vec![CANARY; ROOM], vec![CANARY; ROOM]];
+    for (at, array) in arrays.iter_mut().enumerate() {
+        let address = array.as_mut_ptr().expose_provenance().to_ne_bytes();
+        value[24 + 8 * at..32 + 8 * at].copy_from_slice(&address);
+    }
+    let picture = sample_picture(*subflows % 9);
+    let before = value.clone();
+    let name = i32::from(option % 6);
+    // SAFETY: `value` and the two arrays have more room than the option ever writes to with eight subflows.
+    let told = unsafe { mptcp::shim::linux::tell(&picture, name, value.as_mut_ptr().cast(), &mut socklen) };
+    let end = given.min(value.len());
+    assert_eq!(value[end..], before[end..], "nothing behind the buffer is touched");
+    if told.is_err() {
+        assert_eq!(value, before, "an error writes nothing");
+    }
+    assert!(
+        told.is_err() || socklen as usize <= given,
+        "no longer than what was given"
+    );
+}
+
+fn sample_picture(subflows: u8) -> Picture {
+    let subflow = |id: u8| mptcp::control::picture::SubflowPicture {
+        id: id.into(),
+        established: true,
+        local: addr(id, 40_000),
+        remote: addr(id, 8000),
+        tcp_info: [id; mptcp::control::picture::TCP_INFO_LEN],
+    };
+    Picture::new(true, true, [7; MPTCP_INFO_LEN], (1..=subflows).map(subflow))
 }
 
 /// Draws one number after the other.

@@ -67,6 +67,49 @@
 #define MPTCP_JOIN_AFTER_BYTES 2 /* when 100,000 bytes went both ways together */
 #define MPTCP_JOIN_NEVER 3       /* the first subflow only */
 
+/* What the connection is for. */
+#define TCP_MULTIPATH_INTENT 0x689714
+#define MPTCP_INTENT_DEFAULT 0     /* as the variable MPTCP_INTENT says, else as options and writes suggest */
+#define MPTCP_INTENT_AGGREGATE 1   /* all paths at once */
+#define MPTCP_INTENT_HANDOVER 2    /* one path, the others stand by */
+#define MPTCP_INTENT_INTERACTIVE 3 /* the fastest path first, and none that is slow beside it */
+
+/* ---- single subflows: options at level IPPROTO_TCP, on established connections --------------------------------
+ *
+ * A pair is as TCP_MULTIPATH_SUBFLOWS gives it: local and remote address with ports, packed. */
+
+/* set; a local address (port 0), or a pair: opens a subflow from there, to the peer's address that has the fewest,
+ * or to that one. */
+#define TCP_MULTIPATH_OPEN 0x689721
+/* set; a pair: closes that subflow, and leaves its local address alone until TCP_MULTIPATH_OPEN names it. */
+#define TCP_MULTIPATH_CLOSE 0x689722
+/* set; int (1 backup, 0 regular), pair: the peer is told (MP_PRIO). */
+#define TCP_MULTIPATH_BACKUP 0x689723
+/* get, set; struct mptcp_subflow_option, pair, value: a socket option of one subflow. Set: IP_TOS, IP_TTL, IPV6_TCLASS,
+ * IPV6_UNICAST_HOPS (int; -1: the connection's). Get: these, TCP_INFO, TCP_MAXSEG, IP_MTU, IPV6_MTU; the answer
+ * stands behind the pair, and the length told is that of all. */
+#define TCP_MULTIPATH_SUBFLOW 0x689724
+/* get; int: a new descriptor (close-on-exec, non-blocking). It polls readable when something happened to a subflow; each
+ * read() gives one struct mptcp_event, and 0 when the connection is over. What is up already is told first. */
+#define TCP_MULTIPATH_EVENTS 0x689725
+
+struct mptcp_subflow_option {
+	int32_t level;
+	int32_t name;
+};
+
+#define MPTCP_SUBFLOW_UP 1
+#define MPTCP_SUBFLOW_DOWN 2
+#define MPTCP_SUBFLOW_FALLBACK 3    /* the connection speaks plain TCP from here on */
+#define MPTCP_SUBFLOW_EVENTS_LOST 4 /* nobody read them in time */
+
+struct mptcp_event {
+	uint32_t type;    /* MPTCP_SUBFLOW_* */
+	uint32_t subflow; /* its number, in order of creation */
+	struct sockaddr_storage local;
+	struct sockaddr_storage remote;
+};
+
 /* getpeername() and getsockname() under MPTCP_NAMES_FAIL: there is more than one path. No kernel uses the number. */
 #define EMULTIPATH 3897
 

@@ -50,3 +50,13 @@ fn control_messages() {
 fn settings() {
     replay("config");
 }
+
+#[test]
+fn socket_options_of_mptcp_h() {
+    replay("wishes");
+}
+
+#[test]
+fn pictures_and_linux_options() {
+    replay("pictures");
+}

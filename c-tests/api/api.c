@@ -208,6 +208,79 @@ void read_until(long bytes)
 		read_some(PATIENCE_S * 1000);
 }
 
+void read_more(long bytes)
+{
+	read_until(came + bytes < wanted ? came + bytes : wanted);
+}
+
+void settle_traffic(void)
+{
+	read_more(1000000);
+}
+
+/* Asks for TCP_INFO of a subflow; 0 when it has gone. */
+long received_by(int fd, const unsigned char *pair, size_t len)
+{
+	struct {
+		struct mptcp_subflow_option option;
+		unsigned char rest[2 * sizeof(struct sockaddr_in6) + 256];
+	} question;
+	uint64_t received;
+	socklen_t room = sizeof question;
+	/* Of struct tcp_info, in linux/tcp.h. */
+	const size_t bytes_received_at = 128;
+	question.option.level = IPPROTO_TCP;
+	question.option.name = TCP_INFO;
+	memcpy(question.rest, pair, len);
+	if (getsockopt(fd, IPPROTO_TCP, TCP_MULTIPATH_SUBFLOW, &question, &room) == -1)
+		return 0;
+	CHECK(room >= sizeof question.option + len + bytes_received_at + sizeof received);
+	memcpy(&received, question.rest + len + bytes_received_at, sizeof received);
+	return (long)received;
+}
+
+int int_of_subflows(int fd, int level, int name)
+{
+	unsigned char pairs[16 * 2 * sizeof(struct sockaddr_in6)];
+	struct {
+		struct mptcp_subflow_option option;
+		unsigned char rest[2 * sizeof(struct sockaddr_in6) + sizeof(int)];
+	} question;
+	socklen_t len = sizeof pairs, pair = 2 * MPTCP_SOCKADDR_LEN(server.ss_family), at;
+	int value, same = -1;
+	CHECK(getsockopt(fd, IPPROTO_TCP, TCP_MULTIPATH_SUBFLOWS, pairs, &len) == 0);
+	for (at = 0; at < len; at += pair) {
+		socklen_t room = sizeof question;
+		question.option.level = level;
+		question.option.name = name;
+		memcpy(question.rest, pairs + at, pair);
+		CHECK(getsockopt(fd, IPPROTO_TCP, TCP_MULTIPATH_SUBFLOW, &question, &room) == 0);
+		memcpy(&value, question.rest + pair, sizeof value);
+		CHECK(at == 0 || value == same);
+		same = value;
+	}
+	return same;
+}
+
+long received_from(int fd, const char *local)
+{
+	unsigned char pairs[16 * 2 * sizeof(struct sockaddr_in6)];
+	socklen_t len = sizeof pairs, at, size;
+	struct sockaddr_storage from, address;
+	long sum = 0;
+	parse(local, &from);
+	CHECK(getsockopt(fd, IPPROTO_TCP, TCP_MULTIPATH_SUBFLOWS, pairs, &len) == 0);
+	size = MPTCP_SOCKADDR_LEN(from.ss_family);
+	for (at = 0; at < len; at += 2 * size) {
+		memset(&address, 0, sizeof address);
+		memcpy(&address, pairs + at, size);
+		set_port(&address, 0);
+		if (memcmp(&address, &from, size) == 0)
+			sum += received_by(fd, pairs + at, 2 * size);
+	}
+	return sum;
+}
+
 void read_rest(void)
 {
 	char more;

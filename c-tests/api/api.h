@@ -46,6 +46,15 @@ void await_subflows(int fd, const char *local, int count);
 /* Asks for this many bytes; reads until at least this many of all have come since the request. */
 void request(int fd, long bytes);
 void read_until(long bytes);
+/* Reads at least this many bytes more. */
+void read_more(long bytes);
+/* Reads for a while, until what was sent before has come. */
+void settle_traffic(void);
+/* Bytes that came on one subflow (a pair), on those from an address. */
+long received_by(int fd, const unsigned char *pair, size_t len);
+long received_from(int fd, const char *local);
+/* An int option that is the same on all subflows. */
+int int_of_subflows(int fd, int level, int name);
 /* Reads the rest of what was requested, and checks that it was all. */
 void read_rest(void);
 

@@ -100,6 +100,8 @@ bypass! {
     NoPrivilege = 48, "the engine lacks a privilege to hold the port";
     /// sock_diag does not answer.
     NoDiag = 50, "the kernel does not tell who listens (sock_diag)";
+    /// SO_RCVBUF below what several paths need (RFC 6897 section 4.4.3).
+    SmallReceiveBuffer = 52, "SO_RCVBUF is too small for several paths";
     /// No port is free towards the destination.
     NoPort = 49, "no port is free";
     /// An address of this host, where no program listens through this engine.

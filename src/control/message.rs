@@ -21,6 +21,7 @@ const CLAIM: u16 = 10;
 const PICTURE_OF: u16 = 11;
 const SET_WISH: u16 = 12;
 const SHUTDOWN: u16 = 13;
+const ASK_WISH: u16 = 14;
 const SHADOW: u16 = 129;
 const BYPASS: u16 = 130;
 const ERROR: u16 = 131;
@@ -107,6 +108,8 @@ pub enum Request<'a> {
     Picture { cookie: u64 },
     /// setsockopt of an option of `mptcp.h`.
     SetWish { cookie: u64, name: i32, value: &'a [u8] },
+    /// getsockopt of an option of `mptcp.h` that takes a value too, or gives a descriptor.
+    AskWish { cookie: u64, name: i32, value: &'a [u8] },
     /// The program is about to shut down its reading side, or with `both` its writing side too: what has come by now stays readable,
     /// and must be in the shadow before that.
     Shutdown { cookie: u64, both: bool },
@@ -164,9 +167,9 @@ pub enum Reply<'a> {
     Error(i32),
     /// To Query.
     Phase(PhaseReport),
-    /// To GetOption.
+    /// To GetOption and AskWish.
     Value(&'a [u8]),
-    /// To Listen, SetOption and Shutdown, and to Abort with the kernel socket as a descriptor.
+    /// To Listen, SetOption and Shutdown, to Abort with the kernel socket as a descriptor, to AskWish with the one asked for.
     Done,
     /// To QueueSizes.
     Queues(Queues),
@@ -258,6 +261,12 @@ impl<'a> Request<'a> {
                 w.i32(name)?;
                 w.bytes(value, WISH_MAX)?;
             }
+            Request::AskWish { cookie, name, value } => {
+                header(&mut w, ASK_WISH)?;
+                w.u64(cookie)?;
+                w.i32(name)?;
+                w.bytes(value, WISH_MAX)?;
+            }
             Request::Status => header(&mut w, STATUS)?,
         }
         Ok(w.len())
@@ -298,6 +307,11 @@ impl<'a> Request<'a> {
             CLAIM => Request::Claim,
             PICTURE_OF => Request::Picture { cookie: r.u64()? },
             SET_WISH => Request::SetWish {
+                cookie: r.u64()?,
+                name: r.i32()?,
+                value: r.bytes(WISH_MAX)?,
+            },
+            ASK_WISH => Request::AskWish {
                 cookie: r.u64()?,
                 name: r.i32()?,
                 value: r.bytes(WISH_MAX)?,

@@ -31,6 +31,18 @@ pub mod name {
     pub const FATE: i32 = 0x68_9712;
     /// When further subflows are opened.
     pub const JOIN: i32 = 0x68_9713;
+    /// What the connection is for.
+    pub const INTENT: i32 = 0x68_9714;
+    /// Opens a subflow.
+    pub const OPEN: i32 = 0x68_9721;
+    /// Closes one.
+    pub const CLOSE: i32 = 0x68_9722;
+    /// Marks one as backup.
+    pub const BACKUP: i32 = 0x68_9723;
+    /// A socket option of one subflow.
+    pub const SUBFLOW: i32 = 0x68_9724;
+    /// A descriptor that tells what happens to subflows.
+    pub const EVENTS: i32 = 0x68_9725;
 }
 
 /// EMULTIPATH of `mptcp.h`: an error number that no kernel uses.
@@ -125,6 +137,20 @@ pub enum JoinPolicy {
     Never,
 }
 
+/// What a connection is for (the service types that Apple's API has).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Intent {
+    /// As `MPTCP_INTENT` says, else as the program's other options and its writes suggest.
+    #[default]
+    Default,
+    /// All paths at once.
+    Aggregate,
+    /// One path; the others stand by.
+    Handover,
+    /// The fastest path first, and none that is slow beside it.
+    Interactive,
+}
+
 /// What a program has asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Wishes {
@@ -144,6 +170,8 @@ pub struct Wishes {
     pub fate: Option<bool>,
     /// TCP_MULTIPATH_JOIN.
     pub join: JoinPolicy,
+    /// TCP_MULTIPATH_INTENT.
+    pub intent: Intent,
 }
 
 /// Where a socket is in its life, as far as these options care.
@@ -176,7 +204,14 @@ pub struct Socket<'a> {
 /// Whether an option is one of `mptcp.h` that [`Wishes::set`] and its callers answer.
 pub fn is_ours(level: i32, option: i32) -> bool {
     level == libc::IPPROTO_TCP
-        && (matches!(option, name::ENABLE..=name::CONNID) || matches!(option, name::NAMES..=name::JOIN))
+        && (matches!(option, name::ENABLE..=name::CONNID)
+            || matches!(option, name::NAMES..=name::INTENT)
+            || is_steering(option))
+}
+
+/// Whether an option is about single subflows: there is none before the connection.
+pub fn is_steering(option: i32) -> bool {
+    matches!(option, name::OPEN..=name::EVENTS)
 }
 
 impl Wishes {
@@ -220,6 +255,19 @@ impl Wishes {
                     _ => return Err(libc::EINVAL),
                 }
             }
+            name::INTENT => {
+                self.intent = match int(value)? {
+                    0 => Intent::Default,
+                    1 => Intent::Aggregate,
+                    2 => Intent::Handover,
+                    3 => Intent::Interactive,
+                    _ => return Err(libc::EINVAL),
+                }
+            }
+            name::OPEN | name::CLOSE | name::BACKUP | name::SUBFLOW => match socket.stage {
+                Stage::Plain => return Err(libc::EOPNOTSUPP),
+                _ => return Err(libc::ENOTCONN),
+            },
             _ => return Err(libc::ENOPROTOOPT),
         }
         Ok(())
@@ -232,6 +280,7 @@ impl Wishes {
             name::NAMES => Some(self.names as i32),
             name::FATE => Some(i32::from(self.fate == Some(true))),
             name::JOIN => Some(self.join as i32),
+            name::INTENT => Some(self.intent as i32),
             _ => None,
         }
     }
@@ -275,7 +324,7 @@ impl Wishes {
 }
 
 /// An int, or, as for many options of Linux, more that begins with one.
-fn int(value: &[u8]) -> Result<i32, i32> {
+pub fn int(value: &[u8]) -> Result<i32, i32> {
     let bytes = value.first_chunk::<4>().ok_or(libc::EINVAL)?;
     Ok(i32::from_ne_bytes(*bytes))
 }
@@ -290,15 +339,8 @@ fn parse_list(mut value: &[u8], inet6: bool) -> Result<AddressList, i32> {
         return Err(libc::ENOSPC);
     }
     while !value.is_empty() {
-        let family = value.first_chunk::<2>().ok_or(libc::EINVAL)?;
-        let len = match i32::from(u16::from_ne_bytes(*family)) {
-            libc::AF_INET => size_of::<libc::sockaddr_in>(),
-            libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
-            _ => return Err(libc::EAFNOSUPPORT),
-        };
-        let (entry, rest) = value.split_at_checked(len).ok_or(libc::EINVAL)?;
+        let (address, rest) = take_address(value)?;
         value = rest;
-        let address = read_sockaddr(entry).ok_or(libc::EINVAL)?;
         if address.is_ipv6() && !inet6 {
             return Err(libc::EAFNOSUPPORT);
         }
@@ -324,6 +366,41 @@ fn with_scope(ip: IpAddr, scope: u32) -> SocketAddr {
         a.set_scope_id(scope);
     }
     address
+}
+
+/// One address at the front of a packed list, and what follows it.
+///
+/// # Errors
+/// EINVAL for a length that is none of whole addresses, EAFNOSUPPORT for another family.
+pub fn take_address(value: &[u8]) -> Result<(SocketAddr, &[u8]), i32> {
+    let family = value.first_chunk::<2>().ok_or(libc::EINVAL)?;
+    let len = match i32::from(u16::from_ne_bytes(*family)) {
+        libc::AF_INET => size_of::<libc::sockaddr_in>(),
+        libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
+        _ => return Err(libc::EAFNOSUPPORT),
+    };
+    let (entry, rest) = value.split_at_checked(len).ok_or(libc::EINVAL)?;
+    Ok((read_sockaddr(entry).ok_or(libc::EINVAL)?, rest))
+}
+
+/// The bytes of a sockaddr_in or sockaddr_in6, and their number.
+pub fn sockaddr(address: SocketAddr) -> ([u8; 28], usize) {
+    let mut bytes = [0; 28];
+    bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+    match address {
+        SocketAddr::V4(a) => {
+            bytes[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+            bytes[4..8].copy_from_slice(&a.ip().octets());
+            (bytes, 16)
+        }
+        SocketAddr::V6(a) => {
+            bytes[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+            bytes[4..8].copy_from_slice(&a.flowinfo().to_ne_bytes());
+            bytes[8..24].copy_from_slice(&a.ip().octets());
+            bytes[24..28].copy_from_slice(&a.scope_id().to_ne_bytes());
+            (bytes, 28)
+        }
+    }
 }
 
 /// A sockaddr_in or sockaddr_in6 of at least its family's length.

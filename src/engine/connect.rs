@@ -10,9 +10,10 @@ use super::connection::{self, map_like, unmap, Backend, Connection};
 use super::core::Opening;
 use super::event_loop::{Key, Source};
 use super::kernel_stream::KernelStream;
-use super::multipath::{self, Defaults};
+use super::multipath;
 use super::namespace;
 use super::paths;
+use super::policy::Defaults;
 use super::recent::BypassRecord;
 use super::relay::Relay;
 use super::server::Engine;
@@ -94,6 +95,13 @@ impl Engine {
         cred: UCred,
     ) {
         self.counters.connects += 1;
+        let settings = self
+            .settings_files
+            .complete(request.settings, request.program, Some(request.remote));
+        let request = &Connect {
+            settings: &settings,
+            ..*request
+        };
         let pid = cred.pid.as_raw_nonzero().get() as u32;
         let program = String::from_utf8_lossy(request.program).into_owned();
         let remote = request.remote;
@@ -102,7 +110,8 @@ impl Engine {
                 Box::new(multipath::read_wishes(socket.as_fd())),
                 bound_address(socket.as_fd()),
             );
-            if wishes.enable == Some(false) {
+            let off = request.setting("MPTCP") == Some(b"off") && wishes.enable != Some(true);
+            if wishes.enable == Some(false) || off {
                 return Err(Bypass::TurnedOff.into());
             }
             let mut path_config = paths::parse_config(request.setting("MPTCP_PATHS"));
@@ -190,6 +199,7 @@ impl Engine {
         .map_err(|reason| wish.refusal(reason))?;
         let path = *all.first().ok_or(Bypass::NoRoute)?;
         let mut options = wish.options.for_core(remote.is_ipv6());
+        wish.defaults.apply(&mut options);
         let patience = options.user_timeout;
         options.syn_patience = Some(patience.unwrap_or_else(|| attempt_time(options.syn_retries)));
         options.syn_retries = options.syn_retries.min(SYN_RETRIES_MAX);
@@ -217,12 +227,11 @@ impl Engine {
             connection.spare = Some(socket);
         }
         if named && self.watch(key, cookie) {
-            let join_after = self.connections.get(key).map_or(0, Connection::join_after);
-            if let Some(core) = &mut self.core {
+            if let (Some(core), Some(connection)) = (&mut self.core, self.connections.get(key)) {
                 core.by_conn.insert(conn, key);
                 core.endpoint
-                    .set_options(now, conn, &mut |options| options.join_after = join_after);
-                core.endpoint.set_paths(now, conn, &all);
+                    .set_options(now, conn, &mut |options| connection.apply_policy(options));
+                core.endpoint.set_paths(now, conn, &connection.shaped(all));
             }
             return Ok(key);
         }
@@ -360,6 +369,7 @@ impl Engine {
             why_plain: None,
             flushed: false,
             queued: false,
+            watchers: Vec::new(),
             accepted: false,
             delivery: None,
             uid: None,

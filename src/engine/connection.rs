@@ -2,9 +2,10 @@
 
 use super::event_loop::Key;
 use super::kernel_stream::KernelStream;
-use super::multipath::Defaults;
+use super::policy::Defaults;
 use super::relay::Relay;
 use super::socket_options::SocketOptions;
+use super::steering::Watcher;
 use crate::control::multipath::Wishes;
 use crate::control::{Phase, PhaseReport};
 use crate::link::path_config::PathConfig;
@@ -53,6 +54,8 @@ pub struct Connection {
     pub flushed: bool,
     /// It waits for another turn.
     pub queued: bool,
+    /// Event descriptors of its program's.
+    pub watchers: Vec<Watcher>,
     /// A listener's: the peer opened it.
     pub accepted: bool,
     /// It is on its way to a program that has not claimed it yet.

@@ -156,7 +156,7 @@ impl Core {
     ///
     /// # Errors
     /// EADDRNOTAVAIL, EADDRINUSE and what else the guard says; the 4-tuple is in use. ECONNREFUSED: an address of this host, where no
-    /// listener of ours would get the SYN.
+    /// listener of ours would get the SYN, or its queue is full: the kernel knows how to wait for that.
     pub fn connect(&mut self, now: Instant, opening: Opening<'_>) -> io::Result<(ConnId, FourTuple)> {
         let Opening {
             remote,
@@ -167,7 +167,7 @@ impl Core {
         let port = bound.map_or(WantedPort::Any, WantedPort::Held);
         self.review_link(now);
         let tuple = self.guard(path.addr, port, remote, path.iface, options.mark)?;
-        if path.iface == LOOPBACK && !self.is_listened_at(tuple.reversed()) {
+        if path.iface == LOOPBACK && !self.is_open(tuple.reversed()) {
             self.release(tuple);
             return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
         }
@@ -180,10 +180,14 @@ impl Core {
         }
     }
 
-    /// Whether the kernel would give a SYN of these addresses to a listener of ours.
-    fn is_listened_at(&mut self, tuple: FourTuple) -> bool {
-        let listeners = self.listeners.as_mut();
-        listeners.is_some_and(|listeners| listeners.reception(tuple, 0) != Reception::Kernel)
+    /// Whether the kernel would give a SYN of these addresses to a listener of ours, and has room in its queue.
+    fn is_open(&mut self, tuple: FourTuple) -> bool {
+        let mut gate = Gate {
+            endpoint: &mut self.endpoint,
+            listeners: self.listeners.as_mut(),
+            missed: &mut self.missed,
+        };
+        gate.reception(tuple) == Reception::Open
     }
 
     /// Whether a subflow's other end is here too.
@@ -420,33 +424,21 @@ impl Core {
                 };
                 gate.hear(now, incoming);
             });
-            heard | own_host.recv(&mut |incoming| hear_own_host(endpoint, now, incoming))
+            let mut own = |incoming: Incoming<'_>| {
+                let mut gate = Gate {
+                    endpoint,
+                    listeners: listeners.as_mut(),
+                    missed,
+                };
+                gate.hear_own_host(now, incoming);
+            };
+            heard | own_host.recv(&mut own)
         });
     }
 
     /// The core's next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.endpoint.poll_event()
-    }
-}
-
-/// A segment of a connection whose ends are both here. The kernel has not seen it: what belongs to nothing is ours to answer.
-fn hear_own_host(endpoint: &mut Endpoint, now: Instant, incoming: Incoming<'_>) {
-    let Incoming::Segment {
-        src,
-        dst,
-        iface,
-        segment,
-    } = incoming
-    else {
-        return;
-    };
-    if !endpoint.handle_segment(now, src, dst, iface, &segment) {
-        let tuple = FourTuple {
-            local: SocketAddr::new(dst, segment.header.dst_port),
-            remote: SocketAddr::new(src, segment.header.src_port),
-        };
-        endpoint.refuse(tuple, iface, &segment);
     }
 }
 
@@ -490,6 +482,30 @@ impl Gate<'_> {
         }
     }
 
+    /// A segment of a connection whose ends are both here. The kernel has not seen it: what belongs to nothing is ours to answer.
+    fn hear_own_host(&mut self, now: Instant, incoming: Incoming<'_>) {
+        let Incoming::Segment {
+            src,
+            dst,
+            iface,
+            segment,
+        } = incoming
+        else {
+            return;
+        };
+        let tuple = FourTuple {
+            local: SocketAddr::new(dst, segment.header.dst_port),
+            remote: SocketAddr::new(src, segment.header.src_port),
+        };
+        let opens = !self.endpoint.knows(tuple) && self.opens(now, tuple, &segment);
+        if opens && self.reception(tuple) == Reception::Full {
+            return;
+        }
+        if !self.endpoint.handle_segment(now, src, dst, iface, &segment) {
+            self.endpoint.refuse(tuple, iface, &segment);
+        }
+    }
+
     /// Who gets a connection of these addresses that is opened now.
     fn reception(&mut self, tuple: FourTuple) -> Reception {
         let listeners = self.listeners.as_mut();
@@ -510,24 +526,39 @@ impl Gate<'_> {
     /// What opens something new is ours when the kernel would give it to a listener that is deaf for our sake and whose queue has room, or when it
     /// joins a connection of ours. All else is the kernel's, and so is everything on the loopback device.
     fn is_ours(&mut self, now: Instant, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
-        let flags = segment.header.flags;
         if self.endpoint.knows(tuple) {
             return true;
         }
         if iface == LOOPBACK {
             return false;
         }
-        let opens = if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
-            match segment.options.mptcp.join {
-                Some(MpJoin::Syn { token, .. }) if self.endpoint.has_token(token) => {
-                    return self.is_silent_for(tuple, token);
-                }
-                _ => true,
+        if let Some(token) = self.joined(segment) {
+            return self.is_silent_for(tuple, token);
+        }
+        !self.opens(now, tuple, segment) || self.reception(tuple) == Reception::Open
+    }
+
+    /// The token of our connection that a SYN joins.
+    fn joined(&self, segment: &Segment<'_>) -> Option<u32> {
+        let flags = segment.header.flags;
+        match segment.options.mptcp.join {
+            Some(MpJoin::Syn { token, .. })
+                if flags.has(Flags::SYN) && !flags.has(Flags::ACK) && self.endpoint.has_token(token) =>
+            {
+                Some(token)
             }
+            _ => None,
+        }
+    }
+
+    /// A segment of no known 4-tuple opens a connection, and does not join one.
+    fn opens(&self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) -> bool {
+        let flags = segment.header.flags;
+        if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
+            self.joined(segment).is_none()
         } else {
             self.endpoint.answers_cookie(now, tuple, segment)
-        };
-        !opens || self.reception(tuple) == Reception::Open
+        }
     }
 }
 

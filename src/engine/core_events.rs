@@ -6,7 +6,8 @@ use super::event_loop::Key;
 use super::ledger::Entry;
 use super::relay::Ending;
 use super::server::Engine;
-use crate::mptcp::endpoint::{ConnError, ConnId, Event, Fallback};
+use super::steering::Happening;
+use crate::mptcp::endpoint::{ConnError, ConnId, Event, Fallback, FourTuple, SubflowId};
 use crate::time::Instant;
 use rustix::io::Errno;
 use std::net::{IpAddr, SocketAddr};
@@ -86,6 +87,9 @@ impl Engine {
                         ledger.add(conn, Entry { tuple, remote_key });
                     }
                 }
+                if let Some(key) = self.key_of(conn) {
+                    self.tell_watchers(key, Happening::Up, subflow, tuple);
+                }
             }
             Event::SubflowDown { conn, subflow, tuple } => {
                 log::info!(
@@ -99,6 +103,7 @@ impl Engine {
                     ledger.remove(conn, tuple);
                 }
                 if let Some(key) = self.key_of(conn) {
+                    self.tell_watchers(key, Happening::Down, subflow, tuple);
                     self.share_fate(now, key, subflow, tuple);
                 }
             }
@@ -160,6 +165,16 @@ impl Engine {
         };
         log::info!("{} speaks plain TCP: {}", connection.describe(), fallback_text(why));
         connection.why_plain = Some(fallback_text(why));
+        let tuple = FourTuple {
+            local: connection.local,
+            remote: connection.remote,
+        };
+        if let Some(key) = self.key_of(conn) {
+            self.tell_watchers(key, Happening::Fallback, SubflowId(0), tuple);
+        }
+        let Some(connection) = self.key_of(conn).and_then(|key| self.connections.get_mut(key)) else {
+            return;
+        };
         if connection.accepted {
             // How this peer answers is another matter than how it asks.
             return;

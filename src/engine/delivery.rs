@@ -9,7 +9,7 @@
 use super::connection::{map_like, Backend, Connection};
 use super::event_loop::{Key, Readiness, Source};
 use super::listeners::Listener;
-use super::multipath::Defaults;
+use super::policy::Defaults;
 use super::pump::{Pump, Pumped};
 use super::relay::{Ending, Relay};
 use super::server::Engine;
@@ -150,6 +150,7 @@ impl Engine {
             why_plain: None,
             flushed: false,
             queued: false,
+            watchers: Vec::new(),
             accepted: true,
             delivery: None,
             uid: None,

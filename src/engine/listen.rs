@@ -7,7 +7,7 @@ use super::event_loop::{EventLoop, Key, Source};
 use super::keeper::{Inheritance, Keeper, Record};
 use super::ledger::{Ledger, Table};
 use super::listeners::Listener;
-use super::multipath;
+use super::policy;
 use super::server::{Engine, Settings};
 use super::socket_options::{self, SocketOptions};
 use crate::control::{loopback_wanted, setting, Bypass, Listen, Reply};
@@ -36,9 +36,14 @@ impl Engine {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let program = text(request.program);
         let pid = cred.pid.as_raw_nonzero().get() as u32;
-        let paths = text(setting(request.settings, "MPTCP_PATHS").unwrap_or_default());
-        let join = text(setting(request.settings, "MPTCP_JOIN").unwrap_or_default());
-        let record = match record_of(fd, loopback_wanted(request.settings)) {
+        let settings = self.settings_files.complete(request.settings, request.program, None);
+        let off = |name| setting(&settings, name) == Some(b"off");
+        if off("MPTCP") || off("MPTCP_LISTEN") {
+            return self.refuse_listener(client, &program, pid, Bypass::ListenOff);
+        }
+        let paths = text(setting(&settings, "MPTCP_PATHS").unwrap_or_default());
+        let join = text(setting(&settings, "MPTCP_JOIN").unwrap_or_default());
+        let record = match record_of(fd, loopback_wanted(&settings)) {
             Ok(record) => Record {
                 program: program.clone(),
                 pid,
@@ -81,7 +86,7 @@ impl Engine {
         }
         let listener = Listener::new(record.clone(), lease).ok_or(Bypass::EngineFault)?;
         let options = ConnOptions {
-            join_after: multipath::join_after(record.join.as_bytes()),
+            join_after: policy::read_join(record.join.as_bytes()),
             ..listener.options.for_core(unmap(bound).is_ipv6())
         };
         for address in listener.wire_addresses() {

@@ -4,11 +4,11 @@
 
 use super::connection::{unmap, Backend, Connection};
 use super::event_loop::Key;
+use super::policy;
 use super::relay::Ending;
 use super::server::Engine;
 use crate::control::multipath::stash::{self, Filter, SO_GET_FILTER};
-use crate::control::multipath::{name, JoinPolicy, Names, Socket, Stage, Wishes};
-use crate::control::Connect;
+use crate::control::multipath::{is_steering, name, Names, Socket, Stage, Wishes};
 use crate::link::paths::Verdict;
 use crate::link::Sources;
 use crate::mptcp::endpoint::{ConnInfo, FourTuple, SubflowId};
@@ -16,54 +16,7 @@ use crate::time::Instant;
 use rustix::io::Errno;
 use rustix::net::{bind, socket_with, AddressFamily, SocketFlags, SocketType};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
-
-/// Bytes after which a connection is worth a second subflow, where `MPTCP_JOIN=after-bytes` gives no number: what the first few round trips
-/// carry anyway.
-const JOIN_BYTES: u64 = 100_000;
-
-/// What the program's MPTCP_* variables say where its sockets say nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Defaults {
-    join_after: u64,
-    fate: bool,
-    names_fail: bool,
-}
-
-impl Defaults {
-    /// Reads them; one that makes no sense is reported and says nothing.
-    pub fn read(request: &Connect<'_>) -> Defaults {
-        let join = request.setting("MPTCP_JOIN").unwrap_or_default();
-        Defaults {
-            join_after: join_after(join),
-            fate: request.setting("MPTCP_FATE") == Some(b"on"),
-            names_fail: request.setting("MPTCP_AWARE_NAMES") == Some(b"fail"),
-        }
-    }
-}
-
-/// `MPTCP_JOIN`: the bytes before further subflows. A setting that makes no sense is reported and says nothing.
-pub fn join_after(text: &[u8]) -> u64 {
-    parse_join(text).unwrap_or_else(|| {
-        log::warn!(
-            "MPTCP_JOIN: \"{}\": at-once, after-bytes, after-bytes:NUMBER or never",
-            String::from_utf8_lossy(text)
-        );
-        0
-    })
-}
-
-fn parse_join(text: &[u8]) -> Option<u64> {
-    match text {
-        b"" | b"at-once" => Some(0),
-        b"never" => Some(u64::MAX),
-        b"after-bytes" => Some(JOIN_BYTES),
-        _ => {
-            let number = text.strip_prefix(b"after-bytes:")?;
-            std::str::from_utf8(number).ok()?.parse().ok()
-        }
-    }
-}
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// The wishes that a kernel socket carries; those of a socket with a filter of its own are none.
 pub fn read_wishes(socket: BorrowedFd<'_>) -> Wishes {
@@ -127,16 +80,6 @@ fn is_local(address: SocketAddr) -> bool {
 }
 
 impl Connection {
-    /// Bytes before further subflows.
-    pub(super) fn join_after(&self) -> u64 {
-        match self.wishes.join {
-            JoinPolicy::Default => self.defaults.join_after,
-            JoinPolicy::AtOnce => 0,
-            JoinPolicy::AfterBytes => JOIN_BYTES,
-            JoinPolicy::Never => u64::MAX,
-        }
-    }
-
     /// The connection ends with its first subflow.
     fn shares_fate(&self) -> bool {
         self.wishes.fate.unwrap_or(self.defaults.fate)
@@ -160,6 +103,11 @@ impl Engine {
             return;
         };
         *connection.wishes = wishes;
+        if let (Backend::Core(conn), Some(core)) = (&connection.backend, &mut self.core) {
+            let conn = *conn;
+            core.endpoint
+                .set_options(now, conn, &mut |options| connection.apply_policy(options));
+        }
         if sources(&wishes, None) != Sources::default() {
             if let Err(error) = self.apply_sources(now, key, &wishes) {
                 log::info!("the listener's list of addresses is not obeyed: {error}");
@@ -195,7 +143,8 @@ impl Engine {
             (name::CONNID, _) => Err(Errno::NOTCONN),
             (name::NAMES, _) => Ok(if connection.names_fail() { 2 } else { 1 }),
             (name::FATE, _) => Ok(u32::from(connection.shares_fate())),
-            (name::JOIN, _) => Ok(match connection.join_after() {
+            (name::INTENT, _) => Ok(connection.intent() as u32),
+            (name::JOIN, _) => Ok(match policy::join_after(&connection.wishes, &connection.defaults) {
                 0 => 1,
                 u64::MAX => 3,
                 _ => 2,
@@ -209,6 +158,9 @@ impl Engine {
     /// # Errors
     /// As `mptcp(7)` lists them; then nothing has changed.
     pub(super) fn set_multipath(&mut self, now: Instant, key: Key, option: i32, value: &[u8]) -> Result<(), Errno> {
+        if is_steering(option) {
+            return self.steer(now, key, option, value);
+        }
         let connection = self.connections.get(key).ok_or(Errno::NOTCONN)?;
         let mut wishes = *connection.wishes;
         let mut socket = Socket {
@@ -226,13 +178,30 @@ impl Engine {
             return Ok(());
         };
         *connection.wishes = wishes;
-        let join_after = connection.join_after();
+        let shape = option == name::INTENT;
         if let (Backend::Core(conn), Some(core)) = (&connection.backend, &mut self.core) {
             let conn = *conn;
             core.endpoint
-                .set_options(now, conn, &mut |options| options.join_after = join_after);
+                .set_options(now, conn, &mut |options| connection.apply_policy(options));
+        }
+        if shape {
+            self.tell_paths(now, key);
         }
         Ok(())
+    }
+
+    /// getsockopt of an option of `mptcp.h` that takes a value, or gives a descriptor.
+    pub(super) fn ask_multipath(
+        &mut self,
+        key: Key,
+        option: i32,
+        value: &[u8],
+    ) -> Result<(Vec<u8>, Option<OwnedFd>), Errno> {
+        match option {
+            name::SUBFLOW => Ok((self.ask_subflow(key, value)?, None)),
+            name::EVENTS => Ok((Vec::new(), Some(self.watch_subflows(key)?))),
+            _ => Err(Errno::NOPROTOOPT),
+        }
     }
 
     /// Gives a live connection the paths that its program's new list leaves.
@@ -251,7 +220,7 @@ impl Engine {
         // Where a path may begin was decided when the connection did: the plain route counts as any other.
         match core.verdict(&connection.query(), &config) {
             Ok(Verdict::Paths { paths, .. }) if !paths.is_empty() => {
-                core.endpoint.replace_paths(now, conn, &paths);
+                core.endpoint.replace_paths(now, conn, &connection.shaped(paths));
                 connection.path_config = config;
                 Ok(())
             }
@@ -286,21 +255,6 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_variable_for_joins_is_read() {
-        for (text, after) in [
-            (&b""[..], Some(0)),
-            (b"at-once", Some(0)),
-            (b"never", Some(u64::MAX)),
-            (b"after-bytes", Some(JOIN_BYTES)),
-            (b"after-bytes:5000", Some(5000)),
-            (b"after-bytes:", None),
-            (b"later", None),
-        ] {
-            assert_eq!(parse_join(text), after);
-        }
-    }
 
     #[test]
     fn this_hosts_addresses_are_those_that_bind_takes() {

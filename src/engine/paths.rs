@@ -135,7 +135,7 @@ impl Engine {
         };
         let Looked { paths, .. } = look(core, connection.query(), connection.path_config.clone());
         if !paths.is_empty() {
-            core.endpoint.set_paths(now, conn, &paths);
+            core.endpoint.set_paths(now, conn, &connection.shaped(paths));
         }
     }
 
@@ -161,7 +161,7 @@ impl Engine {
             }
             let looked = known.iter().find(|looked| looked.answers(&query, config));
             if let Some(Looked { paths, .. }) = looked.filter(|looked| !looked.paths.is_empty()) {
-                core.endpoint.set_paths(now, conn, paths);
+                core.endpoint.set_paths(now, conn, &connection.shaped(paths.clone()));
             }
         }
     }

@@ -19,6 +19,9 @@ use rustix::io::Errno;
 use rustix::net::{bind, UCred};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// TCP_CA_NAME_MAX of net/tcp.h.
+const CONGESTION_NAME: usize = 16;
+
 /// Clients that may wait for one handshake: one per thread that has the descriptor and asks.
 const WAITERS_MAX: usize = 64;
 
@@ -54,6 +57,7 @@ impl Engine {
             },
             Ok(Request::Wait { cookie }) => self.serve_wait(client, cookie),
             Ok(Request::Picture { cookie }) => self.serve_picture(client, cookie),
+            Ok(Request::AskWish { cookie, name, value }) => self.serve_ask(client, cookie, name, value),
             Ok(request) => {
                 let mut value = [0; VALUE_MAX];
                 match self.serve_cookie(now, &request, fd.as_ref(), &mut value) {
@@ -85,6 +89,7 @@ impl Engine {
             | Request::Abort { cookie }
             | Request::Picture { cookie }
             | Request::SetWish { cookie, .. }
+            | Request::AskWish { cookie, .. }
             | Request::Shutdown { cookie, .. }
             | Request::Wait { cookie } => cookie,
             Request::Connect(_) | Request::Listen(_) | Request::Claim | Request::Status => return false,
@@ -149,7 +154,21 @@ impl Engine {
             | Request::Abort { .. }
             | Request::Wait { .. }
             | Request::Picture { .. }
+            | Request::AskWish { .. }
             | Request::Status => Err(Errno::PROTO),
+        }
+    }
+
+    fn serve_ask(&mut self, client: Key, cookie: u64, name: i32, value: &[u8]) {
+        let asked = self.connection(cookie).map(|(key, _)| key);
+        match asked.and_then(|key| self.ask_multipath(key, name, value)) {
+            Ok((_, Some(fd))) => {
+                self.answer(client, &Reply::Done, Some(fd.as_fd()));
+            }
+            Ok((bytes, None)) => {
+                self.answer(client, &Reply::Value(&bytes), None);
+            }
+            Err(error) => self.answer_error(client, error),
         }
     }
 
@@ -249,8 +268,10 @@ impl Engine {
         connection.options.set_as(judge, level, name)?;
         let (kept, ipv6) = (&connection.options, connection.wire_remote().is_ipv6());
         if let Some(core) = &mut self.core {
-            core.endpoint
-                .set_options(now, conn, &mut |options| kept.update_core(ipv6, options));
+            core.endpoint.set_options(now, conn, &mut |options| {
+                kept.update_core(ipv6, options);
+                connection.apply_policy(options);
+            });
             if (level, name) == (libc::IPPROTO_TCP, libc::TCP_QUICKACK) {
                 core.endpoint.set_quick_ack(now, conn, kept.quick_ack());
             }
@@ -326,8 +347,14 @@ impl Connection {
             (libc::IPPROTO_IP, libc::IP_MTU) | (libc::IPPROTO_IPV6, libc::IPV6_MTU) => {
                 info.subflows.first().and_then(|first| int(first.mtu as i32))
             }
+            // As CUBIC in Linux: nothing to say.
+            (libc::IPPROTO_TCP, libc::TCP_CC_INFO) => Some(Vec::new()),
             (libc::IPPROTO_TCP, TCP_IS_MPTCP) => int(i32::from(info.fallback.is_none())),
-            (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => Some(b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec()),
+            (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
+                let mut name = self.defaults.congestion_name().as_bytes().to_vec();
+                name.resize(CONGESTION_NAME, 0);
+                Some(name)
+            }
             _ => None,
         }
     }

@@ -21,6 +21,7 @@ use super::pump::Pump;
 use super::recent::{Bypasses, End, Ends};
 use super::relay::{Ending, Relay, Turn};
 use super::sandbox;
+use super::settings_files::SettingsFiles;
 use super::slots::Slots;
 use super::socket_options;
 use super::stream::Stream;
@@ -73,6 +74,7 @@ pub struct Engine {
     pub(super) ends: Ends,
     pub(super) bypasses: Bypasses,
     pub(super) plain_peers: PlainPeers,
+    pub(super) settings_files: SettingsFiles,
     pub(super) counters: Counters,
     /// Connections whose turn ended with more to do.
     more: VecDeque<Key>,
@@ -134,6 +136,7 @@ impl Engine {
             ends: Ends::default(),
             bypasses: Bypasses::default(),
             plain_peers: PlainPeers::default(),
+            settings_files: SettingsFiles::default(),
             counters: Counters::default(),
             more: VecDeque::new(),
             scratch: vec![0; SCRATCH],

@@ -208,11 +208,9 @@ impl SocketOptions {
     pub fn fresh_socket(&self) -> Result<OwnedFd, Errno> {
         let socket = self.new_socket()?;
         for (option, value) in &self.values {
-            if option.doubled {
-                if self.buffer_lock & lock_of(option) == 0 {
-                    // Setting it would end the kernel's own tuning.
-                    continue;
-                }
+            if option.doubled && self.buffer_lock & lock_of(option) == 0 {
+                // Setting it would end the kernel's own tuning.
+                continue;
             }
             let unset_mss = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_MAXSEG)
                 && value[..4] == MSS_UNSET.to_ne_bytes();
@@ -251,6 +249,7 @@ impl SocketOptions {
             ..=0 => BUFFER_MAX,
             n => (n as usize).max(BUFFER_MIN),
         };
+        let tuned = self.buffer_lock & RCVBUF_LOCK == 0;
         ConnOptions {
             nodelay: tcp(libc::TCP_NODELAY) != 0,
             cork: tcp(libc::TCP_CORK) != 0,
@@ -273,6 +272,7 @@ impl SocketOptions {
             },
             send_buffer: locked(SNDBUF_LOCK, libc::SO_SNDBUF, defaults.send_buffer),
             recv_buffer: locked(RCVBUF_LOCK, libc::SO_RCVBUF, defaults.recv_buffer).min(window_max),
+            recv_buffer_first: if tuned { defaults.recv_buffer_first } else { BUFFER_MAX },
             tos: tos.unwrap_or(0).clamp(0, 255) as u8,
             ttl: ttl.unwrap_or(0).clamp(0, 255) as u8,
             mark: self.mark(),
@@ -292,6 +292,7 @@ impl SocketOptions {
         options.mark = new.mark;
         options.send_buffer = new.send_buffer;
         options.recv_buffer = new.recv_buffer;
+        options.recv_buffer_first = new.recv_buffer_first;
     }
 
     /// TCP_QUICKACK.

@@ -67,12 +67,27 @@ pub struct ConnectionStatus {
     pub age_s: u64,
     /// Why MPTCP is not spoken.
     pub why_plain: Option<String>,
+    /// What it is to be; None for a connection of the kernel.
+    pub policy: Option<PolicyStatus>,
     /// Bytes that the peer has acknowledged.
     pub bytes_acked: u64,
     /// Bytes received in order.
     pub bytes_received: u64,
     /// Live subflows; none for a connection of the kernel.
     pub subflows: Vec<SubflowStatus>,
+}
+
+/// How a connection uses its paths, and why.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct PolicyStatus {
+    /// `none`, `aggregate`, `handover` or `interactive`: what somebody asked for.
+    pub intent: String,
+    /// `unknown`, `interactive` or `bulk`: what its writes say.
+    pub traffic: String,
+    /// Why slow paths carry nothing new at present; None when they may.
+    pub low_latency: Option<String>,
+    /// When further subflows are opened.
+    pub joins: String,
 }
 
 /// One listening socket.
@@ -227,6 +242,7 @@ impl Engine {
             protocol: protocol.into(),
             age_s: now.since(connection.since).as_secs(),
             why_plain: connection.why_plain.map(Into::into),
+            policy: info.as_ref().map(|info| connection.policy_status(info.traffic)),
             bytes_acked: info.as_ref().map_or(0, |info| info.bytes_acked),
             bytes_received: info.as_ref().map_or(0, |info| info.bytes_received),
             subflows: subflows.map(|subflow| subflow_status(subflow, interfaces)).collect(),

@@ -203,6 +203,7 @@ mod tests {
             snd_una: 0,
             rcv_nxt: 0,
             checksum: false,
+            traffic: Default::default(),
             announced: 0,
             heard: 0,
             send_queue: 10,

@@ -35,6 +35,8 @@ pub(super) struct Local {
     failures: u32,
     /// Announced to the peer, or about to be.
     pub announced: bool,
+    /// The program has closed a subflow from here: none is opened unless it asks.
+    pub closed: bool,
 }
 
 #[derive(Debug)]
@@ -294,6 +296,7 @@ impl Connection {
                 retry_at: Instant::ZERO,
                 failures: 0,
                 announced: !fresh,
+                closed: false,
             });
         }
         self.addresses.dirty = true;
@@ -380,7 +383,7 @@ impl Connection {
         self.out.acked.saturating_add(self.inc.buf.received()) >= self.options.join_after
     }
 
-    fn subflow_budget(&self) -> usize {
+    pub(super) fn subflow_budget(&self) -> usize {
         MAX_SUBFLOWS.saturating_sub(self.subflows.len() + self.addresses.wants.len())
     }
 
@@ -390,7 +393,7 @@ impl Connection {
             let addr = l.path.addr;
             let used = self.subflows.iter().any(|s| s.tuple.local.ip() == addr)
                 || self.addresses.wants.iter().any(|w| w.local.addr == addr);
-            if used || l.retry_at > ctx.now || self.subflow_budget() == 0 {
+            if used || l.closed || l.retry_at > ctx.now || self.subflow_budget() == 0 {
                 continue;
             }
             let Some((remote, remote_id)) = self.best_remote(ctx.now, addr) else {
@@ -401,7 +404,7 @@ impl Connection {
     }
 
     /// The peer's address for a join from `local`: of the same family, the one with the fewest subflows, the first one in doubt.
-    fn best_remote(&self, now: Instant, local: IpAddr) -> Option<(SocketAddr, u8)> {
+    pub(super) fn best_remote(&self, now: Instant, local: IpAddr) -> Option<(SocketAddr, u8)> {
         let initial = (!self.addresses.no_join_here).then_some((self.first.remote, 0u8));
         let announced = self
             .addresses
@@ -414,6 +417,15 @@ impl Connection {
             .chain(announced)
             .filter(|(a, _)| a.is_ipv4() == local.is_ipv4())
             .min_by_key(|(a, _)| self.subflows.iter().filter(|s| s.tuple.remote == *a).count())
+    }
+
+    /// The id of an address of the peer that may be joined.
+    pub(super) fn remote_id(&self, remote: SocketAddr) -> Option<u8> {
+        if remote == self.first.remote && !self.addresses.no_join_here {
+            return Some(0);
+        }
+        let known = self.addresses.remotes.iter().find(|r| r.addr == remote);
+        known.map(|r| r.id)
     }
 
     fn want_to_remotes(&mut self, ctx: &mut Ctx<'_>) {
@@ -433,7 +445,7 @@ impl Connection {
             };
             let locals = self.addresses.locals.iter().enumerate();
             let best = locals
-                .filter(|(_, l)| l.path.addr.is_ipv4() == addr.is_ipv4() && l.retry_at <= ctx.now)
+                .filter(|(_, l)| l.path.addr.is_ipv4() == addr.is_ipv4() && !l.closed && l.retry_at <= ctx.now)
                 .min_by_key(|(_, l)| (load(l), core::cmp::Reverse(common_prefix(l.path.addr, addr.ip()))));
             if let Some((l, _)) = best {
                 self.want(ctx, l, addr, id);
@@ -441,7 +453,7 @@ impl Connection {
         }
     }
 
-    fn want(&mut self, ctx: &mut Ctx<'_>, local: usize, remote: SocketAddr, remote_id: u8) {
+    pub(super) fn want(&mut self, ctx: &mut Ctx<'_>, local: usize, remote: SocketAddr, remote_id: u8) {
         let l = &self.addresses.locals[local];
         let (path, local_id) = (l.path, l.id);
         let number = self.addresses.next_want;

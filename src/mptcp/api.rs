@@ -1,5 +1,9 @@
 //! What the core and its callers say to each other: names, options, events, errors, pictures. No logic.
 
+pub use super::pattern::Traffic;
+pub use super::scheduler::Scheduler;
+pub use super::steer::{SteerError, SubflowManner};
+pub use crate::tcp::congestion::Algorithm;
 use crate::time::Duration;
 use core::net::{IpAddr, SocketAddr};
 
@@ -57,10 +61,13 @@ pub struct ConnOptions {
     pub syn_patience: Option<Duration>,
     /// Upper bound of the MSS we announce and use (TCP_MAXSEG); 0 is none.
     pub mss_limit: u16,
-    /// Bytes that may wait in the send buffer.
+    /// Bytes that may wait in the send buffer (its upper bound: it grows with what the paths carry).
     pub send_buffer: usize,
-    /// Bytes that may wait in the receive buffer (its upper bound; it grows to it).
+    /// Bytes that may wait in the receive buffer at the most.
     pub recv_buffer: usize,
+    /// Bytes that may wait there before the application has read any: what it reads lets the buffer grow. As much as
+    /// `recv_buffer` where that is the program's own choice.
+    pub recv_buffer_first: usize,
     /// IP TOS / traffic class of every segment.
     pub tos: u8,
     /// TTL / hop limit, 0 the system's.
@@ -70,6 +77,26 @@ pub struct ConnOptions {
     /// Bytes, of both directions, before a client opens further subflows; 0 is at once, u64::MAX never. A server with never announces no
     /// addresses, refuses joins, and says so in its SYN/ACK (C flag, RFC 8684 section 3.1).
     pub join_after: u64,
+    /// Congestion control of every subflow (TCP_CONGESTION).
+    pub congestion: Algorithm,
+    /// Which subflow takes what.
+    pub scheduler: Scheduler,
+    /// When subflows that are slow beside the fastest one carry nothing new.
+    pub low_latency: LowLatency,
+}
+
+/// When a connection rather waits for its fastest paths than sends on slow ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LowLatency {
+    /// Never: whatever has room takes data.
+    #[default]
+    Never,
+    /// While its writes are short messages.
+    WhenInteractive,
+    /// Unless its writes are bulk.
+    UnlessBulk,
+    /// Always.
+    Always,
 }
 
 /// TCP keepalive (RFC 9293 section 3.8.4).
@@ -95,12 +122,16 @@ impl Default for ConnOptions {
             syn_retries: 6,
             syn_patience: None,
             mss_limit: 0,
-            send_buffer: 4 << 20,
+            send_buffer: 16 << 20,
             recv_buffer: 6 << 20,
+            recv_buffer_first: 512 << 10,
             tos: 0,
             ttl: 0,
             mark: 0,
             join_after: 0,
+            congestion: Algorithm::default(),
+            scheduler: Scheduler::default(),
+            low_latency: LowLatency::Never,
         }
     }
 }
@@ -227,6 +258,8 @@ pub struct ConnInfo {
     pub rcv_nxt: u64,
     /// DSS checksums are used.
     pub checksum: bool,
+    /// What its writes say.
+    pub traffic: Traffic,
     /// Addresses of ours that the peer was told of.
     pub announced: u8,
     /// Addresses of the peer that were taken up.
@@ -258,6 +291,8 @@ pub struct SubflowInfo {
     pub backup: bool,
     /// It does not answer at present.
     pub stalled: bool,
+    /// What is different on it than on the connection.
+    pub manner: SubflowManner,
     /// Smoothed RTT, microseconds; 0 before a sample.
     pub srtt_us: u32,
     /// RTT variance, microseconds.

@@ -6,9 +6,13 @@
 use super::addresses::Addresses;
 use super::crypto;
 use super::endpoint::{
-    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, SubflowId, SubflowInfo,
+    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, LowLatency, SubflowId,
+    SubflowInfo, Traffic,
 };
+use super::pattern::WritePattern;
 use super::recv_buffer::RecvBuffer;
+use super::reinjection::Again;
+use super::scheduler;
 use super::send_buffer::SendBuffer;
 use super::subflow::{Reset, State, Subflow};
 use crate::time::{Duration, Instant};
@@ -21,6 +25,8 @@ pub(super) const ORPHAN: Duration = Duration::from_secs(60);
 const LINGERING_FIN: Duration = Duration::from_secs(60);
 /// How many bare acknowledgments carry the infinite mapping: it takes the room of SACK blocks.
 const INFINITE_ACKS: u8 = 3;
+/// A send buffer that its option does not hold smaller has this much room.
+const SEND_BUFFER_MIN: usize = 1 << 20;
 /// Bytes that the peer acknowledged but a subflow still has to repeat stay in the send buffer up to this, then they move to the segment.
 const SLACK: u64 = 256 << 10;
 
@@ -89,7 +95,11 @@ pub(super) struct Outgo {
     pub fin_queued: bool,
     pub fin_acked: bool,
     /// Ranges to send again on another subflow.
-    pub reinject: VecDeque<(Dsn, Dsn)>,
+    pub reinject: VecDeque<Again>,
+    /// What lies before was looked at for an earlier arrival elsewhere.
+    pub rescued: Dsn,
+    /// What the scheduler remembers.
+    pub memory: scheduler::Memory,
     pub cork: Cork,
     /// `send` took less than offered: say when there is room.
     pub blocked: bool,
@@ -166,6 +176,7 @@ pub(super) struct Connection {
     /// Answer to MP_FAIL is awaited until then (note S4).
     pub fail_deadline: Option<Instant>,
     pub data_fin_due: bool,
+    pub writes: WritePattern,
 }
 
 impl Connection {
@@ -184,7 +195,7 @@ impl Connection {
         } else {
             Proto::Plain(Fallback::NotAsked)
         };
-        let recv_buffer = options.recv_buffer;
+        let recv_buffer = RecvBuffer::new(Dsn(0), options.recv_buffer_first, options.recv_buffer);
         let mut addresses = Addresses::new(path);
         addresses.forbid_join_here = role == Role::Server && options.join_after == u64::MAX;
         Connection {
@@ -207,13 +218,15 @@ impl Connection {
                 fin_queued: false,
                 fin_acked: false,
                 reinject: VecDeque::new(),
+                rescued: idsn + 1,
+                memory: scheduler::Memory::default(),
                 cork: Cork::Idle,
                 blocked: false,
                 acked: 0,
                 progress_at: now,
             },
             inc: Income {
-                buf: RecvBuffer::new(Dsn(0), recv_buffer),
+                buf: recv_buffer,
                 fin: None,
                 long: false,
             },
@@ -237,6 +250,7 @@ impl Connection {
             give_up: None,
             fail_deadline: None,
             data_fin_due: false,
+            writes: WritePattern::default(),
             options,
         }
     }
@@ -295,12 +309,34 @@ impl Connection {
         }
     }
 
+    /// Data rather waits for a fast path than takes a slow one.
+    pub fn prefers_low_latency(&self) -> bool {
+        match (self.options.low_latency, self.writes.traffic()) {
+            (LowLatency::Never, _) | (LowLatency::UnlessBulk, Traffic::Bulk) => false,
+            (LowLatency::WhenInteractive, traffic) => traffic == Traffic::Interactive,
+            (LowLatency::Always | LowLatency::UnlessBulk, _) => true,
+        }
+    }
+
     pub fn send_space(&self) -> usize {
         if self.error.is_some() || self.out.fin_queued {
             return 0;
         }
         let held = self.out.buf.end().diff(self.out.una).max(0) as usize;
-        self.options.send_buffer.saturating_sub(held)
+        self.send_limit().saturating_sub(held)
+    }
+
+    /// Bytes that the send buffer holds now at the most: what all paths together carry in twice the longest round trip, so that no path
+    /// runs dry while the slowest one's acknowledgments are awaited.
+    pub fn send_limit(&self) -> usize {
+        let known = self.subflows.iter().filter(|s| s.usable() && !s.stalled);
+        let (mut rate, mut longest) = (0.0, Duration::ZERO);
+        for (srtt, cwnd) in known.filter_map(|s| Some((s.tx.rtt.srtt()?, s.tx.cc.cwnd()))) {
+            rate += f64::from(cwnd) / srtt.as_secs_f64();
+            longest = longest.max(srtt);
+        }
+        let wanted = 2.0 * rate * longest.as_secs_f64();
+        (wanted as usize).max(SEND_BUFFER_MIN).min(self.options.send_buffer)
     }
 
     /// Queues `Readable`, once until it is polled.
@@ -325,6 +361,7 @@ impl Connection {
         if self.out.una == self.out.nxt {
             self.out.progress_at = now;
         }
+        self.writes.on_write(n, self.out.una == self.out.buf.end());
         self.out.buf.write(&data[..n]);
         Ok(n)
     }
@@ -347,18 +384,34 @@ impl Connection {
         self.tell_window();
     }
 
+    /// TCP_NODELAY lets go what a cork holds now, though not what comes after (Linux: __tcp_sock_set_nodelay).
+    pub fn push_corked(&mut self) {
+        if matches!(self.out.cork, Cork::Until(_)) {
+            self.out.cork = Cork::Expired;
+        }
+    }
+
     /// The buffers have other limits now.
     pub fn options_changed(&mut self, ctx: &mut Ctx<'_>) {
-        self.inc.buf.set_limit(self.options.recv_buffer);
+        let ConnOptions {
+            recv_buffer,
+            recv_buffer_first,
+            ..
+        } = self.options;
+        self.inc.buf.set_limits(recv_buffer_first, recv_buffer);
         if self.established {
             self.tell_window();
+        }
+        let algorithm = self.options.congestion;
+        for sf in &mut self.subflows {
+            sf.tx.set_congestion(ctx.now, algorithm);
         }
         self.tell_writable(ctx);
     }
 
     /// Queues `Writable` when somebody waits for room and there is enough of it.
     pub fn tell_writable(&mut self, ctx: &mut Ctx<'_>) {
-        if self.out.blocked && self.send_space() >= (self.options.send_buffer / 4).min(1 << 16) {
+        if self.out.blocked && self.send_space() >= (self.send_limit() / 4).min(1 << 16) {
             self.out.blocked = false;
             ctx.events.push_back(Event::Writable(self.id));
         }
@@ -367,8 +420,9 @@ impl Connection {
     /// RFC 9293 section 3.8.6.2.2: tells the peer when the window grew by something worth telling.
     fn tell_window(&mut self) {
         let grown = self.inc.buf.free().saturating_sub(self.inc.buf.advertised());
-        let worth = grown >= (self.options.recv_buffer / 4).max(1)
-            || (self.inc.buf.advertised() < 2 * 1460 && grown >= (self.options.recv_buffer / 2).min(2 * 1460));
+        let limit = self.inc.buf.limit();
+        let worth =
+            grown >= (limit / 4).max(1) || (self.inc.buf.advertised() < 2 * 1460 && grown >= (limit / 2).min(2 * 1460));
         if worth && !self.inc_finished() {
             for sf in self.subflows.iter_mut().filter(|s| s.is_up() && !s.stalled) {
                 sf.rx.demand_ack();
@@ -505,26 +559,6 @@ impl Connection {
         self.out.fin_acked && self.inc_finished()
     }
 
-    /// Gives every range that `sf` has not got acknowledged to the others.
-    pub fn reinject_all(&mut self, sf: &Subflow) {
-        for s in sf.tx.unacked() {
-            let len = s.len - u32::from(s.fin);
-            queue_reinjection(&mut self.out, s.tag.dsn, s.tag.dsn + u64::from(len));
-        }
-    }
-
-    /// The same for a live subflow that does not answer.
-    pub fn reinject_stalled(&mut self, index: usize) {
-        let Connection { subflows, out, .. } = self;
-        for s in subflows[index].tx.unacked() {
-            let len = s.len - u32::from(s.fin);
-            queue_reinjection(out, s.tag.dsn, s.tag.dsn + u64::from(len));
-        }
-        if !out.reinject.is_empty() {
-            self.no_way_back = true;
-        }
-    }
-
     /// What is acknowledged at data level leaves the buffer, except the bytes that a subflow may have to repeat:
     /// they move to the segment when they would hold back too much.
     pub fn release_acked(&mut self) {
@@ -641,6 +675,7 @@ impl Connection {
             snd_una: self.out.una.0,
             rcv_nxt: self.data_ack().0,
             checksum: self.checksum,
+            traffic: self.writes.traffic(),
             announced: self.addresses.announced(),
             heard: self.addresses.heard,
             send_queue: self.out.buf.end().diff(self.out.una).max(0) as usize,
@@ -648,21 +683,6 @@ impl Connection {
             recv_queue: self.inc.buf.ready(),
             subflows: self.subflows.iter().map(subflow_info).collect(),
         }
-    }
-}
-
-fn queue_reinjection(out: &mut Outgo, from: Dsn, to: Dsn) {
-    let from = from.max(out.una);
-    if to.le(from) {
-        return;
-    }
-    // Ranges are kept in order and apart; a stalled subflow's ranges mostly follow each other.
-    let at = out.reinject.partition_point(|r| r.0.lt(from));
-    if at > 0 && out.reinject[at - 1].1.ge(from) {
-        let prev = &mut out.reinject[at - 1];
-        prev.1 = prev.1.max(to);
-    } else {
-        out.reinject.insert(at, (from, to));
     }
 }
 
@@ -675,6 +695,7 @@ fn subflow_info(sf: &Subflow) -> SubflowInfo {
         state: sf.state.name(),
         up: sf.is_up(),
         backup: sf.backup(),
+        manner: sf.own_manner,
         stalled: sf.stalled,
         srtt_us: sf.tx.rtt.srtt().map_or(0, us),
         rttvar_us: sf.tx.rtt.rttvar().map_or(0, us),

@@ -727,9 +727,56 @@ impl Endpoint {
     /// shrinks takes nothing back: neither bytes that were accepted nor a window that was offered.
     pub fn set_options(&mut self, now: Instant, conn: ConnId, change: &mut dyn FnMut(&mut ConnOptions)) {
         self.with(now, conn, |c, ctx| {
+            let nodelay = c.options.nodelay;
             change(&mut c.options);
+            if c.options.nodelay && !nodelay {
+                c.push_corked();
+            }
             c.options_changed(ctx);
         });
+    }
+
+    /// Asks for one more subflow from a local address of the connection's paths, to an address of the peer's or the least used one;
+    /// `WantSubflow` follows.
+    pub fn ask_for_subflow(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        local: IpAddr,
+        remote: Option<SocketAddr>,
+    ) -> Result<(), SteerError> {
+        self.with(now, conn, |c, ctx| c.ask_for_subflow(ctx, local, remote))
+            .unwrap_or(Err(SteerError::NotMultipath))
+    }
+
+    /// Ends one subflow in order, and leaves its path alone afterwards.
+    pub fn close_subflow(&mut self, now: Instant, conn: ConnId, tuple: FourTuple) -> Result<(), SteerError> {
+        self.with(now, conn, |c, ctx| c.close_subflow(ctx, tuple))
+            .unwrap_or(Err(SteerError::NotMultipath))
+    }
+
+    /// Marks one subflow as backup, or as a regular one; the peer is told.
+    pub fn mark_backup(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        tuple: FourTuple,
+        backup: bool,
+    ) -> Result<(), SteerError> {
+        self.with(now, conn, |c, _| c.mark_backup(tuple, backup))
+            .unwrap_or(Err(SteerError::NotMultipath))
+    }
+
+    /// Gives one subflow a type of service or hop limit of its own.
+    pub fn set_manner(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        tuple: FourTuple,
+        change: &mut dyn FnMut(&mut SubflowManner),
+    ) -> Result<(), SteerError> {
+        self.with(now, conn, |c, _| c.set_manner(tuple, change))
+            .unwrap_or(Err(SteerError::Unknown))
     }
 
     /// A picture of one connection.

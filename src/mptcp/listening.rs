@@ -211,7 +211,7 @@ impl Endpoint {
             let subflow = SubflowId(conn.next_subflow);
             conn.next_subflow += 1;
             let mut sf = Subflow::new(now, subflow, tuple, iface, 1500, iss, State::SynReceived);
-            sf.learn_syn(now, segment, conn.options.mss_limit);
+            sf.learn_syn(now, segment, &conn.options);
             sf.ts_offset = ts_offset;
             sf.join = Some(Join {
                 local_nonce,
@@ -263,7 +263,7 @@ fn half_open(now: Instant, opening: Opening<'_>) -> Connection {
         }
     }
     let mut sf = Subflow::new(now, SubflowId(0), tuple, iface, path.mtu, iss, State::SynReceived);
-    sf.learn_syn(now, syn, conn.options.mss_limit);
+    sf.learn_syn(now, syn, &conn.options);
     sf.ts_offset = ts_offset;
     conn.next_subflow = 1;
     conn.out.edge = conn.out.una + u64::from(syn.header.window);

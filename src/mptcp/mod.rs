@@ -15,9 +15,12 @@ mod mapping;
 mod opening;
 mod options;
 mod output;
+mod pattern;
 mod recv_buffer;
-mod scheduler;
+mod reinjection;
+pub mod scheduler;
 mod send_buffer;
+mod steer;
 mod subflow;
 #[cfg(test)]
 mod tests;

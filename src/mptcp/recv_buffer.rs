@@ -21,15 +21,24 @@ pub struct RecvBuffer {
     /// Out-of-order pieces by stream offset; they neither overlap nor touch `received`.
     ahead: BTreeMap<u64, Vec<u8>>,
     ahead_bytes: usize,
+    /// Bytes that it holds at the most now, and at the most ever.
     limit: usize,
+    limit_max: usize,
+    /// The limit before anything was read.
+    limit_first: usize,
+    /// Bytes that the application took.
+    consumed: u64,
     edge: u64,
     /// Offset of the stream's end, once known: nothing lies beyond.
     end: u64,
 }
 
 impl RecvBuffer {
-    /// Empty; the first byte has number `first`; at most `limit` bytes are held.
-    pub fn new(first: Dsn, limit: usize) -> Self {
+    /// Empty; the first byte has number `first`; at most `limit_first` bytes are held, and `limit_max` by a reader who keeps up: two more for
+    /// each that is read. So the window is twice what a round trip brings (a sender in slow start doubles that with each), and who
+    /// reads nothing keeps little, as with Linux's tuning (`tcp_rcv_space_adjust`).
+    pub fn new(first: Dsn, limit_first: usize, limit_max: usize) -> Self {
+        let limit = limit_first.min(limit_max);
         RecvBuffer {
             first,
             received: 0,
@@ -37,6 +46,9 @@ impl RecvBuffer {
             ahead: BTreeMap::new(),
             ahead_bytes: 0,
             limit,
+            limit_max,
+            limit_first,
+            consumed: 0,
             edge: limit as u64,
             end: u64::MAX,
         }
@@ -86,9 +98,23 @@ impl RecvBuffer {
         !self.ahead.is_empty()
     }
 
-    /// At most this much is held from now on, apart from what the peer was promised.
-    pub fn set_limit(&mut self, limit: usize) {
-        self.limit = limit;
+    /// At most so much is held from now on, as in [`RecvBuffer::new`], apart from what the peer was promised.
+    pub fn set_limits(&mut self, first: usize, max: usize) {
+        (self.limit_first, self.limit_max) = (first, max);
+        self.tune();
+    }
+
+    /// Bytes that are held at the most now.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    fn tune(&mut self) {
+        let read = usize::try_from(self.consumed).unwrap_or(usize::MAX);
+        self.limit = self
+            .limit_first
+            .saturating_add(read.saturating_mul(2))
+            .min(self.limit_max);
     }
 
     /// Bytes that may arrive from `nxt` on: the window to advertise. Its right edge never moves back (RFC 9293 section 3.8.6),
@@ -194,6 +220,8 @@ impl RecvBuffer {
     pub fn consume(&mut self, n: usize) {
         let n = n.min(self.ready.len());
         self.ready.drain(..n);
+        self.consumed += n as u64;
+        self.tune();
         if self.ready.is_empty() && self.ready.capacity() > 1 << 16 {
             self.ready = VecDeque::new();
         }
@@ -213,7 +241,7 @@ mod tests {
     // Proves M3.3-11.
     #[test]
     fn beyond_the_window_is_not_kept() {
-        let mut b = RecvBuffer::new(Dsn(10), 8);
+        let mut b = RecvBuffer::new(Dsn(10), 8, 8);
         assert!(b.insert(Dsn(14), b"efghIJ"));
         assert_eq!(b.ahead_bytes(), 4);
         assert!(b.insert(Dsn(10), b"abcd"));
@@ -230,7 +258,7 @@ mod tests {
 
     #[test]
     fn nothing_lies_beyond_the_end() {
-        let mut b = RecvBuffer::new(Dsn(10), 100);
+        let mut b = RecvBuffer::new(Dsn(10), 100, 100);
         assert!(b.insert(Dsn(12), b"cdEF"));
         assert!(b.insert(Dsn(20), b"X"));
         b.ends_at(Dsn(14));
@@ -243,14 +271,32 @@ mod tests {
 
     #[test]
     fn a_smaller_limit_takes_no_promise_back() {
-        let mut b = RecvBuffer::new(Dsn(0), 100);
-        b.set_limit(10);
+        let mut b = RecvBuffer::new(Dsn(0), 100, 100);
+        b.set_limits(10, 10);
         assert_eq!(b.window(), 100);
         assert!(b.insert(Dsn(0), &[1; 100]));
         b.consume(100);
         assert_eq!(b.window(), 10);
-        b.set_limit(1000);
+        b.set_limits(1000, 1000);
         assert_eq!(b.window(), 1000);
+    }
+
+    #[test]
+    fn what_is_read_lets_it_grow_to_its_bound() {
+        let mut b = RecvBuffer::new(Dsn(0), 100, 1000);
+        assert_eq!(b.window(), 100);
+        assert!(b.insert(Dsn(0), &[1; 100]));
+        assert_eq!(b.window(), 0, "who does not read keeps no more");
+        b.consume(50);
+        assert_eq!((b.limit(), b.window()), (200, 150));
+        b.consume(50);
+        assert_eq!(b.window(), 300);
+        assert!(b.insert(Dsn(100), &[1; 300]));
+        b.consume(300);
+        assert_eq!((b.limit(), b.window()), (900, 900));
+        assert!(b.insert(Dsn(400), &[1; 900]));
+        b.consume(900);
+        assert_eq!(b.limit(), 1000);
     }
 
     proptest! {
@@ -259,7 +305,7 @@ mod tests {
             pieces in proptest::collection::vec((0usize..200, 1usize..60), 1..80), start in any::<u64>())
         {
             let stream: Vec<u8> = (0..260u32).map(|i| (i * 7 % 251) as u8).collect();
-            let mut b = RecvBuffer::new(Dsn(start), 1000);
+            let mut b = RecvBuffer::new(Dsn(start), 1000, 1000);
             let mut have = vec![false; 260];
             for (at, len) in pieces {
                 b.insert(Dsn(start) + at as u64, &stream[at..at + len]);

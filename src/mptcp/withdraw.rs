@@ -10,7 +10,7 @@ use super::endpoint::LocalPath;
 use crate::time::Duration;
 
 /// How long the peer may take to answer a subflow's FIN.
-const FIN_WAIT: Duration = Duration::from_secs(10);
+pub(super) const FIN_WAIT: Duration = Duration::from_secs(10);
 
 impl Connection {
     /// The program's list of addresses changed: what it no longer has is given back in order.

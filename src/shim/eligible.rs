@@ -3,15 +3,17 @@
 use super::memory;
 use super::sys;
 use super::table::{self, Ownership};
-use super::{config, start};
+use super::{config, multipath, start};
 use crate::control::carrier::CARRIER_MSS;
 use crate::control::options::{TCP_REPAIR, TCP_ULP};
-use crate::control::Bypass;
+use crate::control::{heuristic_off, Bypass};
 use core::ffi::{c_int, c_void};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// TCP's own default (net.ipv4.tcp_wmem); who sets less wants little buffered, and a shadow buffers much.
 const SEND_BUFFER_MIN: c_int = 16384;
+/// What getsockopt says of a buffer that is small: two paths that differ by 20 ms and carry 10 Mbit/s need more.
+const RECEIVE_BUFFER_MIN: c_int = 32768;
 /// include/net/tcp_states.h.
 const TCP_CLOSE: u8 = 7;
 
@@ -164,7 +166,23 @@ fn options(fd: c_int) -> Result<(), Bypass> {
     if sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_SNDBUF).unwrap_or(0) < SEND_BUFFER_MIN {
         return Err(Bypass::SmallSendBuffer);
     }
-    Ok(())
+    small_buffers(fd)
+}
+
+/// RFC 6897 section 4.4.3: who asks for a small buffer asks for no MPTCP. Unless it was asked for, or `MPTCP_HEURISTICS` has `-buffers`.
+fn small_buffers(fd: c_int) -> Result<(), Bypass> {
+    let ignored = heuristic_off(
+        config::get().setting(b"MPTCP_HEURISTICS").unwrap_or_default(),
+        b"buffers",
+    );
+    let small = || {
+        sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_RCVBUF).is_ok_and(|size| size < RECEIVE_BUFFER_MIN)
+            && !multipath::is_asked_for(fd)
+    };
+    match !ignored && small() {
+        true => Err(Bypass::SmallReceiveBuffer),
+        false => Ok(()),
+    }
 }
 
 /// Options that cannot be read back and that only the kernel has: noted when set.

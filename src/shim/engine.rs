@@ -1,7 +1,7 @@
 //! Asking the engine, and starting it first if there is none.
 
 use super::log::{debug, warning};
-use super::{config, spawn};
+use super::{config, spawn, sys};
 use crate::control::{
     channel::{self, CallError},
     picture::Picture,
@@ -11,7 +11,6 @@ use core::ffi::c_int;
 use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::time::{clock_gettime, ClockId};
 
 /// How long a started engine may take until it answers, on a machine that is very busy. One that ends sooner is not waited for.
 const START_MS_MAX: i64 = 5000;
@@ -22,11 +21,6 @@ const RETRY_MS: i64 = 30_000;
 static FAILED_AT_MS: AtomicI64 = AtomicI64::new(i64::MIN);
 /// When an engine was last waited for in vain: it is stopped, or worse. The next programs' threads do not wait as long again.
 static SILENT_AT_MS: AtomicI64 = AtomicI64::new(i64::MIN);
-
-fn now_ms() -> i64 {
-    let t = clock_gettime(ClockId::MonotonicCoarse);
-    t.tv_sec.saturating_mul(1000).saturating_add(t.tv_nsec / 1_000_000)
-}
 
 /// The engine that serves this process as it is now: its effective user and capabilities, and the cgroup it was moved to meanwhile if /proc can
 /// still be read.
@@ -70,7 +64,7 @@ fn call_started<'b>(
     socket: BorrowedFd<'_>,
     buf: &'b mut [u8; MESSAGE_MAX],
 ) -> Result<(Reply<'b>, Option<OwnedFd>), Bypass> {
-    if now_ms().saturating_sub(SILENT_AT_MS.load(Relaxed)) < RETRY_MS {
+    if sys::monotonic_ms().saturating_sub(SILENT_AT_MS.load(Relaxed)) < RETRY_MS {
         return Err(Bypass::EngineFault);
     }
     let mut received = Err(CallError::NoAnswer);
@@ -93,7 +87,7 @@ fn call_started<'b>(
 fn why(error: CallError) -> Bypass {
     debug!("asking the engine: {error:?}");
     if error == CallError::TooLate {
-        SILENT_AT_MS.store(now_ms(), Relaxed);
+        SILENT_AT_MS.store(sys::monotonic_ms(), Relaxed);
     }
     match error {
         CallError::NoEngine => Bypass::NoEngine,
@@ -106,7 +100,7 @@ fn why(error: CallError) -> Bypass {
 
 /// Starts an engine and submits as soon as it, or that of a program that was faster, listens.
 fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<'_>) -> Result<OwnedFd, Bypass> {
-    let start = now_ms();
+    let start = sys::monotonic_ms();
     if start.saturating_sub(FAILED_AT_MS.load(Relaxed)) < RETRY_MS {
         return Err(Bypass::NoEngine);
     }
@@ -125,7 +119,7 @@ fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<
     debug!("started engine {engine}");
     let mut pause_us = 500;
     let mut runs = true;
-    while runs && now_ms().saturating_sub(start) < START_MS_MAX {
+    while runs && sys::monotonic_ms().saturating_sub(start) < START_MS_MAX {
         // Looked at before asking: whoever wins the race for the name listens before the loser is gone.
         runs = process.runs_after(pause_us);
         match channel::submit(engine, request, Some(socket)) {
@@ -235,6 +229,35 @@ pub fn set_wish(engine: EngineId, cookie: u64, name: c_int, value: &[u8]) -> Opt
     match channel::call(engine, &request, None, &mut [0; MESSAGE_MAX]).ok()?.0 {
         Reply::Done => Some(Ok(())),
         Reply::Error(errno) => Some(Err(errno)),
+        _ => None,
+    }
+}
+
+/// What [`ask_wish`] gave.
+pub enum Answer {
+    /// So many bytes of a value.
+    Value(usize),
+    /// A descriptor.
+    Descriptor(OwnedFd),
+}
+
+/// getsockopt of an option of `mptcp.h` that takes a value, or gives a descriptor. None when the engine does not answer.
+pub fn ask_wish(
+    engine: EngineId,
+    cookie: u64,
+    name: c_int,
+    value: &[u8],
+    into: &mut [u8; VALUE_MAX],
+) -> Option<Result<Answer, c_int>> {
+    let request = Request::AskWish { cookie, name, value };
+    match channel::call(engine, &request, None, &mut [0; MESSAGE_MAX]).ok()? {
+        (Reply::Value(bytes), _) => {
+            let n = bytes.len().min(VALUE_MAX);
+            into[..n].copy_from_slice(&bytes[..n]);
+            Some(Ok(Answer::Value(n)))
+        }
+        (Reply::Done, Some(fd)) => Some(Ok(Answer::Descriptor(fd))),
+        (Reply::Error(errno), _) => Some(Err(errno)),
         _ => None,
     }
 }

@@ -11,7 +11,7 @@
 use super::multipath::{self, room};
 use super::sys::{self, Errno};
 use super::table::Kind;
-use super::{engine, identify, memory, names, replace, start, Verdict};
+use super::{engine, identify, memory, replace, start, Verdict};
 use crate::control::multipath::stash::Kept;
 use crate::control::multipath::{Wishes, IPPROTO_MPTCP};
 use crate::control::options::KEPT;
@@ -165,7 +165,11 @@ pub unsafe fn get(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len:
     }
 }
 
-unsafe fn tell(picture: &Picture, name: c_int, value: *mut c_void, len: *mut libc::socklen_t) -> Result<(), Errno> {
+/// getsockopt at level SOL_MPTCP of a connection that speaks MPTCP.
+///
+/// # Safety
+/// `value` and `len` are what getsockopt() would be given.
+pub unsafe fn tell(picture: &Picture, name: c_int, value: *mut c_void, len: *mut libc::socklen_t) -> Result<(), Errno> {
     // SAFETY: the caller's promise.
     unsafe {
         match name {
@@ -197,7 +201,7 @@ fn addrs(subflow: &SubflowPicture, out: &mut [u8]) {
         .into_iter()
         .zip(out.chunks_exact_mut(ADDRS_LEN / 2))
     {
-        let (bytes, len) = names::sockaddr(on_the_wire(address));
+        let (bytes, len) = crate::control::multipath::sockaddr(on_the_wire(address));
         half[..len].copy_from_slice(&bytes[..len]);
     }
 }

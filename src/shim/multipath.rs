@@ -4,13 +4,14 @@
 //! On a shadow the engine keeps them. A socket of another kind is none of ours, and the kernel answers.
 
 use super::sys::{self, Errno};
-use super::{config, engine, identify, memory, names, start, table, Verdict};
+use super::{config, engine, identify, memory, start, table, Verdict};
 use crate::control::multipath::stash::{self, Filter, Foreign, Kept, SO_GET_FILTER};
-use crate::control::multipath::{name, Socket, Stage, Wishes, LIST_MAX};
+use crate::control::multipath::{is_steering, name, take_address, Socket, Stage, Wishes, LIST_MAX};
 use crate::control::shadow::ShadowName;
-use crate::control::Bypass;
+use crate::control::{heuristic_off, Bypass};
 use core::ffi::{c_int, c_void};
 use core::net::SocketAddr;
+use rustix::fd::IntoRawFd;
 
 /// include/net/tcp_states.h.
 const TCP_CLOSE: u8 = 7;
@@ -54,9 +55,19 @@ pub fn judge(fd: c_int) -> Result<(), Bypass> {
     match wishes.enable {
         Some(false) => Err(Bypass::TurnedOff),
         // RFC 6897 section 4.2.1: who binds a specific address, and knows nothing of MPTCP, is respected.
-        None if !wishes.linux && has_bound_address(fd) => Err(Bypass::BoundAddress),
+        None if !wishes.linux && !bound_ignored() && has_bound_address(fd) => Err(Bypass::BoundAddress),
         _ => Ok(()),
     }
+}
+
+/// `MPTCP_HEURISTICS` has `-bound`.
+fn bound_ignored() -> bool {
+    heuristic_off(config::get().setting(b"MPTCP_HEURISTICS").unwrap_or_default(), b"bound")
+}
+
+/// Whether the program itself has asked for MPTCP on a socket.
+pub fn is_asked_for(fd: c_int) -> bool {
+    load(fd).is_ok_and(|Kept { wishes, .. }| wishes.enable == Some(true) || wishes.linux)
 }
 
 /// Judges a socket that is about to listen.
@@ -180,6 +191,10 @@ pub unsafe fn get(fd: c_int, option: c_int, value: *mut c_void, len: *mut libc::
             // SAFETY: the caller's promise.
             return Verdict::Done(unsafe { subflows(fd, shadow, value, len) }.map(|()| 0));
         }
+        (Some(shadow), _) if matches!(option, name::SUBFLOW | name::EVENTS) => {
+            // SAFETY: the caller's promise.
+            return Verdict::Done(unsafe { inquire(fd, shadow, option, value.cast(), len) }.map(|()| 0));
+        }
         (Some(shadow), _) => ask(fd, shadow, option),
         (None, Some(kernel)) => kernel.get(fd, option),
         (None, None) => return Verdict::Pass,
@@ -200,6 +215,61 @@ fn ask(fd: c_int, shadow: &ShadowName, option: c_int) -> Result<[u8; 4], Errno> 
         4 => Ok([bytes[0], bytes[1], bytes[2], bytes[3]]),
         _ => Err(libc::ENOTCONN),
     }
+}
+
+/// An option whose value says what is asked for (SUBFLOW: level, option and pair, and behind them room for the answer), or whose answer is a
+/// descriptor (EVENTS).
+unsafe fn inquire(
+    fd: c_int,
+    shadow: &ShadowName,
+    option: c_int,
+    value: *mut u8,
+    len: *mut libc::socklen_t,
+) -> Result<(), Errno> {
+    // SAFETY: the caller's promise.
+    let room = unsafe { room(len) }?;
+    if option == name::EVENTS && room < size_of::<c_int>() {
+        return Err(libc::EINVAL);
+    }
+    let mut question = [0; QUESTION_MAX];
+    let given = match option {
+        name::EVENTS => 0,
+        _ => room.min(question.len()),
+    };
+    // SAFETY: the caller's promise.
+    unsafe { memory::copy_in(value, &mut question[..given]) }?;
+    let asked = match option {
+        name::EVENTS => 0,
+        _ => question_len(&question[..given])?,
+    };
+    let mut answer = [0; crate::control::VALUE_MAX];
+    let cookie = sys::cookie(fd)?;
+    let said = engine::ask_wish(shadow.engine, cookie, option, &question[..asked], &mut answer);
+    let (bytes, at) = match said.unwrap_or(Err(libc::ENOTCONN))? {
+        engine::Answer::Value(n) => (&answer[..n.min(room - asked)], asked),
+        engine::Answer::Descriptor(events) => {
+            let number = events.into_raw_fd();
+            answer[..4].copy_from_slice(&number.to_ne_bytes());
+            (&answer[..4], 0)
+        }
+    };
+    let told = ((at + bytes.len()) as libc::socklen_t).to_ne_bytes();
+    // SAFETY: the caller's promise; within the room.
+    unsafe {
+        memory::copy_out(bytes, value.wrapping_add(at))?;
+        memory::copy_out(&told, len.cast())
+    }
+}
+
+/// Level, option and a pair of addresses.
+const QUESTION_MAX: usize = 8 + 2 * size_of::<libc::sockaddr_in6>();
+
+/// How much of a value is the question.
+fn question_len(value: &[u8]) -> Result<usize, Errno> {
+    let pair = value.get(8..).ok_or(libc::EINVAL)?;
+    let (_, rest) = take_address(pair)?;
+    let (_, rest) = take_address(rest)?;
+    Ok(value.len() - rest.len())
 }
 
 /// Writes a value, cut to the room there is, and its length.
@@ -233,8 +303,8 @@ unsafe fn subflows(fd: c_int, shadow: &ShadowName, value: *mut c_void, len: *mut
     }
     let (mut at, mut full) = (0, false);
     for subflow in picture.subflows().filter(|subflow| subflow.established) {
-        let (local, local_len) = names::sockaddr(subflow.local);
-        let (remote, remote_len) = names::sockaddr(subflow.remote);
+        let (local, local_len) = crate::control::multipath::sockaddr(subflow.local);
+        let (remote, remote_len) = crate::control::multipath::sockaddr(subflow.remote);
         let end = at + local_len + remote_len;
         full |= end > room;
         if !full {
@@ -294,8 +364,11 @@ impl KernelSocket {
     fn get(&self, fd: c_int, option: c_int) -> Result<[u8; 4], Errno> {
         let before = matches!(self.stage, Stage::Fresh | Stage::Listening);
         match option {
+            name::OPEN | name::CLOSE | name::BACKUP => return Err(libc::ENOPROTOOPT),
             name::SUBFLOWS | name::CONNID if before => return Err(libc::ENOTCONN),
             name::SUBFLOWS | name::CONNID => return Err(libc::EOPNOTSUPP),
+            _ if is_steering(option) && before => return Err(libc::ENOTCONN),
+            _ if is_steering(option) => return Err(libc::EOPNOTSUPP),
             // The kernel's TCP has the connection.
             name::ENABLE if !before => return Ok([0; 4]),
             _ => {}

@@ -1,6 +1,7 @@
 //! getpeername and getsockname: the first subflow's addresses, for ever, decoded from the shadow's name.
 
 use super::{identify, memory, multipath, start, Verdict};
+use crate::control::multipath::sockaddr;
 use crate::control::multipath::EMULTIPATH;
 use crate::control::Phase;
 use core::ffi::{c_int, c_void};
@@ -51,26 +52,6 @@ pub unsafe fn write(address: SocketAddr, addr: *mut c_void, len: *mut libc::sock
         memory::copy_out(&(full as libc::socklen_t).to_ne_bytes(), len.cast())?;
     }
     Ok(0)
-}
-
-/// The bytes of a sockaddr_in or sockaddr_in6, and their number.
-pub fn sockaddr(address: SocketAddr) -> ([u8; 28], usize) {
-    let mut bytes = [0; 28];
-    bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
-    match address {
-        SocketAddr::V4(a) => {
-            bytes[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
-            bytes[4..8].copy_from_slice(&a.ip().octets());
-            (bytes, 16)
-        }
-        SocketAddr::V6(a) => {
-            bytes[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
-            bytes[4..8].copy_from_slice(&a.flowinfo().to_ne_bytes());
-            bytes[8..24].copy_from_slice(&a.ip().octets());
-            bytes[24..28].copy_from_slice(&a.scope_id().to_ne_bytes());
-            (bytes, 28)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -142,7 +142,7 @@ pub fn getsockname(fd: c_int) -> Result<RawName, Errno> {
 
 /// bind().
 pub fn bind(fd: c_int, address: core::net::SocketAddr) -> Result<(), Errno> {
-    let (bytes, len) = super::names::sockaddr(address);
+    let (bytes, len) = crate::control::multipath::sockaddr(address);
     // SAFETY: the kernel reads `len` bytes, which there are.
     unsafe { call(libc::SYS_bind, [fd as usize, bytes.as_ptr() as usize, len, 0, 0, 0]) }.map(drop)
 }
@@ -190,6 +190,27 @@ pub fn cookie(fd: c_int) -> Result<u64, Errno> {
     let mut value = [0; 8];
     getsockopt_bytes(fd, libc::SOL_SOCKET, libc::SO_COOKIE, &mut value)?;
     Ok(u64::from_ne_bytes(value))
+}
+
+/// CLOCK_MONOTONIC_COARSE. Not by the vDSO, which rustix would look for where the kernel said: under valgrind it is not there.
+pub fn monotonic_ms() -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let args = [
+        libc::CLOCK_MONOTONIC_COARSE as usize,
+        &raw mut time as usize,
+        0,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: it writes to `time` only.
+    match unsafe { call(libc::SYS_clock_gettime, args) } {
+        Ok(_) => time
+            .tv_sec
+            .saturating_mul(1000)
+            .saturating_add(time.tv_nsec / 1_000_000),
+        Err(_) => 0,
+    }
 }
 
 /// fcntl with a number.

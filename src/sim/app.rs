@@ -3,6 +3,7 @@
 //! It keeps to the endpoint's contract and to nothing more: it writes again only after `Writable` where `send` took less than offered, and
 //! looks for bytes only after `Readable` once it has seen none. An endpoint that forgets an event leaves it waiting, and that is noticed.
 
+use super::clock::HostClock;
 use super::problem::{AppName, Problem};
 use super::rng::Rng;
 use super::stream::Stream;
@@ -125,6 +126,8 @@ pub struct App {
     pub gone: bool,
     /// When it wants to be called again; None leaves that to events.
     pub wake: Option<Instant>,
+    /// What its host's clock shows.
+    clock: HostClock,
     own: Stream,
     peer: Stream,
     peer_bytes: u64,
@@ -172,6 +175,7 @@ impl App {
             closed_at: None,
             gone: false,
             wake: None,
+            clock: HostClock::ahead(Duration::ZERO),
             own: stream(seed, name.conn, name.host),
             peer: stream(seed, name.conn, 1 - name.host),
             peer_bytes: peer_plan.send_bytes,
@@ -220,13 +224,14 @@ impl App {
     }
 
     /// Does all that is due, and sets `wake`.
-    pub fn act(&mut self, now: Instant, endpoint: &mut Endpoint) -> Result<(), Problem> {
+    pub fn act(&mut self, now: Instant, clock: HostClock, endpoint: &mut Endpoint) -> Result<(), Problem> {
+        self.clock = clock;
         self.wake = None;
         if self.gone || self.closed_at.is_some() {
             return Ok(());
         }
         if self.failed.is_some() {
-            endpoint.close(now, self.conn);
+            endpoint.close(self.clock.at(now), self.conn);
             self.closed_at = Some(now);
             return Ok(());
         }
@@ -248,7 +253,7 @@ impl App {
     fn abort_if_due(&mut self, now: Instant, endpoint: &mut Endpoint) -> bool {
         let due = matches!(self.plan.finish, Finish::Abort(after) if self.sent + self.received >= after);
         if due {
-            endpoint.abort(now, self.conn);
+            endpoint.abort(self.clock.at(now), self.conn);
             self.closed_at = Some(now);
         }
         due
@@ -291,7 +296,7 @@ impl App {
                 written: self.peer_bytes,
             });
         }
-        endpoint.consume(now, self.conn, taken);
+        endpoint.consume(self.clock.at(now), self.conn, taken);
         self.pieces_read += 1;
         self.read_at = now + self.plan.read.pause(&mut self.rng, self.pieces_read);
         Ok(true)
@@ -331,7 +336,7 @@ impl App {
             .min(self.plan.send_bytes - self.sent) as usize;
         let mut piece = vec![0; len];
         self.own.fill(self.sent, &mut piece);
-        let taken = match endpoint.send(now, self.conn, &piece) {
+        let taken = match endpoint.send(self.clock.at(now), self.conn, &piece) {
             Ok(taken) if taken <= len => taken,
             Ok(taken) => return Err(self.refused(&format!("send of {len} took {taken}:"), CallError::Gone)),
             Err(CallError::Broken(error)) => {
@@ -357,7 +362,7 @@ impl App {
     /// Shuts down and closes when it is time.
     fn end(&mut self, now: Instant, endpoint: &mut Endpoint) {
         if self.failed.is_some() {
-            endpoint.close(now, self.conn);
+            endpoint.close(self.clock.at(now), self.conn);
             self.closed_at = Some(now);
             return;
         }
@@ -371,15 +376,15 @@ impl App {
             if may && now >= end_at {
                 self.shut = true;
                 if self.plan.finish == Finish::Close {
-                    endpoint.close(now, self.conn);
+                    endpoint.close(self.clock.at(now), self.conn);
                     self.closed_at = Some(now);
                     return;
                 }
-                endpoint.shutdown_write(now, self.conn);
+                endpoint.shutdown_write(self.clock.at(now), self.conn);
             }
         }
         if self.shut && self.eof {
-            endpoint.close(now, self.conn);
+            endpoint.close(self.clock.at(now), self.conn);
             self.closed_at = Some(now);
         }
     }

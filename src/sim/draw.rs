@@ -17,6 +17,7 @@ pub fn scenario(seed: u64) -> Scenario {
     let mut scenario = Scenario {
         seed,
         wires: Vec::new(),
+        one_line: false,
         paths: [Vec::new(), Vec::new()],
         conns: Vec::new(),
         script: vec![(calm_at, Change::Calm)],
@@ -45,6 +46,9 @@ pub fn scenario(seed: u64) -> Scenario {
     }
     if rng.chance(100) {
         draw_pauses(&mut rng, &mut scenario);
+    }
+    if rng.chance(80) {
+        draw_clock_jumps(&mut rng, &mut scenario);
     }
     if rng.chance(60) {
         draw_forger(&mut rng, &mut scenario);
@@ -231,7 +235,7 @@ fn draw_middlebox(rng: &mut Rng, scenario: &mut Scenario) {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(203, 0, 113, index as u8 + 1)),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xaa, index as u16, 0, 0, 0, 1)),
     };
-    let middlebox = match rng.below(14) {
+    let middlebox = match rng.below(17) {
         0 => strip(Strip::MptcpFromSyn),
         1 => strip(Strip::MptcpFromData),
         2 => strip(Strip::MptcpAll),
@@ -252,6 +256,14 @@ fn draw_middlebox(rng: &mut Rng, scenario: &mut Scenario) {
         },
         11 => Middlebox::coalesce(rng.between(1500, 20_000) as usize),
         12 => Middlebox::nat(public),
+        13 => Middlebox::Version {
+            version: rng.pick(&[0, 2, 15]),
+            towards,
+        },
+        14 | 15 => Middlebox::ShrinkWindow {
+            per_mille: rng.pick(&[10, 100, 500]),
+            left: rng.between(1, 200) as u32,
+        },
         _ => {
             // A connection whose only subflow is damaged may be beyond repair (RFC 8684 section 3.7).
             scenario.ending = Ending::MayBreak;
@@ -286,6 +298,17 @@ fn draw_pauses(rng: &mut Rng, scenario: &mut Scenario) {
         let until = (at + Duration::from_millis(rng.log_between(10, 5000))).min(scenario.calm_at);
         let host = rng.pick(&[CLIENT, SERVER]);
         scenario.script.push((at, Change::Pause { host, until }));
+    }
+}
+
+/// Clocks jump: far ahead as after a sleep that they did not see, or a little back.
+fn draw_clock_jumps(rng: &mut Rng, scenario: &mut Scenario) {
+    for _ in 0..rng.between(1, 3) {
+        let at = Instant::ZERO + rng.millis(0, scenario.calm_at.as_millis());
+        let host = rng.pick(&[CLIENT, SERVER]);
+        let far = rng.log_between(1, 20_000) as i64;
+        let by_ms = if rng.chance(500) { far } else { -(far / 10) };
+        scenario.script.push((at, Change::Clock { host, by_ms }));
     }
 }
 

@@ -37,6 +37,11 @@ pub enum Middlebox {
     DropJoinSyn,
     /// Flips a byte of every `per_mille`th segment with payload, `left` times at most; `done` counts.
     Corrupt { per_mille: u32, left: u32, done: u64 },
+    /// Speaks for a peer of another version of MPTCP: changes it in MP_CAPABLE of SYN and SYN/ACK that go `towards` (None: both ways).
+    Version { version: u8, towards: Option<Dir> },
+    /// Makes windows smaller, down to nothing, `left` times at most: a peer that takes back what it has offered (RFC 9293
+    /// section 3.8.6 wants a sender to stand it).
+    ShrinkWindow { per_mille: u32, left: u32 },
     /// Adds to the sequence numbers of each direction, as firewalls that choose their own initial numbers do.
     ShiftSequence { by: [u32; 2] },
     /// Cuts segments so that none carries more than `max_payload` bytes; options are copied to each piece.
@@ -101,6 +106,21 @@ impl Middlebox {
                     out.push(forged);
                 }
             }
+            Middlebox::Version { version, towards } => {
+                if towards.is_none_or(|t| t == dir) && packet.has(Flags::SYN) {
+                    if let Some(capable) = &mut packet.options.mptcp.capable {
+                        capable.version = *version;
+                    }
+                }
+                out.push(packet);
+            }
+            Middlebox::ShrinkWindow { per_mille, left } => {
+                if *left > 0 && !packet.has(Flags::SYN) && rng.chance(*per_mille) {
+                    *left -= 1;
+                    packet.header.window = (rng.below(u64::from(packet.header.window) + 1) >> rng.below(17)) as u16;
+                }
+                out.push(packet);
+            }
             Middlebox::ShiftSequence { by } => {
                 shift(&mut packet, by[dir as usize], by[1 - dir as usize]);
                 out.push(packet);
@@ -137,9 +157,11 @@ impl Middlebox {
         matches!(self, Middlebox::Coalesce { held, .. } if held[dir as usize].is_some())
     }
 
-    /// Faults are over: it corrupts and forges no more. What a middlebox is by its nature (stripping, rewriting) stays.
+    /// Faults are over: it corrupts, forges and shrinks no more. What a middlebox is by its nature (stripping, rewriting) stays.
     pub fn calm(&mut self) {
-        if let Middlebox::Corrupt { left, .. } | Middlebox::Forge { left, .. } = self {
+        if let Middlebox::Corrupt { left, .. } | Middlebox::Forge { left, .. } | Middlebox::ShrinkWindow { left, .. } =
+            self
+        {
             *left = 0;
         }
     }

@@ -11,6 +11,7 @@
 #![deny(unsafe_code)]
 
 pub mod app;
+pub mod clock;
 pub mod forge;
 pub mod middlebox;
 pub mod monitor;

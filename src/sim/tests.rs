@@ -9,6 +9,7 @@ mod clean;
 mod faults;
 mod long_life;
 mod middleboxes;
+mod rates;
 
 /// Seeds that `make check` runs; `SIM_SEEDS` asks for another number.
 const SEEDS: u64 = 2000;
@@ -75,6 +76,8 @@ fn seeds() {
                     break;
                 }
                 if let Err(failure) = run_caught(seed, false) {
+                    // At once: a soak runs for hours.
+                    println!("{failure}");
                     failures.lock().unwrap_or_else(|e| e.into_inner()).push((seed, failure));
                 }
             });

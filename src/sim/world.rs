@@ -5,6 +5,7 @@
 //! should achieve: that is `scenario`.
 
 use super::app::App;
+use super::clock::HostClock;
 use super::monitor::Monitor;
 use super::packet::Packet;
 use super::problem::{AppName, Problem};
@@ -30,6 +31,8 @@ const STEPS_AT_ONCE_MAX: u64 = 100_000;
 const FIRST_LOCAL_PORT: u16 = 40_000;
 /// Connection number i of a scenario goes to this port plus i.
 const FIRST_SERVER_PORT: u16 = 5000;
+/// What the hosts' clocks show at the world's origin: there is room for a jump back.
+const CLOCKS_START: [Duration; 2] = [Duration::from_secs(1000), Duration::from_secs(5000)];
 /// How long a coalescing middlebox waits for more.
 const COALESCE_FOR: Duration = Duration::from_millis(1);
 
@@ -83,6 +86,7 @@ pub struct Host {
     pub subflows_up: u32,
     next_port: u16,
     timer_at: Option<Instant>,
+    clock: HostClock,
     /// It stands still until then.
     paused_until: Instant,
     rng: Rng,
@@ -124,6 +128,7 @@ impl<'s> World<'s> {
         let mut routes = BTreeMap::new();
         for (index, spec) in scenario.wires.iter().enumerate() {
             let (client, server) = spec.ends;
+            let index = if scenario.one_line { 0 } else { index };
             routes.insert((client, server), (index, Dir::Up));
             routes.insert((server, client), (index, Dir::Down));
             if let Some(public) = spec.public() {
@@ -138,6 +143,7 @@ impl<'s> World<'s> {
             subflows_up: 0,
             next_port: FIRST_LOCAL_PORT,
             timer_at: None,
+            clock: HostClock::ahead(CLOCKS_START[index]),
             paused_until: Instant::ZERO,
             rng: rng.fork(),
         };
@@ -238,7 +244,7 @@ impl<'s> World<'s> {
             Happening::Arrival { dir: Dir::Down, .. } => CLIENT,
             Happening::Timer { host } | Happening::AppWake { host, .. } => *host,
             Happening::Change(Change::Connect(_)) => CLIENT,
-            Happening::Change(Change::Paths { host, .. } | Change::Crash(host)) => *host,
+            Happening::Change(Change::Paths { host, .. } | Change::Clock { host, .. } | Change::Crash(host)) => *host,
             Happening::Flush { .. } | Happening::Change(_) => return Some(what),
         };
         let until = self.hosts[host].paused_until;
@@ -267,8 +273,9 @@ impl<'s> World<'s> {
         let Ok(segment) = Segment::parse(&bytes) else {
             return Err(bad_segment(host, "does not parse", &self.trace, &packet));
         };
+        let now = self.clock(host);
         let endpoint = &mut self.hosts[host].endpoint;
-        let known = endpoint.handle_segment(self.now, packet.src, packet.dst, iface, &segment);
+        let known = endpoint.handle_segment(now, packet.src, packet.dst, iface, &segment);
         if !known {
             if let Some(reset) = packet.reset_for() {
                 self.transmit(host, reset)?;
@@ -291,8 +298,9 @@ impl<'s> World<'s> {
             return Ok(()); // An earlier one was planned since, and has replaced it.
         }
         h.timer_at = None;
-        if h.endpoint.poll_timeout().is_some_and(|at| at <= self.now) {
-            h.endpoint.handle_timeout(self.now);
+        let now = h.clock.at(self.now);
+        if h.endpoint.poll_timeout().is_some_and(|at| at <= now) {
+            h.endpoint.handle_timeout(now);
         }
         self.pump(host)
     }
@@ -301,7 +309,7 @@ impl<'s> World<'s> {
     fn pump(&mut self, host: usize) -> Result<(), Problem> {
         loop {
             let mut progress = false;
-            while let Some(out) = self.hosts[host].endpoint.poll_transmit(self.now) {
+            while let Some(out) = self.hosts[host].endpoint.poll_transmit(self.clock(host)) {
                 for packet in Packet::from_outgoing(&out) {
                     if let Err(why) = self.monitor.on_transmit(host, &packet) {
                         return Err(bad_segment(host, &why, &self.trace, &packet));
@@ -329,7 +337,7 @@ impl<'s> World<'s> {
         let Some(at) = self.hosts[host].endpoint.poll_timeout() else {
             return;
         };
-        let at = at.max(self.now);
+        let at = self.hosts[host].clock.when(at).max(self.now);
         // A later one is found out when the earlier fires.
         if self.hosts[host].timer_at.is_none_or(|planned| at < planned) {
             self.hosts[host].timer_at = Some(at);
@@ -470,7 +478,7 @@ impl<'s> World<'s> {
         );
         h.apps.insert(conn, app);
         if !h.paths.is_empty() {
-            h.endpoint.set_paths(self.now, conn, &h.paths);
+            h.endpoint.set_paths(h.clock.at(self.now), conn, &h.paths);
         }
     }
 
@@ -485,11 +493,11 @@ impl<'s> World<'s> {
         let routed = self.routes.contains_key(&(local, remote.ip()));
         let h = &mut self.hosts[host];
         if !routed || h.rng.chance(self.scenario.refuse_subflow_per_mille) {
-            h.endpoint.subflow_refused(self.now, conn, want);
+            h.endpoint.subflow_refused(h.clock.at(self.now), conn, want);
             return Ok(());
         }
         let local = SocketAddr::new(local, h.take_port());
-        match h.endpoint.open_subflow(self.now, conn, want, local) {
+        match h.endpoint.open_subflow(h.clock.at(self.now), conn, want, local) {
             // The application may have aborted before it came to this event.
             Ok(_) | Err(CallError::Gone) => Ok(()),
             Err(error) => Err(refused(host, 0, "open_subflow", error)),
@@ -511,7 +519,8 @@ impl<'s> World<'s> {
             local: SocketAddr::new(client, h.take_port()),
             remote: SocketAddr::new(server, FIRST_SERVER_PORT + number as u16),
         };
-        let opened = h.endpoint.connect(self.now, tuple, path, spec.options[CLIENT].clone());
+        let now = h.clock.at(self.now);
+        let opened = h.endpoint.connect(now, tuple, path, spec.options[CLIENT].clone());
         let conn = opened.map_err(|e| refused(CLIENT, number, "connect", e))?;
         self.install(CLIENT, conn, number);
         self.pump(CLIENT)
@@ -519,12 +528,14 @@ impl<'s> World<'s> {
 
     /// Lets an application do what is due, and plans its next turn.
     fn act(&mut self, host: usize, conn: ConnId) -> Result<(), Problem> {
-        let Host { endpoint, apps, .. } = &mut self.hosts[host];
+        let Host {
+            endpoint, apps, clock, ..
+        } = &mut self.hosts[host];
         let Some(app) = apps.get_mut(&conn) else {
             return Ok(());
         };
         let before = (app.sent, app.received, app.shut, app.eof, app.closed_at);
-        app.act(self.now, endpoint)?;
+        app.act(self.now, *clock, endpoint)?;
         if (app.sent, app.received, app.shut, app.eof, app.closed_at) != before {
             let line = app.describe();
             let closed = if app.closed_at.is_some() { " closed" } else { "" };
@@ -550,6 +561,11 @@ impl<'s> World<'s> {
                 }
             }
             Change::Pause { host, until } => self.hosts[host].paused_until = until,
+            Change::Clock { host, by_ms } => {
+                self.hosts[host].clock.jump(by_ms);
+                // What the clock has passed is due.
+                return self.pump(host);
+            }
             Change::Crash(host) => {
                 let edgy = self.scenario.edgy_numbers;
                 let h = &mut self.hosts[host];
@@ -564,7 +580,7 @@ impl<'s> World<'s> {
                 h.paths = paths;
                 for (conn, app) in &h.apps {
                     if !app.gone && app.closed_at.is_none() {
-                        h.endpoint.set_paths(self.now, *conn, &h.paths);
+                        h.endpoint.set_paths(h.clock.at(self.now), *conn, &h.paths);
                     }
                 }
                 return self.pump(host);
@@ -603,6 +619,11 @@ impl<'s> World<'s> {
             }
         }
         Ok(())
+    }
+
+    /// What a host's clock shows.
+    fn clock(&self, host: usize) -> Instant {
+        self.hosts[host].clock.at(self.now)
     }
 
     /// Where everything stands, for a failure.

@@ -7,6 +7,12 @@ const MODULES: &str = "/usr/lib/apache2/modules";
 
 /// What both Apache and git's backend need; as their packages put it.
 fn configure(run: &Run) -> String {
+    // With TCP_DEFER_ACCEPT Linux's own MPTCP completes no join: its third segment brings no data.
+    let filter = if run.subject_serves() {
+        ""
+    } else {
+        "AcceptFilter http none\n"
+    };
     let modules = ["mpm_prefork", "authz_core", "mime", "dir", "cgi", "alias", "env"];
     let modules = modules.map(|name| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n"));
     run.file(
@@ -15,7 +21,7 @@ fn configure(run: &Run) -> String {
             "{modules}
              ServerName lab.test\nListen 80\nUser www-data\nGroup www-data\nPidFile {directory}/apache.pid
              Mutex file:{directory}\nDefaultRuntimeDir {directory}\nErrorLog {directory}/error.log\nLogLevel warn
-             LogFormat \"%a %A %p %r %>s %B\" short\nCustomLog {directory}/access.log short
+             {filter}LogFormat \"%a %A %p %r %>s %B\" short\nCustomLog {directory}/access.log short
              TypesConfig /etc/mime.types\nDocumentRoot {directory}/root\nStartServers 3\nMinSpareServers 3
              MaxSpareServers 6\nMaxRequestWorkers 20\nKeepAlive On\nKeepAliveTimeout 2
              SetEnv GIT_PROJECT_ROOT {directory}/root\nSetEnv GIT_HTTP_EXPORT_ALL 1
@@ -37,9 +43,8 @@ fn contents(run: &Run) {
          git add 3000000 && git commit -q -m first && git clone -q --bare . ../root/project.git"
     );
     run.stream_file(3_000_000);
-    assert!(run
-        .output(run.helper(&["bash", "-c", &script]))
-        .ends_with("[exit status: 0]\n"));
+    let made = run.output(run.helper(&["bash", "-c", &script]));
+    assert_eq!(made, "[exit status: 0]\n");
     // git's backend runs as Apache's user.
     let own = run.helper(&["chown", "-R", "www-data", "root"]);
     assert_eq!(run.output(own), "[exit status: 0]\n");
@@ -47,8 +52,8 @@ fn contents(run: &Run) {
 
 /// Nothing of the machine's configuration.
 const GIT: &str =
-    "export HOME=$PWD GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@lab.test GIT_AUTHOR_DATE=@1 \
-                   GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@lab.test GIT_COMMITTER_DATE=@1";
+    "export HOME=$PWD GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@lab.test GIT_AUTHOR_DATE='1000000000 +0000' \
+                   GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@lab.test GIT_COMMITTER_DATE='1000000000 +0000'";
 
 fn words(configuration: &str) -> [&str; 4] {
     ["apache2", "-DFOREGROUND", "-f", configuration]
@@ -61,6 +66,16 @@ fn serve(run: &Run) -> Process {
         true => run.serve(80, &words(&configuration)),
         false => run.serve_peer(80, &words(&configuration)),
     }
+}
+
+/// Who asked for what; a pack's messages are not always as long.
+fn requests(run: &Run) -> String {
+    let log = run.read("access.log");
+    let lines = log.lines().map(|line| match line.contains("git-upload-pack") {
+        true => line.rsplit_once(' ').map_or(line, |(rest, _)| rest),
+        false => line,
+    });
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// A clone, a push back (refused: nobody may), and a fetch of nothing new.
@@ -96,7 +111,7 @@ fn apache_serves_and_restarts_gracefully() {
         said += &fetch();
         apache.signal(Signal::TERM);
         apache.wait();
-        said + &run.read("access.log")
+        said + &requests(run)
     });
 }
 
@@ -105,6 +120,6 @@ fn apache_serves_and_restarts_gracefully() {
 fn git_clones_over_http() {
     compare(Role::Client, |run| {
         let _apache = serve(run);
-        run.run(&["bash", "-c", &git(&run.peer_address())]) + &run.read("access.log")
+        run.run(&["bash", "-c", &git(&run.peer_address())]) + &requests(run)
     });
 }

@@ -21,13 +21,11 @@ ftp_username=nobody\nlog_ftp_protocol=YES\n"
         let prepare = "mkdir -p empty root/in; ln 2000000 root/; chown nobody root/in; chmod 555 empty root";
         assert_eq!(run.output(run.helper(&["bash", "-c", prepare])), "[exit status: 0]\n");
         let _vsftpd = run.serve(21, &["vsftpd", &configuration]);
-        let script = format!(
-            "for mode in --disable-epsv --ftp-pasv -P-; do
+        let script = "for mode in --disable-epsv --ftp-pasv -P-; do
                curl -sS $mode ftp://$S/; curl -sS $mode ftp://$S/2000000 | sha256sum
                curl -sS $mode -T 2000000 ftp://$S/in/up$mode; sha256sum < root/in/up$mode
-             done; curl -sS ftp://$S/nothing; echo $?"
-        );
-        let said = run.ask(&["env", &format!("S={}", run.subject_address()), "bash", "-c", &script]);
+             done; curl -sS ftp://$S/nothing; echo $?";
+        let said = run.ask(&["env", &format!("S={}", run.subject_address()), "bash", "-c", script]);
         let dated = regex_free_lines(&said);
         dated + &protocol(&run.read("vsftpd.log"))
     });

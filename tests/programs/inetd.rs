@@ -11,6 +11,14 @@ try:
 except TimeoutError: pass
 ";
 
+const ASK: &str = "import socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+s.sendall(sys.stdin.buffer.read())
+first = s.recv(1)
+s.shutdown(socket.SHUT_WR)
+sys.stdout.buffer.write(first + s.makefile('rb').read())
+";
+
 #[test]
 #[ignore = "make programs"]
 fn inetd_starts_services() {
@@ -27,8 +35,12 @@ fn inetd_starts_services() {
                 directory = run.directory()
             ),
         );
-        let _inetd = run.serve(7000, &["inetd", "-d", &configuration]);
-        let script = "ask() { exec 3<>/dev/tcp/$S/$1; cat >&3 ; python3 -c 'import socket; socket.socket(fileno=3).shutdown(1)'; cat <&3; }
+        let _inetd = run.serve(
+            7000, // Without -E it takes LD_PRELOAD from the environment of its services, which need it to accept.
+            &["inetd", "-E", "-d", &configuration],
+        );
+        run.file("ask.py", ASK);
+        let script = "ask() { python3 ask.py $S $1; }
              for round in 1 2; do
                ask 7000 < /dev/null | sha256sum; echo hello | ask 7001; echo there | ask 7002
              done";

@@ -2,7 +2,8 @@
 
 use crate::run::{compare, Role, Run};
 
-const LEN: u64 = 1_000_000;
+/// More than buffers hold: who is to send it cannot have done so when the first answer comes.
+const LEN: u64 = 5_000_000;
 
 /// What one of them says when it is the server of a client of the same kind.
 fn serves(server: &str, client: &str) {
@@ -33,15 +34,16 @@ fn exchange(run: &Run, said: String) -> String {
     said + &run.read("received")
 }
 
-const SOCAT_SERVER: &str = "exec socat -t 5 TCP4-LISTEN:9000,reuseaddr 'SYSTEM:head -c 6 > received; cat 1000000'";
+const SOCAT_SERVER: &str = "exec socat -t 5 TCP4-LISTEN:9000,reuseaddr 'SYSTEM:head -c 6 > received; cat 5000000'";
 const SOCAT_CLIENT: &str = "(echo hello; sleep 1) | socat -t 20 - TCP4:$S:9000 | sha256sum";
-const OPENBSD_SERVER: &str = "nc.openbsd -l -N -p 9000 < 1000000 > received";
-const OPENBSD_CLIENT: &str = "echo hello | nc.openbsd -N $S 9000 | sha256sum; nc.openbsd -z -v $S 9001";
-const TRADITIONAL_SERVER: &str = "nc.traditional -l -q 0 -p 9000 < 1000000 > received";
+const OPENBSD_SERVER: &str = "nc.openbsd -l -N -p 9000 < 5000000 > received";
+const OPENBSD_CLIENT: &str = "(echo hello; sleep 1) | nc.openbsd -N $S 9000 | sha256sum; nc.openbsd -z -v $S 9001";
+const TRADITIONAL_SERVER: &str = "nc.traditional -l -q 2 -p 9000 < 5000000 > received";
 const TRADITIONAL_CLIENT: &str =
-    "echo hello | nc.traditional -q 5 $S 9000 | sha256sum; nc.traditional -z -v -n $S 9001";
+    "(echo hello; sleep 1) | nc.traditional -q 5 $S 9000 | sha256sum; nc.traditional -z -v -n $S 9001";
 
 #[test]
+#[ignore = "make programs"]
 fn socat() {
     serves(SOCAT_SERVER, SOCAT_CLIENT);
     asks(SOCAT_SERVER, SOCAT_CLIENT);

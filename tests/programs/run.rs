@@ -4,6 +4,7 @@ use crate::lab::{client_address, clock, library, server_address, stream, Host, L
 use rustix::process::{kill_process, Pid, Signal};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -108,11 +109,11 @@ pub fn compare_as(role: Role, launcher: &[&str], scenario: impl Fn(&Run) -> Stri
             run.start_engine(launcher);
         }
         let said = scenario(&run);
-        run.check();
         let expected = expected.get_or_insert_with(|| said.clone());
         if let Some(difference) = difference(expected, &said) {
             panic!("{mode:?}: {difference}\n{}", run.log());
         }
+        run.check();
     }
 }
 
@@ -290,6 +291,8 @@ impl Run {
         let output = self.directory.join(name);
         let file = File::options().create(true).append(true).open(&output).expect("a file");
         command.stdout(file.try_clone().expect("a descriptor")).stderr(file);
+        // Daemons signal their group.
+        command.process_group(0);
         Process {
             child: command.spawn().expect("env(1) runs"),
             output,

@@ -196,6 +196,37 @@ fn listening_can_be_turned_off() {
     assert!(server.output().contains("left to the kernel: listening is turned off"));
 }
 
+/// The carrier's peer is this host: a program that trusts 127.0.0.1 must never see it in the place of a peer that reset its connection.
+#[test]
+fn a_connection_that_is_reset_before_it_is_accepted_has_its_peers_address() {
+    let site = Site::new();
+    let server = site.file(
+        "late.py",
+        "import os, socket, time
+s = socket.socket(); s.bind(('', 8000)); s.listen()
+print('listening', flush=True)
+while not os.path.exists('reset'): time.sleep(0.01)
+c, (host, port) = s.accept()
+print('peer', host, flush=True)
+try: print('read', c.recv(10))
+except ConnectionResetError: print('reset', flush=True)
+",
+    );
+    let server = site.serve(8000, &["python3", "-u", &server]);
+    let reset = format!(
+        "import socket, struct
+c = socket.create_connection(('{}', 8000))
+c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))",
+        server_address(0, false)
+    );
+    let client = site.client(Client::Kernel, &["python3", "-c", &reset]).status();
+    assert!(client.expect("python3").success());
+    eventually("the reset is heard", || site.log().contains(" over after "));
+    std::fs::write(site.directory().join("reset"), "").expect("a file");
+    eventually("it was accepted", || server.output().contains("reset"));
+    assert!(server.output().contains("peer 192.0.2.1\n"), "{}", server.output());
+}
+
 /// Carriers are known by their segment size, and by nothing that a stranger can say.
 #[test]
 fn a_stranger_on_this_host_is_a_client_like_any_other() {

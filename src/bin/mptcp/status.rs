@@ -4,7 +4,7 @@ use super::{print, print_json, Stop};
 use lexopt::Arg;
 use mptcp::control::channel::{self, CallError};
 use mptcp::control::{EngineId, Request, MESSAGE_MAX, STATUS_CHUNK_MAX};
-use mptcp::engine::status::{ConnectionStatus, Status, SubflowStatus};
+use mptcp::engine::status::{ConnectionStatus, PolicyStatus, Status, SubflowStatus};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use serde::Serialize;
@@ -242,8 +242,31 @@ fn describe_connection(text: &mut String, connection: &ConnectionStatus) {
         bytes(connection.bytes_received),
         bytes(connection.bytes_acked)
     );
+    if let Some(policy) = &connection.policy {
+        describe_policy(text, policy);
+    }
     for subflow in &connection.subflows {
         describe_subflow(text, subflow);
+    }
+}
+
+/// One line, of what is not as by default.
+fn describe_policy(text: &mut String, policy: &PolicyStatus) {
+    let mut parts = Vec::new();
+    if policy.intent != "none" {
+        parts.push(format!("intent {}", printable(&policy.intent)));
+    }
+    if policy.traffic != "unknown" {
+        parts.push(format!("{} traffic", printable(&policy.traffic)));
+    }
+    if let Some(why) = &policy.low_latency {
+        parts.push(format!("slow paths wait ({})", printable(why)));
+    }
+    if policy.joins != "at once" {
+        parts.push(format!("joins {}", printable(&policy.joins)));
+    }
+    if !parts.is_empty() {
+        let _ = writeln!(text, "  {}", parts.join(", "));
     }
 }
 

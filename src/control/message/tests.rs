@@ -53,6 +53,11 @@ fn requests() -> Vec<Request<'static>> {
             name: crate::control::multipath::name::BIND,
             value: &[9; crate::control::WISH_MAX],
         },
+        Request::AskWish {
+            cookie: 9,
+            name: crate::control::multipath::name::EVENTS,
+            value: b"",
+        },
         Request::Status,
     ]
 }

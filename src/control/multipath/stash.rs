@@ -5,7 +5,7 @@
 //! instructions behind the first return are never executed: they carry our bytes, four each. A program that attaches a filter of its own takes
 //! the place; such a socket is left to the kernel in any case.
 
-use super::{AddressList, JoinPolicy, Names, Wishes, ADDRESSES_MAX};
+use super::{AddressList, Intent, JoinPolicy, Names, Wishes, ADDRESSES_MAX};
 use core::net::{IpAddr, SocketAddr};
 
 /// One instruction (struct sock_filter of linux/filter.h).
@@ -201,7 +201,7 @@ fn pop_address(words: &mut impl Iterator<Item = u32>) -> Option<SocketAddr> {
     Some(super::with_scope(ip, scope))
 }
 
-// Four bits each, from the lowest: enable, linux and restricted, names, fate, join.
+// Four bits each, from the lowest: enable, linux and restricted, names, fate, join, intent.
 fn flags(wishes: &Wishes) -> u32 {
     let choice = |choice: Option<bool>| match choice {
         None => 0,
@@ -214,6 +214,7 @@ fn flags(wishes: &Wishes) -> u32 {
         | (wishes.names as u32) << 8
         | choice(wishes.fate) << 12
         | (wishes.join as u32) << 16
+        | (wishes.intent as u32) << 20
 }
 
 fn from_flags(flags: u32) -> Option<Wishes> {
@@ -239,6 +240,14 @@ fn from_flags(flags: u32) -> Option<Wishes> {
             JoinPolicy::Never,
         ]
         .get(nibble(16) as usize)
+        .copied()?,
+        intent: [
+            Intent::Default,
+            Intent::Aggregate,
+            Intent::Handover,
+            Intent::Interactive,
+        ]
+        .get(nibble(20) as usize)
         .copied()?,
         ..Wishes::default()
     })

@@ -21,6 +21,22 @@ fn d3_data_acks_have_32_bits_before_any_map_and_64_after() {
     s.expect(ack(2, 2).dack(2));
 }
 
+/// Linux falls back when the server speaks first and its first segment has no DATA_ACK.
+#[test]
+fn d3_every_segment_of_a_run_carries_a_data_ack() {
+    let mut s = Script::server_up();
+    s.send([7; 9000]);
+    let sent = s.take_sent();
+    let runs = sent
+        .windows(2)
+        .filter(|two| two[0].options.mptcp.dss == two[1].options.mptcp.dss);
+    assert!(runs.count() > 0, "no run of segments under one mapping");
+    for segment in sent {
+        let dss = segment.options.mptcp.dss.expect("a DSS");
+        assert!(dss.data_ack.is_some(), "{dss:?}");
+    }
+}
+
 // Proves D4, M3.3-3.
 #[test]
 fn d4_short_numbers_are_completed_near_what_is_known() {

@@ -4,7 +4,9 @@ mod pair;
 mod script;
 mod segment;
 
+mod address_model;
 mod addresses;
+mod attacks;
 mod capable;
 mod checksum;
 mod close;
@@ -19,6 +21,7 @@ mod join;
 mod off_path;
 mod requirements;
 mod server_paths;
+mod steer;
 mod tcp_handshake;
 mod tcp_recovery;
 mod traps;

@@ -63,6 +63,7 @@ pub struct Sent {
     pub options: TcpOptions,
     pub payload: Vec<u8>,
     pub at: Instant,
+    pub tos: u8,
 }
 
 /// See the module's head.
@@ -230,7 +231,7 @@ impl Script {
                 local: SocketAddr::new(out.src, header.src_port),
                 remote: SocketAddr::new(out.dst, header.dst_port),
             };
-            let options = out.options;
+            let (options, tos) = (out.options, out.tos);
             let mut segments = Vec::new();
             for_each_segment(&out, |header, payload| segments.push((*header, payload.concat())));
             assert!(options.unbounded_len() <= 40, "options that do not fit: {options:?}");
@@ -248,6 +249,7 @@ impl Script {
                     options,
                     payload,
                     at: now,
+                    tos,
                 });
             }
         }
@@ -490,6 +492,13 @@ impl Script {
         self.drain();
     }
 
+    /// Something that the program does to a subflow.
+    pub fn steer<R>(&mut self, f: impl FnOnce(&mut Endpoint, Instant, ConnId) -> R) -> R {
+        let result = f(&mut self.ep, self.now, self.conn);
+        self.drain();
+        result
+    }
+
     /// The caller may not open what was wanted.
     pub fn refuse(&mut self, want: u32) {
         self.ep.subflow_refused(self.now, self.conn, want);
@@ -529,10 +538,17 @@ impl Script {
     /// The same, and what is sent in answer is not looked at.
     #[track_caller]
     pub fn accept_join(&mut self, flow: usize) {
+        self.join_slowly(flow, 0);
+    }
+
+    /// The same over a path with this round-trip time.
+    #[track_caller]
+    pub fn join_slowly(&mut self, flow: usize, rtt_ms: u64) {
         let nonce = 0xd644_d3e2;
         self.open(flow, nonce);
         let sent = self.sent.pop_front().expect("the SYN of a join");
         assert!(sent.options.mptcp.join.is_some() && sent.flow == flow);
+        self.advance(rtt_ms);
         let remote_nonce = 0x5513_66b1;
         let hmac = crypto::join_synack_hmac(self.peer_key, self.local_key, remote_nonce, nonce);
         self.inject(syn_ack().on(flow).mp(&format!("1e101000{hmac:016x}{remote_nonce:08x}")));
@@ -566,6 +582,12 @@ impl Script {
     pub fn state(&self, flow: usize) -> Option<&'static str> {
         let tuple = self.tuple(flow);
         self.info()?.subflows.iter().find(|s| s.tuple == tuple).map(|s| s.state)
+    }
+
+    /// Relative acknowledgment number for all of a segment that the endpoint sent.
+    pub fn end_of(&self, sent: &Sent) -> u32 {
+        let iss = self.iss[sent.flow].unwrap_or_default();
+        sent.header.seq.diff(iss) as u32 + sent.payload.len() as u32
     }
 
     /// Relative acknowledgment number of a segment that the endpoint sent.

@@ -2,7 +2,7 @@
 //! rules of sending: Nagle, delayed acknowledgments, zero windows.
 
 use super::script::*;
-use crate::mptcp::endpoint::ConnError;
+use crate::mptcp::endpoint::{Algorithm, ConnError};
 use crate::mptcp::{ConnOptions, Event};
 use crate::time::Duration;
 
@@ -20,6 +20,7 @@ fn nodelay() -> Script {
 /// Connected over a path of 100 ms, with `n` segments of 1000 bytes in flight.
 fn in_flight(n: usize) -> Script {
     let options = ConnOptions {
+        congestion: Algorithm::Cubic,
         multipath: false,
         nodelay: true,
         ..ConnOptions::default()
@@ -92,6 +93,21 @@ fn a_cork_pulled_out_and_the_end_of_the_stream_let_it_go() {
     s.shutdown();
     let sent = s.take_sent();
     assert_eq!(sent[0].payload, b"held");
+}
+
+/// Linux: __tcp_sock_set_nodelay.
+#[test]
+fn nodelay_lets_go_what_a_cork_holds_now_and_no_more() {
+    let mut s = up();
+    s.ep.set_options(s.now, s.conn, &mut |o| o.cork = true);
+    s.send("held");
+    s.expect_nothing();
+    s.ep.set_options(s.now, s.conn, &mut |o| o.nodelay = true);
+    s.drain();
+    s.expect(data(1, 1, "held"));
+    s.inject(ack(1, 5));
+    s.send("later");
+    s.expect_nothing();
 }
 
 #[test]

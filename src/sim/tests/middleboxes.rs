@@ -39,6 +39,33 @@ fn options_stripped_from_syns() {
     }
 }
 
+// Proves C4.
+#[test]
+fn a_peer_of_another_version() {
+    for (version, towards) in [
+        (0, Some(Dir::Up)),
+        (0, Some(Dir::Down)),
+        (0, None),
+        (2, Some(Dir::Down)),
+    ] {
+        let report = through(Middlebox::Version { version, towards }, 0);
+        assert!(report.fallback[CLIENT].is_some(), "{version} {towards:?}: {report:?}");
+        assert_eq!(report.subflows_up[CLIENT], 1);
+    }
+}
+
+// Proves MUST-34.
+#[test]
+fn windows_that_shrink() {
+    for per_mille in [50, 1000] {
+        let shrink = Middlebox::ShrinkWindow { per_mille, left: 100 };
+        stays_multipath(&through(shrink.clone(), 0));
+        let mut alone = Scenario::clean(1, Plan::sends(300_000), Plan::sends(300_000));
+        alone.wires[0].middleboxes.push(shrink);
+        completes(&alone);
+    }
+}
+
 // Proves MB, M3.7-1.
 #[test]
 fn options_stripped_from_data_whoever_speaks_first() {
