@@ -76,33 +76,36 @@ fn large(run: &Run) -> String {
     run.ask(&["bash", "-c", &format!("curl -sS {url} | sha256sum")])
 }
 
-fn without_failure(counted: &Counted) -> String {
+/// What failed. A disturbed nginx closes connections on which requests are under way, each of the first ones once at most: so it is on kernel TCP.
+fn failures(counted: &Counted, disturbed: bool) -> String {
     assert!(counted.requests > CONNECTIONS, "{} requests", counted.requests);
+    let read_max = if disturbed { CONNECTIONS } else { 0 };
+    let read = counted.read <= read_max;
     let Counted {
         non_2xx,
         connect,
-        read,
         write,
         timeout,
         ..
     } = counted;
-    format!("{non_2xx} {connect} {read} {write} {timeout}\n")
+    format!("{non_2xx} {connect} {write} {timeout} {read}\n")
 }
+
+const NONE: &str = "0 0 0 0 true\n";
 
 #[test]
 #[ignore = "make programs"]
 fn wrk_has_no_failed_request() {
     compare(Role::Server, |run| {
         let _nginx = site(run);
-        let said = without_failure(&load(run, || {}));
-        assert_eq!(said, "0 0 0 0 0\n");
-        said + &large(run)
+        assert_eq!(failures(&load(run, || {}), false), NONE);
+        large(run)
     });
 }
 
 #[test]
 #[ignore = "make programs"]
-fn wrk_has_no_failed_request_when_nginx_reloads() {
+fn wrk_goes_on_when_nginx_reloads() {
     compare(Role::Server, |run| {
         let nginx = site(run);
         let before = nginx::workers(run);
@@ -111,25 +114,22 @@ fn wrk_has_no_failed_request_when_nginx_reloads() {
             let now = nginx::workers(run);
             now.len() == before.len() && now.iter().filter(|pid| before.contains(pid)).count() == 1
         });
-        let said = without_failure(&counted);
-        assert_eq!(said, "0 0 0 0 0\n");
-        said + &large(run)
+        assert_eq!(failures(&counted, true), NONE);
+        large(run)
     });
 }
 
-/// A killed worker takes what it holds with it, one request of each of its connections at most; all else goes on.
 #[test]
 #[ignore = "make programs"]
-fn wrk_loses_what_a_killed_worker_had() {
+fn wrk_goes_on_when_a_worker_is_killed() {
     compare(Role::Server, |run| {
         let nginx = site(run);
         let master = nginx.child.id() as i32;
-        let mut lost = load(run, || {
+        let counted = load(run, || {
             let worker = nginx::workers(run).into_iter().find(|&pid| pid != master);
             signal(worker.expect("a worker"), Signal::KILL);
         });
-        assert!(lost.read <= CONNECTIONS, "{} read errors", lost.read);
-        lost.read = 0;
-        without_failure(&lost) + &large(run)
+        assert_eq!(failures(&counted, true), NONE);
+        large(run)
     });
 }
