@@ -347,7 +347,12 @@ impl Connection {
             // CUBIC has nothing to say there, as in Linux.
             (libc::IPPROTO_TCP, libc::TCP_CC_INFO) => Some(Vec::new()),
             (libc::IPPROTO_TCP, TCP_IS_MPTCP) => int(i32::from(info.fallback.is_none())),
-            (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => Some(b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec()),
+            (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
+                let mut name = [0; 16];
+                let algorithm = self.congestion().name().as_bytes();
+                name[..algorithm.len()].copy_from_slice(algorithm);
+                Some(name.to_vec())
+            }
             _ => None,
         }
     }
