@@ -74,6 +74,25 @@
 #define MPTCP_INTENT_HANDOVER 2    /* one path, the others stand by */
 #define MPTCP_INTENT_INTERACTIVE 3 /* the fastest path first, and none that is slow beside it */
 
+/* Which subflow takes the next data; 0: as the variable MPTCP_SCHEDULER says, else adaptive. */
+#define TCP_MULTIPATH_SCHEDULER 0x689715
+#define MPTCP_SCHEDULER_DEFAULT 0
+#define MPTCP_SCHEDULER_ADAPTIVE 1
+#define MPTCP_SCHEDULER_LOWEST_RTT 2
+#define MPTCP_SCHEDULER_BLEST 3
+#define MPTCP_SCHEDULER_ECF 4
+#define MPTCP_SCHEDULER_ROUND_ROBIN 5
+#define MPTCP_SCHEDULER_REDUNDANT 6
+
+/* Congestion control of all subflows; 0: as TCP_CONGESTION or the variable MPTCP_CONGESTION says. */
+#define TCP_MULTIPATH_CONGESTION 0x689716
+#define MPTCP_CONGESTION_DEFAULT 0
+#define MPTCP_CONGESTION_CUBIC 1
+#define MPTCP_CONGESTION_BBR 2
+#define MPTCP_CONGESTION_LIA 3
+#define MPTCP_CONGESTION_OLIA 4
+#define MPTCP_CONGESTION_BALIA 5
+
 /* ---- single subflows: options at level IPPROTO_TCP, on established connections --------------------------------
  *
  * A pair is as TCP_MULTIPATH_SUBFLOWS gives it: local and remote address with ports, packed. */

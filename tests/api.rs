@@ -182,6 +182,8 @@ fn the_numbers_are_clear_of_the_systems() {
         name::FATE,
         name::JOIN,
         name::INTENT,
+        name::SCHEDULER,
+        name::CONGESTION,
         name::OPEN,
         name::CLOSE,
         name::BACKUP,
@@ -214,6 +216,7 @@ fn the_header_has_the_numbers_that_the_library_answers() {
          SAME(TCP_MULTIPATH_NAMES, {}) SAME(TCP_MULTIPATH_FATE, {}) SAME(TCP_MULTIPATH_JOIN, {})\n\
          SAME(TCP_MULTIPATH_INTENT, {}) SAME(TCP_MULTIPATH_OPEN, {}) SAME(TCP_MULTIPATH_CLOSE, {})\n\
          SAME(TCP_MULTIPATH_BACKUP, {}) SAME(TCP_MULTIPATH_SUBFLOW, {}) SAME(TCP_MULTIPATH_EVENTS, {})\n\
+         SAME(TCP_MULTIPATH_SCHEDULER, {}) SAME(TCP_MULTIPATH_CONGESTION, {})\n\
          SAME(EMULTIPATH, {EMULTIPATH}) SAME(TCP_MULTIPATH_ADDRS_MAX, {ADDRESSES_MAX})\n",
         name::ENABLE,
         name::BIND,
@@ -229,7 +232,9 @@ fn the_header_has_the_numbers_that_the_library_answers() {
         name::CLOSE,
         name::BACKUP,
         name::SUBFLOW,
-        name::EVENTS
+        name::EVENTS,
+        name::SCHEDULER,
+        name::CONGESTION
     );
     let output = compile("cc", "c99", &["-Wno-pedantic"], &text, "c");
     assert!(output.status.success(), "{output:?}");
@@ -278,6 +283,14 @@ fn names() {
 #[test]
 fn intents() {
     Place::new().check("intent", &[], &[]);
+}
+
+#[test]
+fn schedulers_and_congestion_controls() {
+    let place = Place::new();
+    place.check("algorithms", &[], &[]);
+    let variables = [("MPTCP_SCHEDULER", "ecf"), ("MPTCP_CONGESTION", "balia")];
+    place.check("algorithms", &variables, &["variables"]);
 }
 
 #[test]

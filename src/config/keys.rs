@@ -1,6 +1,6 @@
 //! The keys that set something: which variable each is, and which values it takes.
 
-use crate::control::multipath::Intent;
+use crate::control::multipath::{Intent, CONGESTIONS, SCHEDULERS};
 use crate::link::PathConfig;
 use toml::de::DeValue;
 
@@ -67,6 +67,16 @@ pub const KEYS: &[Key] = &[
                 !text.is_empty() && parse_intent(text.as_bytes()).is_some()
             })
         },
+    },
+    Key {
+        name: "scheduler",
+        variable: "MPTCP_SCHEDULER",
+        value: |value| matching(value, &SCHEDULERS.join(", "), |text| SCHEDULERS.contains(&text)),
+    },
+    Key {
+        name: "congestion",
+        variable: "MPTCP_CONGESTION",
+        value: |value| matching(value, &CONGESTIONS.join(", "), |text| CONGESTIONS.contains(&text)),
     },
     Key {
         name: "heuristics",

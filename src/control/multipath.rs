@@ -33,6 +33,10 @@ pub mod name {
     pub const JOIN: i32 = 0x68_9713;
     /// What the connection is for.
     pub const INTENT: i32 = 0x68_9714;
+    /// Which subflow takes what.
+    pub const SCHEDULER: i32 = 0x68_9715;
+    /// Congestion control, also of those that no kernel has.
+    pub const CONGESTION: i32 = 0x68_9716;
     /// Opens a subflow.
     pub const OPEN: i32 = 0x68_9721;
     /// Closes one.
@@ -172,7 +176,16 @@ pub struct Wishes {
     pub join: JoinPolicy,
     /// TCP_MULTIPATH_INTENT.
     pub intent: Intent,
+    /// TCP_MULTIPATH_SCHEDULER: from 1 the number of [`SCHEDULERS`]; 0 when it was not set.
+    pub scheduler: u8,
+    /// TCP_MULTIPATH_CONGESTION, likewise of [`CONGESTIONS`].
+    pub congestion: u8,
 }
+
+/// Names of schedulers, in the order of their numbers.
+pub const SCHEDULERS: [&str; 6] = ["adaptive", "lowrtt", "blest", "ecf", "roundrobin", "redundant"];
+/// Names of congestion controls, likewise.
+pub const CONGESTIONS: [&str; 5] = ["cubic", "bbr", "lia", "olia", "balia"];
 
 /// Where a socket is in its life, as far as these options care.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -205,7 +218,7 @@ pub struct Socket<'a> {
 pub fn is_ours(level: i32, option: i32) -> bool {
     level == libc::IPPROTO_TCP
         && (matches!(option, name::ENABLE..=name::CONNID)
-            || matches!(option, name::NAMES..=name::INTENT)
+            || matches!(option, name::NAMES..=name::CONGESTION)
             || is_steering(option))
 }
 
@@ -264,6 +277,8 @@ impl Wishes {
                     _ => return Err(libc::EINVAL),
                 }
             }
+            name::SCHEDULER => self.scheduler = choice(value, SCHEDULERS.len())?,
+            name::CONGESTION => self.congestion = choice(value, CONGESTIONS.len())?,
             name::OPEN | name::CLOSE | name::BACKUP | name::SUBFLOW => match socket.stage {
                 Stage::Plain => return Err(libc::EOPNOTSUPP),
                 _ => return Err(libc::ENOTCONN),
@@ -281,6 +296,8 @@ impl Wishes {
             name::FATE => Some(i32::from(self.fate == Some(true))),
             name::JOIN => Some(self.join as i32),
             name::INTENT => Some(self.intent as i32),
+            name::SCHEDULER => Some(self.scheduler.into()),
+            name::CONGESTION => Some(self.congestion.into()),
             _ => None,
         }
     }
@@ -327,6 +344,15 @@ impl Wishes {
 pub fn int(value: &[u8]) -> Result<i32, i32> {
     let bytes = value.first_chunk::<4>().ok_or(libc::EINVAL)?;
     Ok(i32::from_ne_bytes(*bytes))
+}
+
+/// A number of a list that begins with 1, or 0.
+fn choice(value: &[u8], len: usize) -> Result<u8, i32> {
+    let number = u8::try_from(int(value)?).map_err(|_| libc::EINVAL)?;
+    match usize::from(number) <= len {
+        true => Ok(number),
+        false => Err(libc::EINVAL),
+    }
 }
 
 /// Bytes of the longest list that is not refused for its length.

@@ -19,7 +19,7 @@ use super::relay::Relay;
 use super::server::Engine;
 use super::shadow::Shadow;
 use super::socket_options::{self, SocketOptions};
-use crate::control::multipath::Wishes;
+use crate::control::multipath::{Wishes, CONGESTIONS};
 use crate::control::shadow::{ShadowName, NAME_MAX};
 use crate::control::{loopback_wanted, Bypass, Connect, Reply};
 use crate::link::path_config::PathConfig;
@@ -106,6 +106,9 @@ impl Engine {
         let program = String::from_utf8_lossy(request.program).into_owned();
         let remote = request.remote;
         let result = verify(fd, remote).and_then(|(socket, options)| {
+            if options.congestion().is_some_and(|name| !CONGESTIONS.contains(&name)) {
+                return Err(Bypass::Option.into());
+            }
             let (wishes, bound) = (
                 Box::new(multipath::read_wishes(socket.as_fd())),
                 bound_address(socket.as_fd()),
@@ -199,7 +202,6 @@ impl Engine {
         .map_err(|reason| wish.refusal(reason))?;
         let path = *all.first().ok_or(Bypass::NoRoute)?;
         let mut options = wish.options.for_core(remote.is_ipv6());
-        wish.defaults.apply(&mut options);
         let patience = options.user_timeout;
         options.syn_patience = Some(patience.unwrap_or_else(|| attempt_time(options.syn_retries)));
         options.syn_retries = options.syn_retries.min(SYN_RETRIES_MAX);

@@ -143,6 +143,8 @@ impl Engine {
             (name::CONNID, _) => Err(Errno::NOTCONN),
             (name::NAMES, _) => Ok(if connection.names_fail() { 2 } else { 1 }),
             (name::FATE, _) => Ok(u32::from(connection.shares_fate())),
+            (name::SCHEDULER, _) => Ok(connection.algorithm_numbers().0),
+            (name::CONGESTION, _) => Ok(connection.algorithm_numbers().1),
             (name::INTENT, _) => Ok(connection.intent() as u32),
             (name::JOIN, _) => Ok(match policy::join_after(&connection.wishes, &connection.defaults) {
                 0 => 1,

@@ -14,9 +14,10 @@
 use super::connection::{unmap, Connection};
 use super::status::PolicyStatus;
 use crate::config::{parse_intent, parse_join, JOIN_BYTES};
-use crate::control::multipath::{Intent, JoinPolicy, Wishes};
+use crate::control::multipath::{Intent, JoinPolicy, Wishes, CONGESTIONS, SCHEDULERS};
 use crate::control::{heuristic_off, Connect};
 use crate::mptcp::endpoint::{Algorithm, ConnOptions, LocalPath, LowLatency, Scheduler, Traffic};
+use std::str::FromStr;
 
 /// What the program's MPTCP_* variables say where its sockets say nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -27,8 +28,8 @@ pub struct Defaults {
     intent: Intent,
     ignore_nodelay: bool,
     ignore_pattern: bool,
-    congestion: Algorithm,
     scheduler: Scheduler,
+    congestion: Algorithm,
 }
 
 impl Defaults {
@@ -47,39 +48,36 @@ impl Defaults {
             }),
             ignore_nodelay: heuristic_off(heuristics, b"nodelay"),
             ignore_pattern: heuristic_off(heuristics, b"pattern"),
-            congestion: parse_name(request.setting("MPTCP_CONGESTION")).unwrap_or_else(|text| {
-                complain("MPTCP_CONGESTION", text, "bbr, cubic, lia, olia or balia");
-                Algorithm::default()
-            }),
-            scheduler: parse_name(request.setting("MPTCP_SCHEDULER")).unwrap_or_else(|text| {
-                let known = "adaptive, lowrtt, blest, ecf, roundrobin or redundant";
-                complain("MPTCP_SCHEDULER", text, known);
-                Scheduler::default()
-            }),
+            scheduler: named("MPTCP_SCHEDULER", request, &SCHEDULERS),
+            congestion: named("MPTCP_CONGESTION", request, &CONGESTIONS),
         }
-    }
-
-    /// The congestion control's name, as TCP_CONGESTION says it.
-    pub(super) fn congestion_name(&self) -> &'static str {
-        self.congestion.name()
-    }
-
-    /// How the core is to send.
-    pub(super) fn apply(&self, options: &mut ConnOptions) {
-        options.congestion = self.congestion;
-        options.scheduler = self.scheduler;
     }
 }
 
-/// The choice of this name, the default where none is given; an unknown name comes back.
-fn parse_name<T: Default + std::str::FromStr>(text: Option<&[u8]>) -> Result<T, &[u8]> {
-    match text {
-        None | Some(b"") => Ok(T::default()),
-        Some(text) => std::str::from_utf8(text)
-            .ok()
-            .and_then(|name| name.parse().ok())
-            .ok_or(text),
+/// What a variable names; the default where it names nothing.
+fn named<T: FromStr + Default>(variable: &str, request: &Connect<'_>, known: &[&str]) -> T {
+    let text = request.setting(variable).unwrap_or_default();
+    if text.is_empty() {
+        return T::default();
     }
+    let found = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    found.unwrap_or_else(|| {
+        complain(variable, text, &known.join(", "));
+        T::default()
+    })
+}
+
+/// The entry of a list that a wish numbers from 1.
+fn numbered<T: FromStr>(number: u8, list: &[&str]) -> Option<T> {
+    let at = usize::from(number).checked_sub(1)?;
+    list.get(at)?.parse().ok()
+}
+
+/// A name's number, from 1.
+fn number_of(name: &str, list: &[&str]) -> u32 {
+    list.iter()
+        .position(|known| *known == name)
+        .map_or(0, |at| at as u32 + 1)
 }
 
 fn complain(name: &str, text: &[u8], known: &str) {
@@ -123,11 +121,32 @@ impl Connection {
         }
     }
 
+    /// Which subflow takes what.
+    fn scheduler(&self) -> Scheduler {
+        numbered(self.wishes.scheduler, &SCHEDULERS).unwrap_or(self.defaults.scheduler)
+    }
+
+    /// What the program chose by an option of `mptcp.h`, or by TCP_CONGESTION, else the variable's.
+    pub(super) fn congestion(&self) -> Algorithm {
+        let chosen = || self.options.congestion()?.parse().ok();
+        let wished = numbered(self.wishes.congestion, &CONGESTIONS);
+        wished.or_else(chosen).unwrap_or(self.defaults.congestion)
+    }
+
+    /// Their numbers in `mptcp.h`.
+    pub(super) fn algorithm_numbers(&self) -> (u32, u32) {
+        (
+            number_of(self.scheduler().name(), &SCHEDULERS),
+            number_of(self.congestion().name(), &CONGESTIONS),
+        )
+    }
+
     /// The parts of the core's options that follow from policy. `options` are up to date otherwise.
     pub(super) fn apply_policy(&self, options: &mut ConnOptions) {
         options.join_after = join_after(&self.wishes, &self.defaults);
-        self.defaults.apply(options);
         options.low_latency = low_latency(self.intent(), options.nodelay, &self.defaults);
+        options.scheduler = self.scheduler();
+        options.congestion = self.congestion();
     }
 
     /// Its paths as its intent has them.
@@ -171,6 +190,8 @@ impl Connection {
                 u64::MAX => "never".into(),
                 n => format!("after {n} bytes"),
             },
+            scheduler: options.scheduler.name().into(),
+            congestion: options.congestion.name().into(),
         }
     }
 }
@@ -178,6 +199,24 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_core_has_what_the_header_names() {
+        assert!(SCHEDULERS
+            .iter()
+            .eq(Scheduler::ALL.iter().map(|s| s.name()).collect::<Vec<_>>().iter()));
+        assert!(CONGESTIONS
+            .iter()
+            .eq(Algorithm::ALL.iter().map(|a| a.name()).collect::<Vec<_>>().iter()));
+        assert_eq!(numbered(4, &SCHEDULERS), Some(Scheduler::Ecf));
+        assert_eq!(numbered::<Scheduler>(0, &SCHEDULERS), None);
+        let said = read(b"MPTCP_SCHEDULER=redundant\0MPTCP_CONGESTION=olia\0");
+        assert_eq!(
+            (said.scheduler, said.congestion),
+            (Scheduler::Redundant, Algorithm::Olia)
+        );
+        assert_eq!(read(b"MPTCP_SCHEDULER=best\0"), Defaults::default());
+    }
 
     fn read(settings: &[u8]) -> Defaults {
         Defaults::read(&Connect {
@@ -236,12 +275,9 @@ mod tests {
     #[test]
     fn congestion_control_and_scheduler_go_by_name() {
         let chosen = read(b"MPTCP_CONGESTION=olia\0MPTCP_SCHEDULER=redundant\0");
-        let mut options = ConnOptions::default();
-        chosen.apply(&mut options);
         assert_eq!(
-            (options.congestion, options.scheduler),
+            (chosen.congestion, chosen.scheduler),
             (Algorithm::Olia, Scheduler::Redundant)
         );
-        assert_eq!(chosen.congestion_name(), "olia");
     }
 }

@@ -19,9 +19,6 @@ use rustix::io::Errno;
 use rustix::net::{bind, UCred};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// TCP_CA_NAME_MAX of net/tcp.h.
-const CONGESTION_NAME: usize = 16;
-
 /// Clients that may wait for one handshake: one per thread that has the descriptor and asks.
 const WAITERS_MAX: usize = 64;
 
@@ -351,9 +348,10 @@ impl Connection {
             (libc::IPPROTO_TCP, libc::TCP_CC_INFO) => Some(Vec::new()),
             (libc::IPPROTO_TCP, TCP_IS_MPTCP) => int(i32::from(info.fallback.is_none())),
             (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
-                let mut name = self.defaults.congestion_name().as_bytes().to_vec();
-                name.resize(CONGESTION_NAME, 0);
-                Some(name)
+                let mut name = [0; 16];
+                let algorithm = self.congestion().name().as_bytes();
+                name[..algorithm.len()].copy_from_slice(algorithm);
+                Some(name.to_vec())
             }
             _ => None,
         }

@@ -3,6 +3,7 @@
 //! The kernel stays the judge of values: a later setsockopt is made on a fresh socket by the program first, and what that
 //! socket then says is the new value. So errors, rounding and privileges are the kernel's, and the program's own.
 
+use crate::control::multipath::CONGESTIONS;
 use crate::control::options::{SocketOption, KEPT, KEPT_LEN_MAX, NEVER_SET};
 use crate::mptcp::endpoint::{ConnOptions, Keepalive};
 use rustix::io::Errno;
@@ -14,6 +15,8 @@ use std::time::Duration;
 const SO_BUF_LOCK: i32 = 72;
 const SNDBUF_LOCK: i32 = 1;
 const RCVBUF_LOCK: i32 = 2;
+/// Beside them: TCP_CONGESTION is not the system's.
+const CONGESTION_CHOSEN: i32 = 1 << 8;
 
 /// What TCP_MAXSEG says of an unconnected socket on which it was not set.
 const MSS_UNSET: i32 = 536;
@@ -51,12 +54,27 @@ impl SocketOptions {
         };
         let mut cookie = [0; 8];
         get(socket, libc::SOL_SOCKET, libc::SO_COOKIE, &mut cookie)?;
-        Ok(SocketOptions {
+        let mut options = SocketOptions {
             inet6,
             values,
             buffer_lock,
             cookie,
-        })
+        };
+        let mut default = Value::default();
+        let fresh = options.new_socket()?;
+        get(fresh.as_fd(), libc::IPPROTO_TCP, libc::TCP_CONGESTION, &mut default)?;
+        if options.get(libc::IPPROTO_TCP, libc::TCP_CONGESTION) != Some(&default[..]) {
+            options.buffer_lock |= CONGESTION_CHOSEN;
+        }
+        Ok(options)
+    }
+
+    /// The congestion control that the program chose by TCP_CONGESTION, if it did.
+    pub fn congestion(&self) -> Option<&str> {
+        let chosen = self.buffer_lock & CONGESTION_CHOSEN != 0;
+        let value = self.get(libc::IPPROTO_TCP, libc::TCP_CONGESTION).filter(|_| chosen)?;
+        let name = value.split(|&b| b == 0).next()?;
+        std::str::from_utf8(name).ok()
     }
 
     /// As bytes, for another process of the same version.
@@ -137,6 +155,14 @@ impl SocketOptions {
         let (option, value) = entry.ok_or(Errno::NOPROTOOPT)?;
         let mut said = Value::default();
         get(judge, level, name, &mut said[..option.len])?;
+        if (level, name) == (libc::IPPROTO_TCP, libc::TCP_CONGESTION) {
+            // One that only the kernel has is to this connection as one that the kernel does not have.
+            let known = |known: &&str| said.starts_with(known.as_bytes()) && said.get(known.len()) == Some(&0);
+            if !CONGESTIONS.iter().any(|name| known(&name)) {
+                return Err(Errno::NOENT);
+            }
+            self.buffer_lock |= CONGESTION_CHOSEN;
+        }
         *value = said;
         match (level, name) {
             (libc::SOL_SOCKET, libc::SO_SNDBUF) => self.buffer_lock |= SNDBUF_LOCK,

@@ -88,6 +88,10 @@ pub struct PolicyStatus {
     pub low_latency: Option<String>,
     /// When further subflows are opened.
     pub joins: String,
+    /// Which subflow takes what.
+    pub scheduler: String,
+    /// Congestion control.
+    pub congestion: String,
 }
 
 /// One listening socket.

@@ -5,7 +5,7 @@
 //! instructions behind the first return are never executed: they carry our bytes, four each. A program that attaches a filter of its own takes
 //! the place; such a socket is left to the kernel in any case.
 
-use super::{AddressList, Intent, JoinPolicy, Names, Wishes, ADDRESSES_MAX};
+use super::{AddressList, Intent, JoinPolicy, Names, Wishes, ADDRESSES_MAX, CONGESTIONS, SCHEDULERS};
 use core::net::{IpAddr, SocketAddr};
 
 /// One instruction (struct sock_filter of linux/filter.h).
@@ -201,7 +201,7 @@ fn pop_address(words: &mut impl Iterator<Item = u32>) -> Option<SocketAddr> {
     Some(super::with_scope(ip, scope))
 }
 
-// Four bits each, from the lowest: enable, linux and restricted, names, fate, join, intent.
+// Four bits each, from the lowest: enable, linux and restricted, names, fate, join, intent, scheduler, congestion.
 fn flags(wishes: &Wishes) -> u32 {
     let choice = |choice: Option<bool>| match choice {
         None => 0,
@@ -215,6 +215,8 @@ fn flags(wishes: &Wishes) -> u32 {
         | choice(wishes.fate) << 12
         | (wishes.join as u32) << 16
         | (wishes.intent as u32) << 20
+        | u32::from(wishes.scheduler) << 24
+        | u32::from(wishes.congestion) << 28
 }
 
 fn from_flags(flags: u32) -> Option<Wishes> {
@@ -249,6 +251,12 @@ fn from_flags(flags: u32) -> Option<Wishes> {
         ]
         .get(nibble(20) as usize)
         .copied()?,
+        scheduler: numbered(nibble(24), SCHEDULERS.len())?,
+        congestion: numbered(nibble(28), CONGESTIONS.len())?,
         ..Wishes::default()
     })
+}
+
+fn numbered(number: u32, len: usize) -> Option<u8> {
+    u8::try_from(number).ok().filter(|n| usize::from(*n) <= len)
 }
