@@ -20,7 +20,7 @@ define step
 @printf '\n== %s\n' '$(1)'; start=$$(date +%s); $(2) && printf '== %s: %s s\n' '$(1)' "$$(($$(date +%s) - start))"
 endef
 
-.PHONY: all library command demo check requirements format clippy documentation test programs soak conformance cpython bench install clean help
+.PHONY: all library command demo check requirements format clippy documentation test programs soak fuzz conformance cpython bench install clean help
 # Steps share cargo's lock and the machine: one after the other, also with make -j.
 .NOTPARALLEL:
 all: library command
@@ -70,6 +70,12 @@ FIRST ?= $(shell date +%s)00000
 soak:
 	SIM_SEEDS=$(SEEDS) SIM_FIRST=$(FIRST) $(CARGO) test --lib sim::tests::seeds -- --exact --nocapture
 
+# Each fuzz target for FUZZ_SECONDS, from its corpus on: cargo-fuzz and a nightly compiler. A finding lies in fuzz/artifacts.
+FUZZ_SECONDS ?= 60
+fuzz:
+	cd fuzz && set -e; for target in $$(ls corpus); do \
+		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=20; done
+
 # Every requirement of the RFCs, with the tests that prove it.
 conformance:
 	@$(CARGO) test -q --test conformance -- --nocapture every_row
@@ -101,6 +107,7 @@ help:
 	@echo 'make test       of these the tests; also: make format, make clippy, make documentation'
 	@echo 'make programs   Debian'"'"'s servers and clients without and under the library, compared (as root, some minutes)'
 	@echo 'make soak       SEEDS=100000 runs of the protocol simulator from seed FIRST on (the time of day by default)'
+	@echo 'make fuzz       every fuzz target for FUZZ_SECONDS=60 (cargo-fuzz, nightly)'
 	@echo 'make conformance every requirement of the RFCs, with the tests that prove it'
 	@echo 'make cpython    CPython'"'"'s own network tests without and under the library, compared (as root, ten minutes; TESTS=test_socket …)'
 	@echo 'make bench      rates, latency, CPU and memory beside those of the kernel'"'"'s MPTCP and TCP (as root, minutes); $(BENCH_PICTURE)'

@@ -1,7 +1,9 @@
 //! The options of `mptcp.h`: the header by every language standard, and the programs of `c-tests/api/` under the library against a kernel
-//! MPTCP peer. Tests that begin with a letter and a number are the rows of RFC 6897 with that number in `ARCHITECTURE.md`.
+//! MPTCP peer. What RFC 6897 says of legacy programs is in `api/rows.rs`.
 
 mod interop;
+#[path = "api/rows.rs"]
+mod rows;
 
 use interop::{run, server_address, LabSpec, Site, Transport, Wire};
 use std::path::{Path, PathBuf};
@@ -336,59 +338,6 @@ fn linux_options_say_what_the_kernels_mptcp_says() {
         "{kernel:#?} {library:#?}"
     );
     assert!(differences.is_empty(), "{differences:#?}");
-}
-
-fn row(name: &str) {
-    Place::new().check("rows", &[], &[name]);
-}
-
-#[test]
-fn l1_names_are_the_first_subflows_also_when_it_is_gone() {
-    row("l1");
-}
-
-#[test]
-fn l2_fate_sharing_is_a_policy_and_off_by_default() {
-    row("l2");
-    row("l2-default");
-}
-
-#[test]
-fn l4_a_wildcard_leaves_the_choice_of_addresses() {
-    row("l4");
-}
-
-#[test]
-fn l5_a_specific_address_is_respected() {
-    let place = Place::new();
-    place.check("rows", &[], &["l5"]);
-    let counters = place.site.lab().server().nstat().expect("counters");
-    assert_eq!(
-        counters.get("MPTcpExtMPCapableSYNRX").copied().unwrap_or(0),
-        0,
-        "no MP_CAPABLE"
-    );
-}
-
-#[test]
-fn l6_a_specific_address_and_multipath_asked_for() {
-    row("l6");
-}
-
-#[test]
-fn l7_shutdown_is_half_a_close() {
-    row("l7");
-}
-
-#[test]
-fn l12_joins_wait_as_the_variable_says() {
-    let place = Place::new();
-    let mut curl = place.site.curl(&[&interop::url(2_000_000), "-o", "/dev/null"]);
-    curl.env("MPTCP_JOIN", "never");
-    assert!(run(curl).status.success());
-    place.site.assert_server_mptcp(1, 0);
-    let counters = place.site.lab().server().nstat().expect("counters");
-    assert_eq!(counters.get("MPTcpExtMPJoinSynRx").copied().unwrap_or(0), 0, "no join");
 }
 
 #[test]

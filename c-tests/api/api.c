@@ -239,6 +239,29 @@ long received_by(int fd, const unsigned char *pair, size_t len)
 	return (long)received;
 }
 
+int int_of_subflows(int fd, int level, int name)
+{
+	unsigned char pairs[16 * 2 * sizeof(struct sockaddr_in6)];
+	struct {
+		struct mptcp_subflow_option option;
+		unsigned char rest[2 * sizeof(struct sockaddr_in6) + sizeof(int)];
+	} question;
+	socklen_t len = sizeof pairs, pair = 2 * MPTCP_SOCKADDR_LEN(server.ss_family), at;
+	int value, same = -1;
+	CHECK(getsockopt(fd, IPPROTO_TCP, TCP_MULTIPATH_SUBFLOWS, pairs, &len) == 0);
+	for (at = 0; at < len; at += pair) {
+		socklen_t room = sizeof question;
+		question.option.level = level;
+		question.option.name = name;
+		memcpy(question.rest, pairs + at, pair);
+		CHECK(getsockopt(fd, IPPROTO_TCP, TCP_MULTIPATH_SUBFLOW, &question, &room) == 0);
+		memcpy(&value, question.rest + pair, sizeof value);
+		CHECK(at == 0 || value == same);
+		same = value;
+	}
+	return same;
+}
+
 long received_from(int fd, const char *local)
 {
 	unsigned char pairs[16 * 2 * sizeof(struct sockaddr_in6)];

@@ -53,6 +53,8 @@ void settle_traffic(void);
 /* Bytes that came on one subflow (a pair), on those from an address. */
 long received_by(int fd, const unsigned char *pair, size_t len);
 long received_from(int fd, const char *local);
+/* An int option that is the same on all subflows. */
+int int_of_subflows(int fd, int level, int name);
 /* Reads the rest of what was requested, and checks that it was all. */
 void read_rest(void);
 

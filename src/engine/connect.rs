@@ -95,6 +95,13 @@ impl Engine {
         cred: UCred,
     ) {
         self.counters.connects += 1;
+        let settings = self
+            .settings_files
+            .complete(request.settings, request.program, Some(request.remote));
+        let request = &Connect {
+            settings: &settings,
+            ..*request
+        };
         let pid = cred.pid.as_raw_nonzero().get() as u32;
         let program = String::from_utf8_lossy(request.program).into_owned();
         let remote = request.remote;
@@ -103,7 +110,8 @@ impl Engine {
                 Box::new(multipath::read_wishes(socket.as_fd())),
                 bound_address(socket.as_fd()),
             );
-            if wishes.enable == Some(false) {
+            let off = request.setting("MPTCP") == Some(b"off") && wishes.enable != Some(true);
+            if wishes.enable == Some(false) || off {
                 return Err(Bypass::TurnedOff.into());
             }
             let mut path_config = paths::parse_config(request.setting("MPTCP_PATHS"));
@@ -191,6 +199,7 @@ impl Engine {
         .map_err(|reason| wish.refusal(reason))?;
         let path = *all.first().ok_or(Bypass::NoRoute)?;
         let mut options = wish.options.for_core(remote.is_ipv6());
+        wish.defaults.apply(&mut options);
         let patience = options.user_timeout;
         options.syn_patience = Some(patience.unwrap_or_else(|| attempt_time(options.syn_retries)));
         options.syn_retries = options.syn_retries.min(SYN_RETRIES_MAX);

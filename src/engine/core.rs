@@ -3,7 +3,7 @@
 //! Not here: what the core's events mean to connections (`core_events`), and which paths they get (`paths`).
 
 use super::event_loop::{EventLoop, Key, Source};
-use super::ledger::Entry;
+use super::ledger::Entry as Lost;
 use super::listeners::{Listeners, Reception};
 use crate::link::path_config::PathConfig;
 use crate::link::paths::Verdict;
@@ -14,7 +14,7 @@ use crate::link::{
 use crate::mptcp::endpoint::{CallError, ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, MpJoin, Segment};
-use std::collections::HashMap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
@@ -23,6 +23,8 @@ use std::os::fd::BorrowedFd;
 const TRANSMIT_ROUNDS: usize = 8;
 /// How often the link is asked, while anything happens, whether it still is the right one.
 const LINK_REVIEW: Duration = Duration::from_secs(1);
+/// Refused joins that are thought of in one turn.
+const MISSED_MAX: usize = 64;
 /// Calls of the link's `recv` before others get their turn.
 const RECV_BUDGET: usize = 4;
 
@@ -43,6 +45,10 @@ pub struct Core {
     routes: Routes,
     /// A guard for each 4-tuple that is in use, TIME_WAIT included.
     held: HashMap<FourTuple, Guard>,
+    /// Where joins may come to an address when the listener has gone.
+    doors: HashMap<IpAddr, Guard>,
+    /// Joins that the kernel has refused for want of a listener: token, and where they came to.
+    missed: Vec<(u32, IpAddr)>,
     /// What the link hears now.
     admitted: PortSet,
     /// `Guards::port_changes` of that time.
@@ -105,6 +111,8 @@ impl Core {
             guards,
             routes,
             held: HashMap::new(),
+            doors: HashMap::new(),
+            missed: Vec::new(),
             admitted,
             admitted_changes,
             more_to_receive: false,
@@ -174,11 +182,12 @@ impl Core {
 
     /// Whether the kernel would give a SYN of these addresses to a listener of ours, and has room in its queue.
     fn is_open(&mut self, tuple: FourTuple) -> bool {
-        let Core {
-            endpoint, listeners, ..
-        } = self;
-        let listeners = listeners.as_mut();
-        Gate { endpoint, listeners }.reception(tuple) == Reception::Open
+        let mut gate = Gate {
+            endpoint: &mut self.endpoint,
+            listeners: self.listeners.as_mut(),
+            missed: &mut self.missed,
+        };
+        gate.reception(tuple) == Reception::Open
     }
 
     /// Whether a subflow's other end is here too.
@@ -240,8 +249,8 @@ impl Core {
     }
 
     /// Ends the peers' side of subflows that a dead engine had. The kernel, which would send plain resets, is kept from it by guards.
-    pub fn inherit(&mut self, now: Instant, lost: &[Entry]) {
-        for Entry { tuple, remote_key } in lost.iter().copied() {
+    pub fn inherit(&mut self, now: Instant, lost: &[Lost]) {
+        for Lost { tuple, remote_key } in lost.iter().copied() {
             let FourTuple { local, remote } = tuple;
             let guard = self.guards.acquire(&GuardRequest {
                 local: local.ip(),
@@ -325,12 +334,43 @@ impl Core {
             link,
             endpoint,
             listeners,
+            missed,
             ..
         } = self;
         let listeners = listeners.as_mut();
-        let mut gate = Gate { endpoint, listeners };
+        let mut gate = Gate {
+            endpoint,
+            listeners,
+            missed,
+        };
         let drained = (0..RECV_BUDGET).any(|_| link.recv(&mut |incoming| gate.hear(now, incoming)));
         self.more_to_receive = !drained;
+        self.open_doors(now);
+    }
+
+    /// Tells peers whose joins were refused where else they may go.
+    fn open_doors(&mut self, now: Instant) {
+        if self.by_conn.is_empty() {
+            self.doors.clear();
+        }
+        for (token, address) in std::mem::take(&mut self.missed) {
+            let door = match self.doors.entry(address) {
+                Entry::Occupied(door) => door.into_mut(),
+                Entry::Vacant(place) => match self.guards.door(address) {
+                    Ok(door) => place.insert(door),
+                    Err(error) => {
+                        log::info!("no port for joins to {address}: {error}");
+                        continue;
+                    }
+                },
+            };
+            let port = door.local().port();
+            log::info!("a join to {address} came after its listener had gone: it may come to port {port}");
+            self.endpoint.announce_port(now, token, address, port);
+        }
+        if let Err(error) = self.admit_ports() {
+            log::warn!("the link does not hear joins: {error}");
+        }
     }
 
     /// Something is left to receive or to send: do not sleep.
@@ -361,6 +401,7 @@ impl Core {
             listeners,
             own_host,
             more_to_send,
+            missed,
             ..
         } = self;
         // What the link says about a segment (too big, no route) may give the core something to send at once, and so may this host's own
@@ -376,11 +417,20 @@ impl Core {
             link.flush(&mut |incoming| {
                 heard = true;
                 let listeners = listeners.as_mut();
-                Gate { endpoint, listeners }.hear(now, incoming);
+                let mut gate = Gate {
+                    endpoint,
+                    listeners,
+                    missed,
+                };
+                gate.hear(now, incoming);
             });
             let mut own = |incoming: Incoming<'_>| {
-                let listeners = listeners.as_mut();
-                Gate { endpoint, listeners }.hear_own_host(now, incoming);
+                let mut gate = Gate {
+                    endpoint,
+                    listeners: listeners.as_mut(),
+                    missed,
+                };
+                gate.hear_own_host(now, incoming);
             };
             heard | own_host.recv(&mut own)
         });
@@ -396,6 +446,7 @@ impl Core {
 struct Gate<'c> {
     endpoint: &'c mut Endpoint,
     listeners: Option<&'c mut Listeners>,
+    missed: &'c mut Vec<(u32, IpAddr)>,
 }
 
 impl Gate<'_> {
@@ -462,6 +513,16 @@ impl Gate<'_> {
         listeners.map_or(Reception::Kernel, |listeners| listeners.reception(tuple, coming))
     }
 
+    /// Whether the kernel leaves a join to us. Where nobody listens it has just refused it.
+    fn is_silent_for(&mut self, tuple: FourTuple, token: u32) -> bool {
+        let listeners = self.listeners.as_mut();
+        let silent = listeners.is_none_or(|listeners| listeners.is_taken(tuple));
+        if !silent && self.missed.len() < MISSED_MAX {
+            self.missed.push((token, tuple.local.ip()));
+        }
+        silent
+    }
+
     /// What opens something new is ours when the kernel would give it to a listener that is deaf for our sake and whose queue has room, or when it
     /// joins a connection of ours. All else is the kernel's, and so is everything on the loopback device.
     fn is_ours(&mut self, now: Instant, tuple: FourTuple, iface: u32, segment: &Segment<'_>) -> bool {
@@ -471,15 +532,30 @@ impl Gate<'_> {
         if iface == LOOPBACK {
             return false;
         }
+        if let Some(token) = self.joined(segment) {
+            return self.is_silent_for(tuple, token);
+        }
         !self.opens(now, tuple, segment) || self.reception(tuple) == Reception::Open
+    }
+
+    /// The token of our connection that a SYN joins.
+    fn joined(&self, segment: &Segment<'_>) -> Option<u32> {
+        let flags = segment.header.flags;
+        match segment.options.mptcp.join {
+            Some(MpJoin::Syn { token, .. })
+                if flags.has(Flags::SYN) && !flags.has(Flags::ACK) && self.endpoint.has_token(token) =>
+            {
+                Some(token)
+            }
+            _ => None,
+        }
     }
 
     /// A segment of no known 4-tuple opens a connection, and does not join one.
     fn opens(&self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) -> bool {
         let flags = segment.header.flags;
         if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
-            let join = segment.options.mptcp.join;
-            !matches!(join, Some(MpJoin::Syn { token, .. }) if self.endpoint.has_token(token))
+            self.joined(segment).is_none()
         } else {
             self.endpoint.answers_cookie(now, tuple, segment)
         }

@@ -30,8 +30,11 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-/// How long a carrier may be accepted and not claimed: a program that is stopped just there loses the peer's address, no more.
+/// How often carriers are looked at that were accepted and not claimed.
 const CLAIM_TIME: Duration = Duration::from_millis(200);
+/// How often one is found so until it is the connection itself: a program that is stopped just there for longer loses the peer's address, no
+/// more. Where the last one was never claimed, the next is not waited for.
+const PATIENCE: u32 = 5;
 /// Carriers that are looked at in one turn.
 const LOOKS_MAX: usize = 64;
 
@@ -262,7 +265,11 @@ impl Engine {
             };
             if delivery.established && listeners.is_accepted(delivery.target, delivery.address) {
                 delivery.unclaimed += 1;
-                if delivery.unclaimed > 1 {
+                let patience = match self.unclaimed_ports.contains(&delivery.target.port()) {
+                    true => 1,
+                    false => PATIENCE,
+                };
+                if delivery.unclaimed >= patience {
                     raw.push(key);
                 }
             }
@@ -284,6 +291,7 @@ impl Engine {
                 delivery.address
             );
         }
+        self.unclaimed_ports.insert(delivery.target.port());
         // What the carrier has brought already comes again.
         let skipped = usize::from(delivery.primed);
         let key = self
@@ -320,6 +328,7 @@ impl Engine {
         let Some(delivery) = claimed else {
             return self.answer_error(client, Errno::NOENT);
         };
+        self.unclaimed_ports.remove(&delivery.target.port());
         let (key, cookie) = (delivery.connection, delivery.cookie);
         if let Some(connection) = self.connections.get_mut(key) {
             connection.uid = Some(cred.uid);

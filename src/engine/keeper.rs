@@ -42,6 +42,8 @@ pub struct Record {
     pub options: Vec<u8>,
     /// The program's `MPTCP_PATHS`.
     pub paths: String,
+    /// Its `MPTCP_JOIN`.
+    pub join: String,
     /// The program's name.
     pub program: String,
     /// Its process id.
@@ -152,9 +154,11 @@ fn keep(mut channel: OwnedFd, settings: &Settings, table: Rc<Table>) -> i32 {
     loop {
         let clock = Clock::start();
         remember(&channel, &mut records);
-        if let Some(child) = child.take() {
-            let _ = waitpid(Some(child), WaitOptions::empty());
-        }
+        let ended = child
+            .take()
+            .and_then(|child| waitpid(Some(child), WaitOptions::empty()).ok()?);
+        // A program was faster, and started an engine that knows of no listener: it goes when it is idle.
+        let taken = ended.is_some_and(|(_, status)| status.exit_status() == Some(process::NAME_TAKEN));
         if records.is_empty() {
             return 0;
         }
@@ -162,7 +166,7 @@ fn keep(mut channel: OwnedFd, settings: &Settings, table: Rc<Table>) -> i32 {
             true => failures + 1,
             false => 0,
         };
-        if failures > FAILURES_MAX {
+        if failures > FAILURES_MAX && !taken {
             log::error!("the engine does not stay alive: {} listeners are deaf", records.len());
             return 1;
         }

@@ -7,11 +7,13 @@ use super::event_loop::{EventLoop, Key, Source};
 use super::keeper::{Inheritance, Keeper, Record};
 use super::ledger::{Ledger, Table};
 use super::listeners::Listener;
+use super::policy;
 use super::server::{Engine, Settings};
 use super::socket_options::{self, SocketOptions};
 use crate::control::{loopback_wanted, setting, Bypass, Listen, Reply};
 use crate::link::diag::TCP_LISTEN;
 use crate::link::GuardKind;
+use crate::mptcp::ConnOptions;
 use crate::time::{Duration, Instant};
 use rustix::net::{getsockname, ipproto, sockopt, UCred};
 use std::net::SocketAddr;
@@ -34,12 +36,19 @@ impl Engine {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let program = text(request.program);
         let pid = cred.pid.as_raw_nonzero().get() as u32;
-        let paths = text(setting(request.settings, "MPTCP_PATHS").unwrap_or_default());
-        let record = match record_of(fd, loopback_wanted(request.settings)) {
+        let settings = self.settings_files.complete(request.settings, request.program, None);
+        let off = |name| setting(&settings, name) == Some(b"off");
+        if off("MPTCP") || off("MPTCP_LISTEN") {
+            return self.refuse_listener(client, &program, pid, Bypass::ListenOff);
+        }
+        let paths = text(setting(&settings, "MPTCP_PATHS").unwrap_or_default());
+        let join = text(setting(&settings, "MPTCP_JOIN").unwrap_or_default());
+        let record = match record_of(fd, loopback_wanted(&settings)) {
             Ok(record) => Record {
                 program: program.clone(),
                 pid,
                 paths,
+                join,
                 ..record
             },
             Err(reason) => return self.refuse_listener(client, &program, pid, reason),
@@ -76,7 +85,10 @@ impl Engine {
             self.keeper = Some(keeper.ok_or(Bypass::NoResources)?);
         }
         let listener = Listener::new(record.clone(), lease).ok_or(Bypass::EngineFault)?;
-        let options = listener.options.for_core(unmap(bound).is_ipv6());
+        let options = ConnOptions {
+            join_after: policy::read_join(record.join.as_bytes()),
+            ..listener.options.for_core(unmap(bound).is_ipv6())
+        };
         for address in listener.wire_addresses() {
             // Those of the last listener there are those of the next connection.
             core.endpoint.unlisten(address);
@@ -201,6 +213,7 @@ fn record_of(fd: Option<OwnedFd>, loopback: bool) -> Result<Record, Bypass> {
             .map_err(unproven)?
             .pack(),
         paths: String::new(),
+        join: String::new(),
         program: String::new(),
         pid: 0,
     })

@@ -194,6 +194,12 @@ impl Listeners {
         }
     }
 
+    /// Whether the kernel has any socket, of whomever, for a segment of these addresses.
+    pub fn is_taken(&mut self, tuple: FourTuple) -> bool {
+        // In doubt there is one.
+        !matches!(self.diag.find(tuple.local, tuple.remote), Ok(None))
+    }
+
     /// Counts a connection for a listener at this address, and shows it.
     pub fn count(&mut self, local: SocketAddr) -> Option<&Listener> {
         let cookie = *self.at(local).first()?;

@@ -45,6 +45,7 @@ mod relay;
 mod requests;
 mod sandbox;
 mod server;
+mod settings_files;
 mod shadow;
 mod slots;
 mod socket_options;

@@ -13,13 +13,10 @@
 
 use super::connection::{unmap, Connection};
 use super::status::PolicyStatus;
+use crate::config::{parse_intent, parse_join, JOIN_BYTES};
 use crate::control::multipath::{Intent, JoinPolicy, Wishes};
 use crate::control::{heuristic_off, Connect};
-use crate::mptcp::endpoint::{ConnOptions, LocalPath, LowLatency, Traffic};
-
-/// Bytes after which a connection is worth a second subflow, where `MPTCP_JOIN=after-bytes` gives no number: what the first few round trips
-/// carry anyway.
-pub const JOIN_BYTES: u64 = 100_000;
+use crate::mptcp::endpoint::{Algorithm, ConnOptions, LocalPath, LowLatency, Scheduler, Traffic};
 
 /// What the program's MPTCP_* variables say where its sockets say nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,23 +27,18 @@ pub struct Defaults {
     intent: Intent,
     ignore_nodelay: bool,
     ignore_pattern: bool,
+    congestion: Algorithm,
+    scheduler: Scheduler,
 }
 
 impl Defaults {
     /// Reads them; one that makes no sense is reported and says nothing.
     pub fn read(request: &Connect<'_>) -> Defaults {
-        let complain = |name: &str, text: &[u8], known: &str| {
-            log::warn!("{name}: \"{}\": {known}", String::from_utf8_lossy(text));
-        };
         let join = request.setting("MPTCP_JOIN").unwrap_or_default();
-        let join_after = parse_join(join).unwrap_or_else(|| {
-            complain("MPTCP_JOIN", join, "at-once, after-bytes, after-bytes:NUMBER or never");
-            0
-        });
         let intent = request.setting("MPTCP_INTENT").unwrap_or_default();
         let heuristics = request.setting("MPTCP_HEURISTICS").unwrap_or_default();
         Defaults {
-            join_after,
+            join_after: read_join(join),
             fate: request.setting("MPTCP_FATE") == Some(b"on"),
             names_fail: request.setting("MPTCP_AWARE_NAMES") == Some(b"fail"),
             intent: parse_intent(intent).unwrap_or_else(|| {
@@ -55,31 +47,51 @@ impl Defaults {
             }),
             ignore_nodelay: heuristic_off(heuristics, b"nodelay"),
             ignore_pattern: heuristic_off(heuristics, b"pattern"),
+            congestion: parse_name(request.setting("MPTCP_CONGESTION")).unwrap_or_else(|text| {
+                complain("MPTCP_CONGESTION", text, "bbr, cubic, lia, olia or balia");
+                Algorithm::default()
+            }),
+            scheduler: parse_name(request.setting("MPTCP_SCHEDULER")).unwrap_or_else(|text| {
+                let known = "adaptive, lowrtt, blest, ecf, roundrobin or redundant";
+                complain("MPTCP_SCHEDULER", text, known);
+                Scheduler::default()
+            }),
         }
+    }
+
+    /// The congestion control's name, as TCP_CONGESTION says it.
+    pub(super) fn congestion_name(&self) -> &'static str {
+        self.congestion.name()
+    }
+
+    /// How the core is to send.
+    pub(super) fn apply(&self, options: &mut ConnOptions) {
+        options.congestion = self.congestion;
+        options.scheduler = self.scheduler;
     }
 }
 
-/// `MPTCP_JOIN`: the bytes before further subflows.
-fn parse_join(text: &[u8]) -> Option<u64> {
+/// The choice of this name, the default where none is given; an unknown name comes back.
+fn parse_name<T: Default + std::str::FromStr>(text: Option<&[u8]>) -> Result<T, &[u8]> {
     match text {
-        b"" | b"at-once" => Some(0),
-        b"never" => Some(u64::MAX),
-        b"after-bytes" => Some(JOIN_BYTES),
-        _ => {
-            let number = text.strip_prefix(b"after-bytes:")?;
-            std::str::from_utf8(number).ok()?.parse().ok()
-        }
+        None | Some(b"") => Ok(T::default()),
+        Some(text) => std::str::from_utf8(text)
+            .ok()
+            .and_then(|name| name.parse().ok())
+            .ok_or(text),
     }
 }
 
-fn parse_intent(text: &[u8]) -> Option<Intent> {
-    match text {
-        b"" => Some(Intent::Default),
-        b"aggregate" => Some(Intent::Aggregate),
-        b"handover" => Some(Intent::Handover),
-        b"interactive" => Some(Intent::Interactive),
-        _ => None,
-    }
+fn complain(name: &str, text: &[u8], known: &str) {
+    log::warn!("{name}: \"{}\": {known}", String::from_utf8_lossy(text));
+}
+
+/// `MPTCP_JOIN`: the bytes before further subflows. What makes no sense is reported and says nothing.
+pub fn read_join(text: &[u8]) -> u64 {
+    parse_join(text).unwrap_or_else(|| {
+        complain("MPTCP_JOIN", text, "at-once, after-bytes, after-bytes:NUMBER or never");
+        0
+    })
 }
 
 /// Bytes before further subflows.
@@ -114,6 +126,7 @@ impl Connection {
     /// The parts of the core's options that follow from policy. `options` are up to date otherwise.
     pub(super) fn apply_policy(&self, options: &mut ConnOptions) {
         options.join_after = join_after(&self.wishes, &self.defaults);
+        self.defaults.apply(options);
         options.low_latency = low_latency(self.intent(), options.nodelay, &self.defaults);
     }
 
@@ -217,5 +230,18 @@ mod tests {
     fn what_makes_no_sense_says_nothing() {
         assert_eq!(read(b"MPTCP_INTENT=fast\0MPTCP_JOIN=soon\0"), Defaults::default());
         assert_eq!(read(b"MPTCP_INTENT=handover\0").intent, Intent::Handover);
+        assert_eq!(read(b"MPTCP_CONGESTION=reno\0MPTCP_SCHEDULER=\0"), Defaults::default());
+    }
+
+    #[test]
+    fn congestion_control_and_scheduler_go_by_name() {
+        let chosen = read(b"MPTCP_CONGESTION=olia\0MPTCP_SCHEDULER=redundant\0");
+        let mut options = ConnOptions::default();
+        chosen.apply(&mut options);
+        assert_eq!(
+            (options.congestion, options.scheduler),
+            (Algorithm::Olia, Scheduler::Redundant)
+        );
+        assert_eq!(chosen.congestion_name(), "olia");
     }
 }

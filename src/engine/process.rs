@@ -26,6 +26,8 @@ use std::os::unix::fs::OpenOptionsExt;
 const IDLE: Duration = Duration::from_secs(10);
 /// Descriptors that the engine asks for: a thousand short connections a second over two paths.
 const DESCRIPTORS_MAX: u64 = 1 << 18;
+/// The exit code of an engine that found another one of its name.
+pub(super) const NAME_TAKEN: i32 = 3;
 /// How often, and after which pauses, a name is tried for whose owner is leaving.
 const LEAVING_TRIES: usize = 100;
 const LEAVING_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
@@ -70,7 +72,10 @@ pub(super) fn serve(settings: Settings, inheritance: Option<Inheritance>) -> i32
         Ok(()) => 0,
         Err(error) => {
             log::error!("engine {id} gives up: {error}");
-            1
+            match error.raw_os_error() {
+                Some(libc::EADDRINUSE) => NAME_TAKEN,
+                _ => 1,
+            }
         }
     }
 }

@@ -19,6 +19,9 @@ use rustix::io::Errno;
 use rustix::net::{bind, UCred};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// TCP_CA_NAME_MAX of net/tcp.h.
+const CONGESTION_NAME: usize = 16;
+
 /// Clients that may wait for one handshake: one per thread that has the descriptor and asks.
 const WAITERS_MAX: usize = 64;
 
@@ -344,10 +347,14 @@ impl Connection {
             (libc::IPPROTO_IP, libc::IP_MTU) | (libc::IPPROTO_IPV6, libc::IPV6_MTU) => {
                 info.subflows.first().and_then(|first| int(first.mtu as i32))
             }
-            // CUBIC has nothing to say there, as in Linux.
+            // As CUBIC in Linux: nothing to say.
             (libc::IPPROTO_TCP, libc::TCP_CC_INFO) => Some(Vec::new()),
             (libc::IPPROTO_TCP, TCP_IS_MPTCP) => int(i32::from(info.fallback.is_none())),
-            (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => Some(b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec()),
+            (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
+                let mut name = self.defaults.congestion_name().as_bytes().to_vec();
+                name.resize(CONGESTION_NAME, 0);
+                Some(name)
+            }
             _ => None,
         }
     }

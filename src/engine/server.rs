@@ -21,13 +21,14 @@ use super::pump::Pump;
 use super::recent::{Bypasses, End, Ends};
 use super::relay::{Ending, Relay, Turn};
 use super::sandbox;
+use super::settings_files::SettingsFiles;
 use super::slots::Slots;
 use super::socket_options;
 use super::stream::Stream;
 use crate::control::{EngineId, Phase, PhaseReport, Reply};
 use crate::time::{Duration, Instant};
 use rustix::io::Errno;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 
@@ -57,6 +58,8 @@ pub struct Engine {
     /// Connections on their way to programs, and the carriers' addresses.
     pub(super) deliveries: Slots<Delivery>,
     pub(super) by_carrier: HashMap<SocketAddr, Key>,
+    /// Ports whose last connection was accepted without the library.
+    pub(super) unclaimed_ports: HashSet<u16>,
     /// When to look for carriers that were accepted and not claimed; None while none is under way.
     pub(super) claims_due: Option<Instant>,
     /// Those that are connections themselves, and which of them have more to do.
@@ -71,6 +74,7 @@ pub struct Engine {
     pub(super) ends: Ends,
     pub(super) bypasses: Bypasses,
     pub(super) plain_peers: PlainPeers,
+    pub(super) settings_files: SettingsFiles,
     pub(super) counters: Counters,
     /// Connections whose turn ended with more to do.
     more: VecDeque<Key>,
@@ -122,6 +126,7 @@ impl Engine {
             by_cookie: HashMap::new(),
             deliveries: Slots::default(),
             by_carrier: HashMap::new(),
+            unclaimed_ports: HashSet::new(),
             claims_due: None,
             pumps: Slots::default(),
             pumps_more: Vec::new(),
@@ -131,6 +136,7 @@ impl Engine {
             ends: Ends::default(),
             bypasses: Bypasses::default(),
             plain_peers: PlainPeers::default(),
+            settings_files: SettingsFiles::default(),
             counters: Counters::default(),
             more: VecDeque::new(),
             scratch: vec![0; SCRATCH],

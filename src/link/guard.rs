@@ -205,6 +205,26 @@ impl Guards {
         Lease::new(&self.ports, port)
     }
 
+    /// A port of the block at which the kernel is silent to whoever connects, so that joins may come there. The peer's address stands for none.
+    ///
+    /// # Errors
+    /// As [`Guards::acquire`].
+    pub fn door(&mut self, local: IpAddr) -> io::Result<Guard> {
+        let request = GuardRequest {
+            local,
+            port: WantedPort::Any,
+            remote: SocketAddr::new(local, 0),
+            iface: 0,
+            mark: 0,
+        };
+        let (hold, port) = self.listening_any(&request).map_err(Refusal::into_error)?;
+        Ok(Guard {
+            local: SocketAddr::new(local, port),
+            hold,
+            _lease: Some(Lease::new(&self.ports, port)),
+        })
+    }
+
     /// A guard for a 4-tuple.
     ///
     /// Errors: EADDRNOTAVAIL when the 4-tuple is in use or every port towards `remote` is, EADDRINUSE when somebody

@@ -2,7 +2,8 @@
 //!
 //! `NAME` uses an interface, whatever the routing policy says; `NAME:backup` asks the peer to use it only when nothing
 //! else works; `-NAME` leaves it out. When at least one is named to be used, no other one is, except that the first
-//! subflow always follows the kernel's routing.
+//! subflow always follows the kernel's routing. `NAME:standby` names none for use: where the automatic choice takes the
+//! interface, it is for backup.
 
 use super::sources::Sources;
 use core::fmt;
@@ -15,6 +16,7 @@ const NAME_LEN_MAX: usize = 15;
 pub struct PathConfig {
     named: Vec<Named>,
     excluded: Vec<String>,
+    standby: Vec<String>,
     /// What the program says by socket options, beside the user's variable.
     pub sources: Sources,
 }
@@ -72,11 +74,12 @@ impl PathConfig {
         if name.is_empty() || name.len() > NAME_LEN_MAX || name.contains(|c: char| c == '/' || c.is_whitespace()) {
             return Err(Problem::BadName);
         }
-        if self.excludes(name) || self.named().any(|n| n == name) {
+        if self.excludes(name) || self.named().any(|n| n == name) || self.standby.iter().any(|n| n == name) {
             return Err(Problem::Twice);
         }
         match (excluded, suffix) {
             (true, None) => self.excluded.push(name.to_owned()),
+            (false, Some("standby")) => self.standby.push(name.to_owned()),
             (true, Some(_)) => return Err(Problem::SuffixOnExcluded),
             (false, None | Some("backup")) => self.named.push(Named {
                 name: name.to_owned(),
@@ -109,7 +112,7 @@ impl PathConfig {
 
     /// `name` is for backup.
     pub fn is_backup(&self, name: &str) -> bool {
-        self.named.iter().any(|n| n.name == name && n.backup)
+        self.standby.iter().any(|n| n == name) || self.named.iter().any(|n| n.name == name && n.backup)
     }
 }
 
@@ -118,7 +121,7 @@ impl fmt::Display for PathConfigError {
         let why = match self.problem {
             Problem::Empty => "an interface name is missing between the commas",
             Problem::BadName => "this is not an interface name (1 to 15 characters, no '/' and no space)",
-            Problem::UnknownSuffix => "only ':backup' may follow a name",
+            Problem::UnknownSuffix => "only ':backup' or ':standby' may follow a name",
             Problem::SuffixOnExcluded => "nothing may follow the name of an interface that is left out",
             Problem::Twice => "this interface is listed twice",
         };
@@ -138,6 +141,14 @@ mod tests {
         assert_eq!(config.named().collect::<Vec<_>>(), ["eth0", "wlan0"]);
         assert!(config.names_interfaces() && config.is_backup("wlan0") && !config.is_backup("eth0"));
         assert!(config.excludes("docker0") && !config.excludes("eth0"));
+    }
+
+    #[test]
+    fn standby_marks_and_does_not_restrict() {
+        let config = PathConfig::parse("wwan0:standby").unwrap();
+        assert!(config.is_backup("wwan0") && config.leaves("wwan0") && config.leaves("eth0"));
+        assert!(!config.names_interfaces());
+        assert!(PathConfig::parse("wwan0:standby,wwan0").is_err());
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub(super) struct Want {
 pub(super) struct Announce {
     id: u8,
     pub addr: IpAddr,
+    /// Where joins go that cannot go to the connection's own port.
+    port: Option<u16>,
     tries: u32,
     resend_at: Option<Instant>,
     send_now: bool,
@@ -89,6 +91,8 @@ pub(super) struct Addresses {
     pub heard: u8,
     echoes: VecDeque<AddAddr>,
     pub announces: VecDeque<Announce>,
+    /// Announced beside the connection's own port.
+    doors: Vec<SocketAddr>,
     pub removed: Vec<u8>,
     dirty: bool,
 }
@@ -111,6 +115,7 @@ impl Addresses {
             heard: 0,
             echoes: VecDeque::new(),
             announces: VecDeque::new(),
+            doors: Vec::new(),
             removed: Vec::new(),
             dirty: false,
         }
@@ -228,11 +233,11 @@ impl Addresses {
         }
         let a = self.announces.front_mut().filter(|a| a.send_now)?;
         a.send_now = false;
-        let hmac = crypto::add_addr_hmac(local_key, remote_key, a.id, a.addr, None);
+        let hmac = crypto::add_addr_hmac(local_key, remote_key, a.id, a.addr, a.port);
         Some(AddAddr {
             id: a.id,
             addr: a.addr,
-            port: None,
+            port: a.port,
             hmac: Some(hmac),
         })
     }
@@ -273,6 +278,14 @@ impl Connection {
                     }
                 }
                 continue;
+            }
+            if path.backup {
+                // Those that the peer opened before the paths were known.
+                let here = |s: &&mut Subflow| s.tuple.local.ip() == path.addr && !s.local_backup;
+                for sf in self.subflows.iter_mut().filter(here) {
+                    sf.local_backup = true;
+                    sf.prio_now = true;
+                }
             }
             let first_lives = self.subflows.iter().any(|s| s.join.is_none() && !s.close_queued);
             let fresh = path.addr != first || !first_lives;
@@ -352,7 +365,7 @@ impl Connection {
         if self.inc_finished() && self.out.fin_queued {
             return;
         }
-        if self.role == Role::Server {
+        if self.role == Role::Server && !self.addresses.forbid_join_here {
             self.announce_locals();
         }
         self.repeat_announcement(ctx.now);
@@ -504,12 +517,37 @@ impl Connection {
                 a.announces.push_back(Announce {
                     id: l.id,
                     addr: l.path.addr,
+                    port: None,
                     tries: 0,
                     resend_at: None,
                     send_now: false,
                 });
             }
         }
+    }
+
+    /// A join was refused because nobody listens at the connection's port any more: it may go to this one.
+    pub(super) fn announce_port(&mut self, ctx: &mut Ctx<'_>, addr: IpAddr, port: u16) {
+        let known = self
+            .addresses
+            .doors
+            .iter()
+            .any(|door| *door == SocketAddr::new(addr, port));
+        if known || self.addresses.forbid_join_here || self.addresses.announces.len() >= MAX_SIGNALS {
+            return;
+        }
+        let id = self.addresses.fresh_id();
+        self.addresses.doors.push(SocketAddr::new(addr, port));
+        self.addresses.announces.push_back(Announce {
+            id,
+            addr,
+            port: Some(port),
+            tries: 0,
+            resend_at: None,
+            send_now: false,
+        });
+        self.addresses.dirty = true;
+        self.evaluate_paths(ctx);
     }
 
     fn repeat_announcement(&mut self, now: Instant) {
@@ -536,7 +574,7 @@ impl Connection {
                 .addresses
                 .announces
                 .front()
-                .is_some_and(|a| a.id == add.id && a.addr == add.addr)
+                .is_some_and(|a| a.id == add.id && a.addr == add.addr && a.port == add.port)
             {
                 self.addresses.announces.pop_front();
                 self.addresses.dirty = true;

@@ -1,7 +1,9 @@
 //! What the core and its callers say to each other: names, options, events, errors, pictures. No logic.
 
 pub use super::pattern::Traffic;
+pub use super::scheduler::Scheduler;
 pub use super::steer::{SteerError, SubflowManner};
+pub use crate::tcp::congestion::Algorithm;
 use crate::time::Duration;
 use core::net::{IpAddr, SocketAddr};
 
@@ -59,7 +61,7 @@ pub struct ConnOptions {
     pub syn_patience: Option<Duration>,
     /// Upper bound of the MSS we announce and use (TCP_MAXSEG); 0 is none.
     pub mss_limit: u16,
-    /// Bytes that may wait in the send buffer.
+    /// Bytes that may wait in the send buffer (its upper bound: it grows with what the paths carry).
     pub send_buffer: usize,
     /// Bytes that may wait in the receive buffer at the most.
     pub recv_buffer: usize,
@@ -72,8 +74,13 @@ pub struct ConnOptions {
     pub ttl: u8,
     /// SO_MARK.
     pub mark: u32,
-    /// Bytes, of both directions, before a client opens further subflows; 0 is at once, u64::MAX never.
+    /// Bytes, of both directions, before a client opens further subflows; 0 is at once, u64::MAX never. A server with never announces no
+    /// addresses, refuses joins, and says so in its SYN/ACK (C flag, RFC 8684 section 3.1).
     pub join_after: u64,
+    /// Congestion control of every subflow (TCP_CONGESTION).
+    pub congestion: Algorithm,
+    /// Which subflow takes what.
+    pub scheduler: Scheduler,
     /// When subflows that are slow beside the fastest one carry nothing new.
     pub low_latency: LowLatency,
 }
@@ -115,13 +122,15 @@ impl Default for ConnOptions {
             syn_retries: 6,
             syn_patience: None,
             mss_limit: 0,
-            send_buffer: 4 << 20,
+            send_buffer: 16 << 20,
             recv_buffer: 6 << 20,
             recv_buffer_first: 512 << 10,
             tos: 0,
             ttl: 0,
             mark: 0,
             join_after: 0,
+            congestion: Algorithm::default(),
+            scheduler: Scheduler::default(),
             low_latency: LowLatency::Never,
         }
     }

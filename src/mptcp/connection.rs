@@ -11,6 +11,8 @@ use super::endpoint::{
 };
 use super::pattern::WritePattern;
 use super::recv_buffer::RecvBuffer;
+use super::reinjection::Again;
+use super::scheduler;
 use super::send_buffer::SendBuffer;
 use super::subflow::{Reset, State, Subflow};
 use crate::time::{Duration, Instant};
@@ -23,6 +25,8 @@ pub(super) const ORPHAN: Duration = Duration::from_secs(60);
 const LINGERING_FIN: Duration = Duration::from_secs(60);
 /// How many bare acknowledgments carry the infinite mapping: it takes the room of SACK blocks.
 const INFINITE_ACKS: u8 = 3;
+/// A send buffer that its option does not hold smaller has this much room.
+const SEND_BUFFER_MIN: usize = 1 << 20;
 /// Bytes that the peer acknowledged but a subflow still has to repeat stay in the send buffer up to this, then they move to the segment.
 const SLACK: u64 = 256 << 10;
 
@@ -91,7 +95,11 @@ pub(super) struct Outgo {
     pub fin_queued: bool,
     pub fin_acked: bool,
     /// Ranges to send again on another subflow.
-    pub reinject: VecDeque<(Dsn, Dsn)>,
+    pub reinject: VecDeque<Again>,
+    /// What lies before was looked at for an earlier arrival elsewhere.
+    pub rescued: Dsn,
+    /// What the scheduler remembers.
+    pub memory: scheduler::Memory,
     pub cork: Cork,
     /// `send` took less than offered: say when there is room.
     pub blocked: bool,
@@ -188,6 +196,8 @@ impl Connection {
             Proto::Plain(Fallback::NotAsked)
         };
         let recv_buffer = RecvBuffer::new(Dsn(0), options.recv_buffer_first, options.recv_buffer);
+        let mut addresses = Addresses::new(path);
+        addresses.forbid_join_here = role == Role::Server && options.join_after == u64::MAX;
         Connection {
             id,
             role,
@@ -208,6 +218,8 @@ impl Connection {
                 fin_queued: false,
                 fin_acked: false,
                 reinject: VecDeque::new(),
+                rescued: idsn + 1,
+                memory: scheduler::Memory::default(),
                 cork: Cork::Idle,
                 blocked: false,
                 acked: 0,
@@ -218,7 +230,7 @@ impl Connection {
                 fin: None,
                 long: false,
             },
-            addresses: Addresses::new(path),
+            addresses,
             dss_seen: false,
             bare_run: 0,
             no_way_back: false,
@@ -311,7 +323,20 @@ impl Connection {
             return 0;
         }
         let held = self.out.buf.end().diff(self.out.una).max(0) as usize;
-        self.options.send_buffer.saturating_sub(held)
+        self.send_limit().saturating_sub(held)
+    }
+
+    /// Bytes that the send buffer holds now at the most: what all paths together carry in twice the longest round trip, so that no path
+    /// runs dry while the slowest one's acknowledgments are awaited.
+    pub fn send_limit(&self) -> usize {
+        let known = self.subflows.iter().filter(|s| s.usable() && !s.stalled);
+        let (mut rate, mut longest) = (0.0, Duration::ZERO);
+        for (srtt, cwnd) in known.filter_map(|s| Some((s.tx.rtt.srtt()?, s.tx.cc.cwnd()))) {
+            rate += f64::from(cwnd) / srtt.as_secs_f64();
+            longest = longest.max(srtt);
+        }
+        let wanted = 2.0 * rate * longest.as_secs_f64();
+        (wanted as usize).max(SEND_BUFFER_MIN).min(self.options.send_buffer)
     }
 
     /// Queues `Readable`, once until it is polled.
@@ -377,12 +402,16 @@ impl Connection {
         if self.established {
             self.tell_window();
         }
+        let algorithm = self.options.congestion;
+        for sf in &mut self.subflows {
+            sf.tx.set_congestion(ctx.now, algorithm);
+        }
         self.tell_writable(ctx);
     }
 
     /// Queues `Writable` when somebody waits for room and there is enough of it.
     pub fn tell_writable(&mut self, ctx: &mut Ctx<'_>) {
-        if self.out.blocked && self.send_space() >= (self.options.send_buffer / 4).min(1 << 16) {
+        if self.out.blocked && self.send_space() >= (self.send_limit() / 4).min(1 << 16) {
             self.out.blocked = false;
             ctx.events.push_back(Event::Writable(self.id));
         }
@@ -530,26 +559,6 @@ impl Connection {
         self.out.fin_acked && self.inc_finished()
     }
 
-    /// Gives every range that `sf` has not got acknowledged to the others.
-    pub fn reinject_all(&mut self, sf: &Subflow) {
-        for s in sf.tx.unacked() {
-            let len = s.len - u32::from(s.fin);
-            queue_reinjection(&mut self.out, s.tag.dsn, s.tag.dsn + u64::from(len));
-        }
-    }
-
-    /// The same for a live subflow that does not answer.
-    pub fn reinject_stalled(&mut self, index: usize) {
-        let Connection { subflows, out, .. } = self;
-        for s in subflows[index].tx.unacked() {
-            let len = s.len - u32::from(s.fin);
-            queue_reinjection(out, s.tag.dsn, s.tag.dsn + u64::from(len));
-        }
-        if !out.reinject.is_empty() {
-            self.no_way_back = true;
-        }
-    }
-
     /// What is acknowledged at data level leaves the buffer, except the bytes that a subflow may have to repeat:
     /// they move to the segment when they would hold back too much.
     pub fn release_acked(&mut self) {
@@ -674,21 +683,6 @@ impl Connection {
             recv_queue: self.inc.buf.ready(),
             subflows: self.subflows.iter().map(subflow_info).collect(),
         }
-    }
-}
-
-fn queue_reinjection(out: &mut Outgo, from: Dsn, to: Dsn) {
-    let from = from.max(out.una);
-    if to.le(from) {
-        return;
-    }
-    // Ranges are kept in order and apart; a stalled subflow's ranges mostly follow each other.
-    let at = out.reinject.partition_point(|r| r.0.lt(from));
-    if at > 0 && out.reinject[at - 1].1.ge(from) {
-        let prev = &mut out.reinject[at - 1];
-        prev.1 = prev.1.max(to);
-    } else {
-        out.reinject.insert(at, (from, to));
     }
 }
 

@@ -32,7 +32,7 @@ impl Connection {
             return;
         }
         let rtt = (sf.handshake.sent == 1).then(|| ctx.now.since(sf.handshake.sent_at));
-        sf.learn_syn(ctx.now, seg, self.options.mss_limit);
+        sf.learn_syn(ctx.now, seg, &self.options);
         match rtt {
             Some(rtt) => sf.tx.rtt.on_sample(ctx.now, rtt),
             None => sf.tx.rtt.on_syn_timeout(),
@@ -63,7 +63,7 @@ impl Connection {
         if sf.join.is_some() {
             return;
         }
-        sf.learn_syn(ctx.now, seg, self.options.mss_limit);
+        sf.learn_syn(ctx.now, seg, &self.options);
         sf.state = State::SynReceived;
         sf.handshake.send_now = true;
         if self.proto == Proto::Negotiating {

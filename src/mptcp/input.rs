@@ -5,6 +5,7 @@ use super::crypto;
 use super::endpoint::{ConnError, Event, Fallback};
 use super::subflow::{Reset, SendTag, State};
 use crate::link::IcmpKind;
+use crate::tcp::coupled::couple;
 use crate::time::Duration;
 use crate::wire::{Dss, Flags, MpCapable, MpJoin, MptcpOptions, Segment, SeqNum, TcpRst};
 
@@ -326,9 +327,7 @@ impl Connection {
         self.out.progress_at = ctx.now;
         self.data_backoff = 0;
         self.data_timer = None;
-        while self.out.reinject.front().is_some_and(|r| r.1.le(data)) {
-            self.out.reinject.pop_front();
-        }
+        self.out.forget_acknowledged();
         if self.infinite_map.is_some_and(|from| data.gt(from)) {
             self.infinite_map = None;
         }
@@ -367,13 +366,20 @@ impl Connection {
             return true;
         }
         let sack = if sf.sack { seg.options.sack } else { Default::default() };
-        let outcome = sf.tx.on_ack(ctx.now, seg.header.ack, sack.as_slice(), SendTag::trim);
+        let echo = seg.options.timestamps.and_then(|ts| sf.echoed(ctx.now, ts.ecr));
+        self.couple(index);
+        let sf = &mut self.subflows[index];
+        let outcome = sf
+            .tx
+            .on_ack(ctx.now, seg.header.ack, sack.as_slice(), echo, SendTag::trim);
         if outcome.acked > 0 {
             sf.one_at_a_time = false;
-            if sf.stalled {
-                sf.stalled = false;
-            }
+            sf.stalled = false;
         }
+        if outcome.lost {
+            self.reinject_lost(index);
+        }
+        let sf = &mut self.subflows[index];
         if plain {
             let idsn = crypto::idsn(self.local_key);
             let ssn = u64::from(sf.ssn_out(seg.header.ack));
@@ -390,6 +396,23 @@ impl Connection {
             return self.on_subflow_fin_acked(ctx, index);
         }
         true
+    }
+
+    /// Coupled congestion control: what the subflows together mean for this one.
+    fn couple(&mut self, index: usize) {
+        if !self.options.congestion.is_coupled() {
+            return;
+        }
+        let mut flows = Vec::with_capacity(self.subflows.len());
+        let mut own = None;
+        for (i, sf) in self.subflows.iter().enumerate().filter(|(_, s)| s.is_up()) {
+            if let Some((rule, flow)) = sf.tx.cc.coupled_flow(sf.tx.rtt.srtt()) {
+                own = if i == index { Some((rule, flows.len())) } else { own };
+                flows.push(flow);
+            }
+        }
+        let Some((rule, at)) = own else { return };
+        self.subflows[index].tx.cc.set_coupling(couple(rule, &flows, at));
     }
 
     fn on_subflow_fin_acked(&mut self, ctx: &mut Ctx<'_>, index: usize) -> bool {

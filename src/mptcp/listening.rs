@@ -161,6 +161,14 @@ impl Endpoint {
         true
     }
 
+    /// A join for the connection with this token came to `addr`, at a port where nobody listens any more, so that the kernel refused it: the peer
+    /// is told of another port there.
+    pub fn announce_port(&mut self, now: Instant, token: u32, addr: IpAddr, port: u16) {
+        if let Some(&id) = self.tokens.get(&token) {
+            self.with(now, id, |conn, ctx| conn.announce_port(ctx, addr, port));
+        }
+    }
+
     /// Whether the segment is the third of a handshake that was answered by a cookie.
     pub fn answers_cookie(&self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) -> bool {
         let flags = segment.header.flags;
@@ -190,7 +198,8 @@ impl Endpoint {
         };
         let half_open = conn.subflows.iter().filter(|s| s.state == State::SynReceived).count();
         // J7: only when established, and neither after fallback nor after the end of both directions.
-        let allowed = conn.multipath() && conn.established && conn.error.is_none() && !conn.finished();
+        let open = conn.established && conn.error.is_none() && !conn.finished();
+        let allowed = conn.multipath() && open && !conn.addresses.forbid_join_here;
         if !allowed || conn.subflows.len() >= MAX_SUBFLOWS || half_open >= MAX_HALF_OPEN_JOINS {
             self.stray_reset(tuple, iface, segment, RST_PROHIBITED);
             return true;
@@ -202,7 +211,7 @@ impl Endpoint {
             let subflow = SubflowId(conn.next_subflow);
             conn.next_subflow += 1;
             let mut sf = Subflow::new(now, subflow, tuple, iface, 1500, iss, State::SynReceived);
-            sf.learn_syn(now, segment, conn.options.mss_limit);
+            sf.learn_syn(now, segment, &conn.options);
             sf.ts_offset = ts_offset;
             sf.join = Some(Join {
                 local_nonce,
@@ -211,6 +220,10 @@ impl Endpoint {
             });
             sf.remote_id = address_id;
             sf.remote_backup = backup;
+            if let Some(local) = conn.addresses.locals.iter().find(|l| l.path.addr == tuple.local.ip()) {
+                sf.local_id = local.id;
+                sf.local_backup = local.path.backup;
+            }
             conn.subflows.push(sf);
             subflow
         });
@@ -250,7 +263,7 @@ fn half_open(now: Instant, opening: Opening<'_>) -> Connection {
         }
     }
     let mut sf = Subflow::new(now, SubflowId(0), tuple, iface, path.mtu, iss, State::SynReceived);
-    sf.learn_syn(now, syn, conn.options.mss_limit);
+    sf.learn_syn(now, syn, &conn.options);
     sf.ts_offset = ts_offset;
     conn.next_subflow = 1;
     conn.out.edge = conn.out.una + u64::from(syn.header.window);

@@ -3,7 +3,7 @@
 
 use super::connection::{Connection, Cork, Ctx, Manner, Role};
 use super::crypto;
-use super::scheduler;
+use super::scheduler::{self, Demand, Scheduler};
 use super::subflow::{SendMap, SendTag, State, Subflow};
 use crate::link::Outgoing;
 use crate::time::{Duration, Instant};
@@ -48,6 +48,17 @@ impl Plan {
             options: self.options,
         }
     }
+}
+
+/// Why data is sent.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// For the first time.
+    New,
+    /// From the list of what is to be sent again, at this place.
+    Again(usize),
+    /// On one more subflow.
+    Copy,
 }
 
 /// Where a segment's payload is.
@@ -125,7 +136,7 @@ impl Connection {
             sf.tlp_now = false;
             return None;
         }
-        let segment = match sf.tx.next_retransmit() {
+        let segment = match sf.tx.next_retransmit(ctx.now) {
             Some(segment) => segment,
             None if sf.tlp_now => {
                 sf.tlp_now = false;
@@ -147,7 +158,7 @@ impl Connection {
         }
         let room = self.payload_room(ctx.now, index);
         let len = self.new_data_len(ctx.now, room, room)?;
-        Some(self.plan_segment(ctx, index, self.out.nxt, (len, room), false))
+        Some(self.plan_segment(ctx, index, self.out.nxt, (len, room), Kind::New))
     }
 
     pub(super) fn plan_again(&mut self, ctx: &mut Ctx<'_>, index: usize, segment: usize) -> Option<Plan> {
@@ -206,6 +217,7 @@ impl Connection {
                 dsn: tag.dsn + u64::from(at),
                 map: tag.map,
                 detached,
+                elsewhere: tag.elsewhere,
             }
         });
     }
@@ -230,32 +242,104 @@ impl Connection {
         self.role == Role::Client && sf.join.is_none() && !sf.confirmed && seq == sf.iss + 1
     }
 
-    /// Reinjections first, then new data, on the subflow that the scheduler picks.
+    /// Reinjections first, then new data, on the subflow that the scheduler picks; with nothing new, what a faster subflow can save time with.
     pub(super) fn plan_data(&mut self, ctx: &mut Ctx<'_>) -> Option<Plan> {
         if self.error.is_some() || !self.established {
             return None;
         }
-        let una = self.out.una;
-        while let Some(range) = self.out.reinject.front_mut() {
-            range.0 = range.0.max(una);
-            if range.0.lt(range.1) {
-                break;
+        self.out.forget_acknowledged();
+        let redundant = self.options.scheduler == Scheduler::Redundant && self.multipath();
+        let plan = match self.plan_reinjection(ctx) {
+            Some(plan) => Some(plan),
+            None if redundant => self.plan_redundant(ctx),
+            None => self.plan_new(ctx).or_else(|| self.plan_rescue(ctx)),
+        };
+        if plan.is_none() {
+            // Whoever has room now has it because there is nothing to send, or because it is better sent elsewhere.
+            for sf in self.subflows.iter_mut().filter(|s| s.usable()) {
+                sf.tx.note_app_limited(ctx.now);
             }
-            self.out.reinject.pop_front();
         }
-        let again = self.out.reinject.front().copied();
-        if again.is_none() && self.out.nxt == self.out.buf.end() {
+        plan
+    }
+
+    fn plan_reinjection(&mut self, ctx: &mut Ctx<'_>) -> Option<Plan> {
+        let mut tried = None;
+        for at in 0..self.out.reinject.len() {
+            let range = self.out.reinject[at];
+            if tried == Some(range.holder) {
+                continue;
+            }
+            tried = Some(range.holder);
+            if let Some(index) = self.pick_again(ctx.now, &range) {
+                return Some(self.plan_range(ctx, index, (range.from, range.to), Kind::Again(at)));
+            }
+        }
+        None
+    }
+
+    fn plan_rescue(&mut self, ctx: &mut Ctx<'_>) -> Option<Plan> {
+        let (index, from, to) = self.pick_rescue(ctx.now)?;
+        Some(self.plan_range(ctx, index, (from, to), Kind::Copy))
+    }
+
+    /// The beginning of a range that was sent before, as much of it as fits.
+    fn plan_range(&mut self, ctx: &mut Ctx<'_>, index: usize, (from, to): (Dsn, Dsn), kind: Kind) -> Plan {
+        let room = self.payload_room(ctx.now, index);
+        let most = u64::from(room * self.burst(index, room));
+        let len = (to.diff(from).max(0) as u64).min(most) as u32;
+        self.plan_segment(ctx, index, from, (len, room), kind)
+    }
+
+    fn plan_new(&mut self, ctx: &mut Ctx<'_>) -> Option<Plan> {
+        let (send_limit, fast_only) = (self.send_limit(), self.prefers_low_latency());
+        let out = &mut self.out;
+        if out.nxt == out.buf.end() || out.edge.le(out.nxt) {
             return None;
         }
-        let fast_only = self.prefers_low_latency();
-        let index = scheduler::pick(&mut self.subflows, fast_only)?;
+        let window = out.edge.diff(out.una).max(0) as u64;
+        let demand = Demand {
+            unsent: out.buf.end().diff(out.nxt).max(0) as u64,
+            endless: out.blocked,
+            window: window.min(send_limit as u64),
+            fast_only,
+        };
+        let rule = self.options.scheduler;
+        let index = scheduler::pick(rule, &mut out.memory, ctx.now, &mut self.subflows, &demand)?;
         let room = self.payload_room(ctx.now, index);
         let most = room * self.burst(index, room);
-        let (dsn, len) = match again {
-            Some((from, to)) => (from, (to.diff(from) as u64).min(u64::from(most)) as u32),
-            None => (self.out.nxt, self.new_data_len(ctx.now, room, most)?),
-        };
-        Some(self.plan_segment(ctx, index, dsn, (len, room), again.is_some()))
+        let len = self.new_data_len(ctx.now, room, most)?;
+        Some(self.plan_segment(ctx, index, self.out.nxt, (len, room), Kind::New))
+    }
+
+    /// The redundant scheduler: each subflow with room goes on where it stopped.
+    fn plan_redundant(&mut self, ctx: &mut Ctx<'_>) -> Option<Plan> {
+        for index in scheduler::eligible(&self.subflows) {
+            let from = self.subflows[index]
+                .position
+                .map_or(self.out.una, |at| at.max(self.out.una));
+            let new = from.ge(self.out.nxt);
+            if new && (self.out.nxt == self.out.buf.end() || self.out.edge.le(self.out.nxt)) {
+                continue;
+            }
+            if !self.subflows[index].tx.may_send(ctx.now) {
+                continue;
+            }
+            let plan = if new {
+                let room = self.payload_room(ctx.now, index);
+                let most = room * self.burst(index, room);
+                let Some(len) = self.new_data_len(ctx.now, room, most) else {
+                    continue;
+                };
+                self.plan_segment(ctx, index, self.out.nxt, (len, room), Kind::New)
+            } else {
+                let to = self.out.nxt;
+                self.no_way_back = true;
+                self.plan_range(ctx, index, (from, to), Kind::Copy)
+            };
+            return Some(plan);
+        }
+        None
     }
 
     /// How many segments of `room` bytes may leave as one: as long as one mapping and one IP packet can say, as the
@@ -346,7 +430,7 @@ impl Connection {
         index: usize,
         dsn: Dsn,
         (len, room): (u32, u32),
-        again: bool,
+        kind: Kind,
     ) -> Plan {
         let sf = &self.subflows[index];
         let seq = sf.tx.snd_nxt();
@@ -368,20 +452,26 @@ impl Connection {
         let end = dsn + u64::from(len);
         let push = end == self.out.buf.end();
         let header = self.established_header(index, seq, if push { Flags::PSH } else { Flags(0) });
-        if again {
-            if let Some(range) = self.out.reinject.front_mut() {
-                range.0 = end;
+        match kind {
+            Kind::New => {
+                if self.out.una == self.out.nxt {
+                    self.out.progress_at = ctx.now;
+                }
+                self.out.nxt = end;
+                self.out.cork = Cork::Idle;
             }
-        } else {
-            if self.out.una == self.out.nxt {
-                self.out.progress_at = ctx.now;
+            Kind::Again(at) => {
+                self.out.reinject[at].from = end;
+                if end.ge(self.out.reinject[at].to) {
+                    self.out.reinject.remove(at);
+                }
             }
-            self.out.nxt = end;
-            self.out.cork = Cork::Idle;
+            Kind::Copy => {}
         }
         if self.fin_ready() {
             self.data_fin_due = self.multipath() && !self.out.fin_acked;
         }
+        self.subflows[index].position = Some(end);
         let acks = options.sack.is_empty() != self.subflows[index].rx.has_sack();
         let sf = &mut self.subflows[index];
         let mut at = 0;
@@ -395,6 +485,7 @@ impl Connection {
                     dsn: dsn + u64::from(at),
                     map,
                     detached: None,
+                    elsewhere: !matches!(kind, Kind::New),
                 },
             );
             at += piece;
@@ -442,6 +533,7 @@ impl Connection {
                 dsn,
                 map: None,
                 detached: None,
+                elsewhere: false,
             },
         );
         sf.rx.on_ack_sent(true);

@@ -1,7 +1,7 @@
 //! One subflow: a TCP flow (`tcp::Sender`, `tcp::Receiver`) with its handshake, TCP state and what MPTCP knows about it.
 //! What happens on it is decided in `connection` and its siblings; this file holds the data and its small questions.
 
-use super::endpoint::{FourTuple, SubflowId, SubflowManner};
+use super::endpoint::{Algorithm, ConnOptions, FourTuple, SubflowId, SubflowManner};
 use crate::tcp::{Receiver, Sender};
 use crate::time::{Duration, Instant};
 use crate::wire::{Checksum, Dsn, DssMap, Header, Segment, SeqNum, TcpOptions, TcpRst, Timestamps};
@@ -68,6 +68,8 @@ pub(super) struct SendTag {
     pub map: Option<SendMap>,
     /// The bytes, when the connection's send buffer no longer holds them.
     pub detached: Option<Box<[u8]>>,
+    /// Another subflow was given it too.
+    pub elsewhere: bool,
 }
 
 impl SendTag {
@@ -170,13 +172,15 @@ pub(super) struct Subflow {
     pub unmapped: u8,
     /// No answer: its data was given to the others.
     pub stalled: bool,
+    /// Data sent here ended before this number.
+    pub position: Option<Dsn>,
+    /// When it last lost half its window for holding up the others.
+    pub penalized_at: Instant,
     pub reset: Option<Reset>,
     pub close_queued: bool,
     pub probe_now: bool,
     /// The probe carries a byte: Linux answers bare ones twice a second at the most.
     pub probe_with_byte: bool,
-    /// After a probe timeout: when to look again, and what the last progress was then.
-    pub stall_check: Option<(Instant, Instant)>,
     /// A tail-loss probe is due.
     pub tlp_now: bool,
     pub prio_now: bool,
@@ -206,7 +210,7 @@ impl Subflow {
             state,
             iss,
             irs: SeqNum(0),
-            tx: Sender::new(now, iss + 1, 536),
+            tx: Sender::new(now, iss + 1, 536, Algorithm::default()),
             rx: Receiver::new(now, SeqNum(0)),
             handshake: Handshake {
                 send_now: true,
@@ -238,11 +242,12 @@ impl Subflow {
             maps: VecDeque::new(),
             unmapped: 0,
             stalled: false,
+            position: None,
+            penalized_at: Instant::ZERO,
             reset: None,
             close_queued: false,
             probe_now: false,
             probe_with_byte: false,
-            stall_check: None,
             tlp_now: false,
             prio_now: false,
             fail_now: None,
@@ -285,7 +290,8 @@ impl Subflow {
     }
 
     /// Learns what a SYN or SYN/ACK says (RFC 9293, 7323, 2018).
-    pub fn learn_syn(&mut self, now: Instant, seg: &Segment<'_>, mss_limit: u16) {
+    pub fn learn_syn(&mut self, now: Instant, seg: &Segment<'_>, asked: &ConnOptions) {
+        let mss_limit = asked.mss_limit;
         let o = &seg.options;
         self.irs = seg.header.seq;
         self.rx = Receiver::new(now, seg.header.seq + 1);
@@ -315,6 +321,7 @@ impl Subflow {
             now,
             self.iss + 1,
             self.segment_room(mss_limit).saturating_sub(options).max(1),
+            asked.congestion,
         );
     }
 
@@ -331,6 +338,13 @@ impl Subflow {
             val: (now.as_millis() as u32).wrapping_add(self.ts_offset),
             ecr: self.ts_recent,
         }
+    }
+
+    /// When the segment that is answered with `ecr` left, to the millisecond; None without timestamps.
+    pub fn echoed(&self, now: Instant, ecr: u32) -> Option<Instant> {
+        let ago = self.timestamps_now(now).val.wrapping_sub(ecr);
+        let sent = now.as_millis().checked_sub(u64::from(ago))?;
+        self.timestamps.then(|| Instant::from_millis(sent))
     }
 
     /// Sequence number relative to ours: the SSN of a mapping (RFC 8684 section 3.3).

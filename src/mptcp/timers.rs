@@ -15,6 +15,9 @@ const JOIN_SYNS: u8 = 2;
 const SYNACKS: u8 = 6;
 /// A silent path is tried this often at least while others work, so that a mended one is used again.
 const REVIVE: Duration = Duration::from_secs(3);
+/// Beyond round trip and variance: what a peer's ACK may be late by, without and with delayed acknowledgments.
+const DEAD_MARGIN: Duration = Duration::from_millis(10);
+const DEAD_MARGIN_ALONE: Duration = Duration::from_millis(100);
 /// Unanswered timeouts after which a subflow is given up when others work.
 const MAX_RTOS: u32 = 8;
 /// RFC 1122 section 4.2.3.5: R2 for an established connection.
@@ -45,9 +48,10 @@ impl Connection {
         for sf in &self.subflows {
             note(sf.handshake.timer);
             note(sf.tx.timer());
+            note(sf.tx.paced_until());
+            note(self.dead_at(sf));
             note(sf.rx.ack_at());
             note(sf.join_ack_timer);
-            note(sf.stall_check.map(|(at, _)| at));
             note(sf.deadline);
             note(self.keepalive_at(sf));
             note(self.silence_at(sf));
@@ -69,9 +73,10 @@ impl Connection {
             all.extend([
                 ("handshake", sf.handshake.timer),
                 ("retransmission", sf.tx.timer()),
+                ("pacing", sf.tx.paced_until()),
+                ("dead path", self.dead_at(sf)),
                 ("delayed ACK", sf.rx.ack_at()),
                 ("third ACK", sf.join_ack_timer),
-                ("stall", sf.stall_check.map(|(at, _)| at)),
                 ("deadline", sf.deadline),
                 ("keepalive", self.keepalive_at(sf)),
                 ("silence", self.silence_at(sf)),
@@ -122,6 +127,7 @@ impl Connection {
         }
         let sf = &mut self.subflows[index];
         sf.rx.on_timer(now);
+        sf.tx.on_pace_timer(now);
         if due(sf.join_ack_timer) {
             // RFC 8684 section 3.2: the third ACK of a join is repeated until the fourth comes.
             sf.join_ack_timer = Some(now + sf.tx.rtt.rto() * (1 << u32::from(sf.handshake.sent).min(6)));
@@ -134,11 +140,15 @@ impl Connection {
             sf.rx.demand_ack();
         }
         match self.subflows[index].tx.on_timer(now) {
-            Some(Fired::Probe) => self.on_probe_timeout(ctx, index),
+            Some(Fired::Probe) => self.subflows[index].tlp_now = true,
+            Some(Fired::Reorder) => self.reinject_lost(index),
             Some(Fired::Rto) if !self.on_rto(ctx, index) => return,
             _ => {}
         }
-        self.on_stall_check(ctx, index);
+        if self.dead_at(&self.subflows[index]).is_some_and(|t| t <= now) {
+            self.subflows[index].stalled = true;
+            self.reinject_stalled(index);
+        }
         if self.keepalive_at(&self.subflows[index]).is_some_and(|t| t <= now) && !self.on_keepalive(ctx, index) {
             return;
         }
@@ -176,31 +186,26 @@ impl Connection {
         }
     }
 
-    /// Nothing came for two round trips (RFC 8985 section 7.3). When others work, and half a round trip later still nothing
-    /// came, they get what this one owes; a retransmission timeout would take far longer.
-    fn on_probe_timeout(&mut self, ctx: &mut Ctx<'_>, index: usize) {
-        let others = self.multipath() && self.others_alive(index);
-        let sf = &mut self.subflows[index];
-        sf.tlp_now = true;
-        if others {
-            let rtt = &sf.tx.rtt;
-            let wait = rtt.srtt().unwrap_or_default() / 2 + rtt.rttvar().unwrap_or_default() * 2;
-            sf.stall_check = Some((ctx.now + wait.max(Duration::from_millis(5)), sf.tx.last_progress));
+    /// When a subflow that others can stand in for counts as dead: what it sent long ago is not acknowledged, nor anything else since. Its
+    /// data goes to the others then; a retransmission timeout would take far longer. It is used again as soon as it answers.
+    fn dead_at(&self, sf: &Subflow) -> Option<Instant> {
+        if self.subflows.len() < 2
+            || sf.stalled
+            || !self.multipath()
+            || self.error.is_some()
+            || !sf.state.synchronized()
+        {
+            return None;
         }
-    }
-
-    fn on_stall_check(&mut self, ctx: &mut Ctx<'_>, index: usize) {
-        let others = self.multipath() && self.others_alive(index);
-        let sf = &mut self.subflows[index];
-        let Some((_, progress)) = sf.stall_check.filter(|(at, _)| *at <= ctx.now) else {
-            return;
-        };
-        sf.stall_check = None;
-        let silent = progress == sf.tx.last_progress && !sf.tx.is_idle();
-        if silent && others && !sf.stalled {
-            sf.stalled = true;
-            self.reinject_stalled(index);
+        let (oldest, several) = sf.tx.oldest_in_flight()?;
+        let srtt = sf.tx.rtt.srtt()?;
+        let others = self.subflows.iter().any(|s| s.id != sf.id && s.usable() && !s.stalled);
+        if !others {
+            return None;
         }
+        let delayed_ack = if several { DEAD_MARGIN } else { DEAD_MARGIN_ALONE };
+        let wait = srtt * 3 / 2 + sf.tx.rtt.rttvar().unwrap_or_default() * 2 + delayed_ack;
+        Some(oldest.max(sf.tx.last_delivery) + wait)
     }
 
     /// A retransmission timeout. False when the subflow is gone.
@@ -425,7 +430,10 @@ impl Connection {
         let idle = self.subflows.iter().all(|s| s.tx.is_idle() || s.stalled);
         if idle && self.out.reinject.is_empty() && self.subflows.iter().any(|s| s.usable()) {
             let to = (self.out.una + 1400).min(self.out.nxt);
-            self.out.reinject.push_back((self.out.una, to));
+            let Some(holder) = self.subflows.first().map(|s| s.id) else {
+                return;
+            };
+            self.out.queue_again(self.out.una, to, holder);
             self.no_way_back = true;
         }
     }

@@ -16,7 +16,8 @@ pub struct Path {
 }
 
 impl Path {
-    const EMPTY: Path = Path {
+    /// Not known.
+    pub const EMPTY: Path = Path {
         bytes: [0; PATH_LEN_MAX],
         len: 0,
     };
@@ -114,6 +115,29 @@ impl Config {
         }
     }
 
+    /// Names the user's configuration file to the engine, which cannot know it: `MPTCP_CONFIG`, unless the environment has that. `xdg` is
+    /// XDG_CONFIG_HOME, `home` HOME.
+    pub fn take_user_file(&mut self, xdg: &Path, home: &Path) {
+        const NAME: &[u8] = b"MPTCP_CONFIG=";
+        if self.setting(b"MPTCP_CONFIG").is_some() {
+            return;
+        }
+        let (directory, rest): (_, &[u8]) = match (xdg.get(), home.get()) {
+            (Some(xdg), _) => (xdg, b"/mptcp.toml"),
+            (None, Some(home)) => (home, b"/.config/mptcp.toml"),
+            (None, None) => return,
+        };
+        let mut variable = Path::EMPTY;
+        if [NAME, directory.to_bytes(), rest]
+            .iter()
+            .all(|part| variable.push(part))
+        {
+            if let Some(variable) = variable.get() {
+                self.take_variable(variable.to_bytes());
+            }
+        }
+    }
+
     /// The value of a setting.
     pub fn setting(&self, name: &[u8]) -> Option<&[u8]> {
         self.settings()
@@ -183,6 +207,30 @@ mod tests {
         assert!(!config.loopback);
         config.take_variable(b"MPTCP_LOOPBACK=1");
         assert!(config.loopback);
+    }
+
+    #[test]
+    fn the_users_file_is_named_unless_the_environment_does() {
+        let path = |text: &[u8]| {
+            let mut path = Path::EMPTY;
+            assert!(text.is_empty() || path.push(text));
+            path
+        };
+        let named = |variable: &[u8], xdg: &[u8], home: &[u8]| {
+            let mut config = Config::EMPTY;
+            config.take_variable(variable);
+            config.take_user_file(&path(xdg), &path(home));
+            config
+                .setting(b"MPTCP_CONFIG")
+                .map(|file| String::from_utf8_lossy(file).into_owned())
+        };
+        assert_eq!(
+            named(b"", b"", b"/home/a").as_deref(),
+            Some("/home/a/.config/mptcp.toml")
+        );
+        assert_eq!(named(b"", b"/c", b"/home/a").as_deref(), Some("/c/mptcp.toml"));
+        assert_eq!(named(b"MPTCP_CONFIG=none", b"/c", b"/home/a").as_deref(), Some("none"));
+        assert_eq!(named(b"", b"", b""), None);
     }
 
     #[test]

@@ -87,14 +87,22 @@ fn fill(config: &mut config::Config) {
     extern "C" {
         static environ: *const *const core::ffi::c_char;
     }
+    let (mut xdg, mut home) = (config::Path::EMPTY, config::Path::EMPTY);
     // SAFETY: constructors run on one thread, before the program can change its environment; it ends with a null pointer.
     unsafe {
         let mut variable = environ;
         while !variable.is_null() && !(*variable).is_null() {
-            config.take_variable(CStr::from_ptr(*variable).to_bytes());
+            let text = CStr::from_ptr(*variable).to_bytes();
+            config.take_variable(text);
+            for (name, path) in [(&b"XDG_CONFIG_HOME="[..], &mut xdg), (b"HOME=", &mut home)] {
+                if let Some(value) = text.strip_prefix(name).filter(|value| !value.is_empty()) {
+                    path.push(value);
+                }
+            }
             variable = variable.add(1);
         }
     }
+    config.take_user_file(&xdg, &home);
     let mut name = [0u8; 16];
     // SAFETY: PR_GET_NAME writes 16 bytes.
     let args = [libc::PR_GET_NAME as usize, name.as_mut_ptr() as usize, 0, 0, 0, 0];

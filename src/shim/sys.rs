@@ -192,7 +192,7 @@ pub fn cookie(fd: c_int) -> Result<u64, Errno> {
     Ok(u64::from_ne_bytes(value))
 }
 
-/// CLOCK_MONOTONIC_COARSE. Not by the vDSO, which rustix would look for where the kernel said: under valgrind and qemu-user it is not there.
+/// CLOCK_MONOTONIC_COARSE. Not by the vDSO, which rustix would look for where the kernel said: under valgrind it is not there.
 pub fn monotonic_ms() -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let args = [

@@ -34,6 +34,8 @@ pub struct Cubic {
     last_ack: Option<Instant>,
     last_limited: Option<Instant>,
     srtt: Duration,
+    /// Before the last congestion event.
+    saved: Option<State>,
 }
 
 /// What a spurious congestion event gives back.
@@ -78,6 +80,7 @@ impl Cubic {
             last_ack: None,
             last_limited: None,
             srtt: Duration::ZERO,
+            saved: None,
         }
     }
 
@@ -178,6 +181,7 @@ impl Cubic {
     /// Loss found without a timeout, or an ECN mark: once for each recovery. `flight`: bytes in the network before.
     /// The window is ssthresh at once; fast recovery spreads the way there (`Prr`).
     pub fn on_congestion_event(&mut self, now: Instant, flight: u32) {
+        self.saved = Some(self.state);
         let cwnd = f64::from(self.state.cwnd);
         let ssthresh = self.reduced(now, flight);
         // RFC 9438 section 4.7, fast convergence: losing before the old plateau is regained makes room for others.
@@ -197,6 +201,7 @@ impl Cubic {
     pub fn on_rto(&mut self, now: Instant, flight: u32) {
         if !self.timed_out {
             self.timed_out = true;
+            self.saved = Some(self.state);
             let ssthresh = self.reduced(now, flight);
             self.state.cwnd_prior = f64::from(self.state.cwnd);
             self.state.ssthresh = ssthresh;
@@ -205,6 +210,23 @@ impl Cubic {
             self.state.epoch = None;
         }
         self.set_cwnd(self.mss);
+    }
+
+    /// The last congestion event was none (RFC 9438 section 4.9): the state before it, with the larger window.
+    pub fn undo(&mut self) {
+        if let Some(before) = self.saved.take() {
+            let cwnd = self.state.cwnd.max(before.cwnd);
+            self.state = before;
+            self.timed_out = false;
+            self.set_cwnd(cwnd);
+        }
+    }
+
+    /// Half the window, and no slow start back to where it was.
+    pub fn penalize(&mut self) {
+        self.set_cwnd(self.state.cwnd / 2);
+        self.state.ssthresh = self.state.cwnd.max(2 * self.mss);
+        self.state.epoch = None;
     }
 
     /// The slow start threshold after an event, bytes (RFC 9438 section 4.6). It takes the window where that was in use

@@ -1,7 +1,8 @@
 //! HyStart++ (RFC 9406): leaving slow start because the round trip grows, before a queue overflows.
 //!
 //! It says how fast the window may grow and when slow start is over; the window itself is the congestion controller's.
-//! For the initial slow start only, as section 4.3 advises. Two deviations, because our receivers and senders work
+//! For the initial slow start only, as section 4.3 advises. Conservative slow start also ends when the round trip grows once more as much as
+//! it did to begin it. Two deviations more, because our receivers and senders work
 //! with segments of up to 64 KB: no limit L on the growth for one ACK (Linux has none), and an ACK counts as up to
 //! `SAMPLE_WEIGHT_MAX` samples, by the ACKs that a peer without coalescing would have sent for the same bytes.
 
@@ -78,8 +79,7 @@ impl HyStart {
         };
         match self.phase {
             Phase::SlowStart => {
-                let threshold = (last_round_min / MIN_RTT_DIVISOR).clamp(MIN_RTT_THRESH, MAX_RTT_THRESH);
-                if round_min >= last_round_min + threshold {
+                if round_min >= last_round_min + threshold(last_round_min) {
                     self.phase = Phase::Conservative {
                         baseline: round_min,
                         rounds: 0,
@@ -87,6 +87,10 @@ impl HyStart {
                 }
             }
             Phase::Conservative { baseline, .. } if round_min < baseline => self.phase = Phase::SlowStart,
+            // It has risen as much again: this is a queue, and five rounds of growth by a quarter would fill it.
+            Phase::Conservative { baseline, .. } if round_min >= baseline + threshold(baseline) => {
+                self.phase = Phase::Over
+            }
             Phase::Conservative { .. } | Phase::Over => {}
         }
     }
@@ -105,6 +109,11 @@ impl HyStart {
             };
         }
     }
+}
+
+/// RTT_THRESH: growth beyond a round's least round trip that is no jitter.
+fn threshold(round_min: Duration) -> Duration {
+    (round_min / MIN_RTT_DIVISOR).clamp(MIN_RTT_THRESH, MAX_RTT_THRESH)
 }
 
 #[cfg(test)]
@@ -199,6 +208,14 @@ mod tests {
             assert!(!round(&mut hystart, &mut una, 8, 60_000));
         }
         assert!(round(&mut hystart, &mut una, 8, 60_000));
+    }
+
+    // Proves R9406-1.
+    #[test]
+    fn a_round_trip_that_grows_further_ends_it_at_once() {
+        let (mut hystart, mut una) = conservative();
+        assert!(!round(&mut hystart, &mut una, 8, 67_499));
+        assert!(round(&mut hystart, &mut una, 8, 67_500));
     }
 
     // Proves R9406-1.

@@ -4,9 +4,15 @@
 //! Sequence space starts after the SYN; the handshake keeps its own timer. A segment's payload is not held here:
 //! `T` tells the owner which bytes it carried.
 
-use super::cubic::Cubic;
+use super::bbr::Ack;
+use super::congestion::{Algorithm, Congestion};
+use super::cubic::initial_window;
+use super::delivery::{Delivery, Snapshot};
+use super::pacer::Pacer;
 use super::prr::Prr;
+use super::rack::Rack;
 use super::rtt::RttEstimator;
+use super::undo::Episode;
 use crate::time::{Duration, Instant};
 use crate::wire::SeqNum;
 use std::collections::VecDeque;
@@ -36,6 +42,7 @@ pub struct Sent<T> {
     pub transmissions: u32,
     sacked: bool,
     lost: bool,
+    snapshot: Snapshot,
 }
 
 impl<T> Sent<T> {
@@ -96,7 +103,11 @@ pub struct Sender<T> {
     /// Round-trip time.
     pub rtt: RttEstimator,
     /// Congestion window.
-    pub cc: Cubic,
+    pub cc: Congestion,
+    delivery: Delivery,
+    pacer: Pacer,
+    /// The last recovery, while it may turn out to have been needless.
+    episode: Episode,
     prr: Prr,
     mode: Mode,
     rack: Rack,
@@ -119,27 +130,15 @@ pub struct Sender<T> {
     pub retransmits: u32,
     /// When the peer last acknowledged something new.
     pub last_progress: Instant,
+    /// When the peer last said that something had arrived, selectively or not.
+    pub last_delivery: Instant,
     /// RTOs since the last progress.
     pub consecutive_rtos: u32,
 }
 
-/// RFC 8985 section 5: the most recently sent segment known to be delivered.
-#[derive(Debug, Default)]
-struct Rack {
-    xmit_ts: Instant,
-    end_seq: SeqNum,
-    rtt: Duration,
-    fack: Option<SeqNum>,
-    reordering_seen: bool,
-    reo_wnd_mult: u32,
-    /// A D-SACK widened the window in this round; recoveries that the wider window outlives.
-    dsack_round: Option<SeqNum>,
-    persist: u8,
-}
-
 impl<T> Sender<T> {
     /// A sender whose first byte has sequence number `first`.
-    pub fn new(now: Instant, first: SeqNum, mss: u32) -> Self {
+    pub fn new(now: Instant, first: SeqNum, mss: u32, algorithm: Algorithm) -> Self {
         Sender {
             snd_una: first,
             snd_nxt: first,
@@ -149,14 +148,13 @@ impl<T> Sender<T> {
             lost_segments: 0,
             mss,
             rtt: RttEstimator::new(),
-            cc: Cubic::new(mss),
+            cc: Congestion::new(algorithm, now, mss, u64::from(first.0)),
+            delivery: Delivery::default(),
+            pacer: Pacer::new(initial_window(mss)),
+            episode: Episode::default(),
             prr: Prr::default(),
             mode: Mode::Open,
-            rack: Rack {
-                reo_wnd_mult: 1,
-                end_seq: first,
-                ..Rack::default()
-            },
+            rack: Rack::new(first),
             sending_order: VecDeque::new(),
             lost_from: first,
             flight_from: first,
@@ -168,6 +166,7 @@ impl<T> Sender<T> {
             fin_sent: false,
             retransmits: 0,
             last_progress: now,
+            last_delivery: now,
             consecutive_rtos: 0,
         }
     }
@@ -197,6 +196,25 @@ impl<T> Sender<T> {
         self.mss = mss;
         self.cc.set_mss(mss);
     }
+    /// Another congestion control from now on.
+    pub fn set_congestion(&mut self, now: Instant, algorithm: Algorithm) {
+        if self.cc.algorithm() != algorithm {
+            self.cc = self.cc.switched(algorithm, now, self.mss, u64::from(self.snd_nxt.0));
+            self.prr.start(self.pipe, self.cc.cwnd());
+        }
+    }
+    /// When the oldest segment in flight was sent, and whether it is one of several.
+    pub fn oldest_in_flight(&self) -> Option<(Instant, bool)> {
+        let from = self.queue.partition_point(|s| s.seq.lt(self.flight_from));
+        let mut flight = self.queue.range(from..).filter(|s| s.in_flight());
+        Some((flight.next()?.last_sent, flight.next().is_some()))
+    }
+    /// Tags of segments that are marked lost, with their payload's length.
+    pub fn lost_tags_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
+        let from = self.queue.partition_point(|s| s.seq.lt(self.lost_from));
+        let lost = self.queue.range_mut(from..).filter(|s| s.lost);
+        lost.map(|s| (s.len - u32::from(s.fin), &mut s.tag))
+    }
     /// The FIN has been sent at least once.
     pub fn fin_sent(&self) -> bool {
         self.fin_sent
@@ -217,13 +235,13 @@ impl<T> Sender<T> {
     /// Room in the congestion window for new data, in bytes.
     pub fn cwnd_room(&self) -> u32 {
         match self.mode {
-            Mode::Recovery(_) => self.prr.quota(self.pipe, self.mss),
+            Mode::Recovery(_) if self.cc.reduces_on_loss() => self.prr.quota(self.pipe, self.mss),
             _ => self.cc.cwnd().saturating_sub(self.pipe),
         }
     }
 
     /// A segment may be sent now: RFC 9293's and RFC 5681's test, with at least one segment outstanding allowed.
-    pub fn may_send(&mut self) -> bool {
+    pub fn may_send(&mut self, now: Instant) -> bool {
         // A peer that acknowledges selectively, but never cumulatively, does not make the queue grow for ever.
         if self.snd_nxt.diff(self.snd_una) as u32 >= MAX_OUTSTANDING {
             return false;
@@ -233,7 +251,33 @@ impl<T> Sender<T> {
         if !may {
             self.cwnd_limited = true;
         }
-        may
+        may && self.pace_permits(now)
+    }
+
+    /// Pacing lets a segment leave now.
+    fn pace_permits(&mut self, now: Instant) -> bool {
+        let permits = self.pacer.may_send(now, self.cc.pacing_rate(self.rtt.srtt()));
+        // The rate of a loss-based flow is its window's: what waits for it waits for the window.
+        self.cwnd_limited |= !permits && self.cc.reduces_on_loss();
+        permits
+    }
+
+    /// When a segment that pacing held back may leave.
+    pub fn paced_until(&self) -> Option<Instant> {
+        self.pacer.wake()
+    }
+
+    /// `paced_until` has come.
+    pub fn on_pace_timer(&mut self, now: Instant) {
+        self.pacer.on_timer(now);
+    }
+
+    /// There is nothing to send here although the window has room: the rate of what is in flight says nothing of the path.
+    pub fn note_app_limited(&mut self, now: Instant) {
+        let open = self.pacer.is_open(now, self.cc.pacing_rate(self.rtt.srtt()));
+        if open && self.lost_segments == 0 && self.cwnd_room() >= self.mss {
+            self.delivery.note_app_limited(self.pipe);
+        }
     }
 
     /// Records a new segment handed to the link.
@@ -241,9 +285,11 @@ impl<T> Sender<T> {
         let len = payload + u32::from(fin);
         if self.queue.is_empty() {
             let idle = now.since(self.last_progress);
-            self.cc.on_idle_restart(now, idle, self.rtt.rto());
+            let app_limited = self.delivery.is_app_limited();
+            self.cc.on_idle_restart(now, idle, self.rtt.rto(), app_limited);
             self.last_progress = now;
         }
+        let snapshot = self.note_leaving(now, len);
         self.queue.push_back(Sent {
             seq: self.snd_nxt,
             len,
@@ -253,6 +299,7 @@ impl<T> Sender<T> {
             transmissions: 1,
             sacked: false,
             lost: false,
+            snapshot,
         });
         self.snd_nxt += len;
         self.sending_order.push_back((now, self.snd_nxt));
@@ -265,7 +312,7 @@ impl<T> Sender<T> {
     }
 
     /// The first segment marked lost, to be sent again, when the window allows.
-    pub fn next_retransmit(&mut self) -> Option<usize> {
+    pub fn next_retransmit(&mut self, now: Instant) -> Option<usize> {
         if self.lost_segments == 0 {
             return None;
         }
@@ -277,7 +324,13 @@ impl<T> Sender<T> {
         if !allowed {
             self.cwnd_limited = true;
         }
-        allowed.then_some(first)
+        (allowed && self.pace_permits(now)).then_some(first)
+    }
+
+    /// A segment leaves, for the first time or again.
+    fn note_leaving(&mut self, now: Instant, len: u32) -> Snapshot {
+        self.pacer.on_sent(now, len, self.cc.pacing_rate(self.rtt.srtt()));
+        self.delivery.on_sent(now, self.pipe, len)
     }
 
     /// A segment by its index.
@@ -301,6 +354,7 @@ impl<T> Sender<T> {
             transmissions: s.transmissions,
             sacked: s.sacked,
             lost: s.lost,
+            snapshot: s.snapshot,
         };
         s.len = payload;
         s.fin = false;
@@ -316,9 +370,15 @@ impl<T> Sender<T> {
 
     /// Records that segment `index` was handed to the link again.
     pub fn on_retransmitted(&mut self, now: Instant, index: usize) {
+        let Some(len) = self.queue.get(index).map(|s| s.len) else {
+            return;
+        };
+        let snapshot = self.note_leaving(now, len);
+        self.episode.on_retransmitted(now);
         let Some(s) = self.queue.get_mut(index) else { return };
         s.last_sent = now;
         s.transmissions += 1;
+        s.snapshot = snapshot;
         if s.lost {
             s.lost = false;
             self.lost_segments -= 1;
@@ -326,7 +386,6 @@ impl<T> Sender<T> {
         } else {
             self.tlp_repeats = true;
         }
-        let len = s.len;
         self.sending_order.push_back((now, s.end()));
         if s.seq.lt(self.flight_from) {
             self.flight_from = s.seq;
@@ -344,16 +403,19 @@ impl<T> Sender<T> {
     }
 
     /// An acceptable acknowledgment (`snd_una <= ack <= snd_nxt`). When it ends inside a segment, as a receiver's does that
-    /// cut it at its window, `trim` takes that many bytes off the front of the segment's tag.
+    /// cut it at its window, `trim` takes that many bytes off the front of the segment's tag. `echo`: when the segment that
+    /// it answers left, to the millisecond, where timestamps say so.
     pub fn on_ack(
         &mut self,
         now: Instant,
         ack: SeqNum,
         sack: &[(SeqNum, SeqNum)],
+        echo: Option<Instant>,
         trim: impl FnOnce(&mut T, u32),
     ) -> AckOutcome {
         let mut out = AckOutcome::default();
         let prior_pipe = self.pipe;
+        let lost_before = self.delivery.lost;
         let mut newest: Option<(Instant, SeqNum, bool)> = None;
         let mut clean_rtt: Option<Duration> = None;
         while self.queue.front().is_some_and(|s| s.end().le(ack)) {
@@ -364,6 +426,7 @@ impl<T> Sender<T> {
             } else {
                 out.delivered += s.len;
                 Self::note_delivered(&s, now, &mut newest, &mut clean_rtt);
+                self.delivery.on_delivered(now, s.len, &s.snapshot, s.last_sent);
                 self.rack.note_order(s.end(), s.transmissions > 1);
             }
             if s.lost {
@@ -386,6 +449,9 @@ impl<T> Sender<T> {
             self.consecutive_rtos = 0;
             self.rtt.reset_backoff();
         }
+        if out.delivered > 0 {
+            self.last_delivery = now;
+        }
         if let Some(rtt) = clean_rtt {
             self.rtt.on_sample(now, rtt);
             self.cc.on_rtt_sample(self.snd_una, self.snd_nxt, rtt, out.acked);
@@ -398,10 +464,59 @@ impl<T> Sender<T> {
             self.rack.widen(ack, self.snd_nxt);
         }
         self.on_probe_answered(now, ack, dsack, prior_pipe, &out);
-        out.lost = self.detect_losses(now) | self.sacked_head_lost();
+        let needless = out.acked > 0 && self.recovering() && self.episode.echoes_original(echo);
+        if needless | (dsack && self.episode.on_dsack()) {
+            self.undo();
+        }
+        out.lost = self.detect_losses(now) | self.sacked_head_lost(now);
         self.update_mode(now, ack, prior_pipe, &out);
+        self.update_model(now, clean_rtt, out.delivered, self.delivery.lost > lost_before);
         self.arm(now);
         out
+    }
+
+    /// The delivery rate sample of an ACK, for a congestion control with a model.
+    fn update_model(&mut self, now: Instant, rtt: Option<Duration>, newly_acked: u32, lost: bool) {
+        let sample = self.delivery.sample(self.rtt.min_rtt().unwrap_or_default());
+        if self.cc.reduces_on_loss() || (sample.is_none() && !lost) {
+            return;
+        }
+        let ack = Ack {
+            now,
+            sample: sample.unwrap_or_default(),
+            newly_acked,
+            pipe: self.pipe,
+            rtt,
+            cwnd_limited: core::mem::take(&mut self.cwnd_limited),
+            delivered: self.delivery.delivered,
+            lost: self.delivery.lost,
+        };
+        if self.cc.on_sample(&ack) {
+            self.delivery.note_app_limited(self.pipe);
+        }
+    }
+
+    /// The recovery was needless: the window as before, and what was called lost is on its way after all (RFC 9438 section 4.9, RFC 4015).
+    fn undo(&mut self) {
+        self.cc.undo();
+        self.episode.close();
+        // What came late was overtaken, or delayed: less haste from here on.
+        self.rack.reordering_seen = true;
+        if self.mode == Mode::Open {
+            return;
+        }
+        self.mode = Mode::Open;
+        for s in self.queue.iter_mut().filter(|s| s.lost) {
+            s.lost = false;
+            self.pipe += s.len;
+        }
+        self.lost_segments = 0;
+        self.lost_from = self.snd_nxt;
+        self.flight_from = self.snd_una;
+        let in_flight = self.queue.iter().filter(|s| s.in_flight());
+        let mut order: Vec<(Instant, SeqNum)> = in_flight.map(|s| (s.last_sent, s.end())).collect();
+        order.sort_by_key(|(sent, _)| *sent);
+        self.sending_order = order.into();
     }
 
     fn note_delivered(
@@ -471,6 +586,7 @@ impl<T> Sender<T> {
                 self.sacked_segments += 1;
                 delivered += s.len;
                 Self::note_delivered(s, now, newest, clean_rtt);
+                self.delivery.on_delivered(now, s.len, &s.snapshot, s.last_sent);
                 self.rack.note_order(s.end(), s.transmissions > 1);
             }
         }
@@ -495,8 +611,7 @@ impl<T> Sender<T> {
         } else if ack.gt(end) {
             self.tlp_end = None;
             if self.mode == Mode::Open {
-                self.cc.on_congestion_event(now, prior_pipe);
-                self.cc.set_cwnd(self.cc.ssthresh());
+                self.cc.on_probe_loss(now, prior_pipe);
             }
         }
     }
@@ -516,10 +631,12 @@ impl<T> Sender<T> {
         (s.end() == end && s.last_sent == sent && s.in_flight()).then_some(at)
     }
 
-    fn mark_lost(&mut self, index: usize) {
+    fn mark_lost(&mut self, now: Instant, index: usize) {
         let Some(s) = self.queue.get_mut(index) else { return };
         s.lost = true;
         self.pipe -= s.len;
+        self.delivery.lost += u64::from(s.len);
+        self.cc.on_lost(now, s.len, &s.snapshot, self.delivery.lost);
         self.lost_segments += 1;
         if s.seq.lt(self.lost_from) {
             self.lost_from = s.seq;
@@ -548,7 +665,7 @@ impl<T> Sender<T> {
                     timeout = Some(deadline - age);
                     break;
                 }
-                self.mark_lost(index);
+                self.mark_lost(now, index);
                 any = true;
             }
             self.sending_order.pop_front();
@@ -566,7 +683,7 @@ impl<T> Sender<T> {
     }
 
     /// RFC 6675's rule beside RACK: three segments above the head delivered and no reordering ever seen.
-    fn sacked_head_lost(&mut self) -> bool {
+    fn sacked_head_lost(&mut self, now: Instant) -> bool {
         if self.rack.reordering_seen || self.sacked_segments < DUP_THRESH {
             return false;
         }
@@ -575,7 +692,7 @@ impl<T> Sender<T> {
             .front()
             .is_some_and(|s| s.in_flight() && s.transmissions == 1);
         if lost {
-            self.mark_lost(0);
+            self.mark_lost(now, 0);
         }
         lost
     }
@@ -593,7 +710,7 @@ impl<T> Sender<T> {
         match self.mode {
             Mode::Open => {
                 if self.lost_segments > 0 {
-                    self.enter_recovery(now, prior_pipe);
+                    self.enter_recovery(now, prior_pipe, out.delivered);
                     self.prr
                         .on_ack(out.delivered, self.pipe, self.mss, out.lost, out.acked > 0);
                 } else if out.acked > 0 {
@@ -604,9 +721,9 @@ impl<T> Sender<T> {
                 if ack.ge(point) {
                     self.mode = Mode::Open;
                     self.rack.on_recovered();
-                    self.cc.set_cwnd(self.cc.ssthresh());
+                    self.cc.on_recovered();
                     if self.lost_segments > 0 {
-                        self.enter_recovery(now, prior_pipe);
+                        self.enter_recovery(now, prior_pipe, out.delivered);
                     }
                 } else {
                     self.prr
@@ -619,6 +736,7 @@ impl<T> Sender<T> {
                 }
                 if ack.ge(point) {
                     self.mode = Mode::Open;
+                    self.cc.on_timeout_repaired();
                 }
             }
         }
@@ -627,13 +745,15 @@ impl<T> Sender<T> {
     fn grow(&mut self, now: Instant, acked: u32) {
         let srtt = self.rtt.srtt().unwrap_or(Duration::from_millis(100));
         self.cc.on_ack(now, acked, srtt, self.cwnd_limited);
-        self.cwnd_limited = false;
+        // A model has its own look at it, with the sample.
+        self.cwnd_limited &= !self.cc.reduces_on_loss();
     }
 
-    fn enter_recovery(&mut self, now: Instant, prior_pipe: u32) {
+    fn enter_recovery(&mut self, now: Instant, prior_pipe: u32, newly_acked: u32) {
         self.mode = Mode::Recovery(self.snd_nxt);
         self.tlp_end = None;
-        self.cc.on_congestion_event(now, prior_pipe);
+        self.episode = Episode::begin();
+        self.cc.on_enter_recovery(now, prior_pipe, self.pipe, newly_acked);
         self.prr.start(prior_pipe, self.cc.ssthresh());
     }
 
@@ -671,7 +791,8 @@ impl<T> Sender<T> {
             // The host stood still for longer than the timeout: the probe that it sent first gets its time all the same.
             Some((at, Fired::Rto)) if self.tlp_end.is_some() && rto_at <= now && at > now => at,
             _ if self.tlp_end.is_some() && rto_at <= now => now + self.rtt.rto(),
-            _ => rto_at.max(now),
+            // Something else was due first: this is not due before it is over.
+            _ => rto_at.max(now + Duration::from_millis(1)),
         };
         self.timer = Some((at, Fired::Rto));
     }
@@ -696,7 +817,7 @@ impl<T> Sender<T> {
                 let prior_pipe = self.pipe;
                 let lost = self.detect_losses(now);
                 if lost && self.mode == Mode::Open {
-                    self.enter_recovery(now, prior_pipe);
+                    self.enter_recovery(now, prior_pipe, 0);
                 }
                 self.arm(now);
                 lost.then_some(Fired::Reorder)
@@ -718,6 +839,7 @@ impl<T> Sender<T> {
     fn on_rto(&mut self, now: Instant) {
         if self.consecutive_rtos == 0 && !matches!(self.mode, Mode::Loss(_)) {
             self.cc.on_rto(now, self.pipe);
+            self.episode = Episode::begin();
         }
         self.consecutive_rtos += 1;
         self.mode = Mode::Loss(self.snd_nxt);
@@ -747,7 +869,15 @@ impl<T> Sender<T> {
         for index in 0..self.queue.len() {
             let s = &self.queue[index];
             if s.in_flight() && s.len - u32::from(s.fin) > fits {
-                self.mark_lost(index);
+                let s = &mut self.queue[index];
+                s.lost = true;
+                self.pipe -= s.len;
+                self.lost_segments += 1;
+                self.lost_from = if s.seq.lt(self.lost_from) {
+                    s.seq
+                } else {
+                    self.lost_from
+                };
             }
         }
         self.arm(now);
@@ -757,46 +887,6 @@ impl<T> Sender<T> {
     pub fn cap_timer(&mut self, now: Instant, most: Duration) {
         if let Some((at, Fired::Rto)) = self.timer {
             self.timer = Some((at.min(now + most), Fired::Rto));
-        }
-    }
-}
-
-impl Rack {
-    /// RFC 8985 section 6.2 step 4: a D-SACK widens the reordering window, once a round trip.
-    fn widen(&mut self, ack: SeqNum, snd_nxt: SeqNum) {
-        if self.dsack_round.is_none_or(|end| ack.ge(end)) {
-            self.dsack_round = Some(snd_nxt);
-            self.reo_wnd_mult = (self.reo_wnd_mult + 1).min(16);
-            self.persist = 16;
-        }
-    }
-
-    /// The same: after 16 recoveries without D-SACK the window is narrow again.
-    fn on_recovered(&mut self) {
-        self.persist = self.persist.saturating_sub(1);
-        if self.persist == 0 {
-            self.reo_wnd_mult = 1;
-        }
-    }
-    /// RFC 8985 section 6.2 step 3: a segment below the highest delivered one arrived without being sent again.
-    fn note_order(&mut self, end: SeqNum, retransmitted: bool) {
-        match self.fack {
-            Some(fack) if end.lt(fack) => self.reordering_seen |= !retransmitted,
-            _ => self.fack = Some(end),
-        }
-    }
-
-    /// RFC 8985 section 6.2 step 2.
-    fn update(&mut self, now: Instant, sent: Instant, end: SeqNum, retransmitted: bool, min_rtt: Duration) {
-        let rtt = now.since(sent);
-        // A retransmission acknowledged faster than any RTT: the original was.
-        if retransmitted && rtt < min_rtt {
-            return;
-        }
-        self.rtt = rtt;
-        if sent > self.xmit_ts || (sent == self.xmit_ts && end.gt(self.end_seq)) {
-            self.xmit_ts = sent;
-            self.end_seq = end;
         }
     }
 }

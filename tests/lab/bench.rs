@@ -175,7 +175,7 @@ fn cases(settings: &Settings) -> Vec<Case> {
 pub fn run(arguments: impl Iterator<Item = String>) -> io::Result<()> {
     let settings = parse(arguments).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.to_string()))?;
     println!(
-        "Median of {} runs (lowest to highest). Kernels use CUBIC, and so do we; both ends and the wires share {} cores.\n\
+        "Median of {} runs (lowest to highest). Kernels use CUBIC, we BBR; both ends and the wires share {} cores.\n\
          \"we send\" are uploads of the client; the server is always the kernel's MPTCP (TCP for kernel TCP).\n\n\
          {:<64} {:>24} {:>24} {:>24} {:>24} {:>8}",
         settings.repeats,

@@ -9,5 +9,6 @@ mod flood_tests;
 mod life_tests;
 mod listener_tests;
 mod loopback_tests;
+mod path_tests;
 mod program_tests;
 mod site;

@@ -1,6 +1,7 @@
 //! The `mptcp` command: is it working, and why not.
 
 mod check;
+mod config;
 mod elf;
 mod run;
 mod sim;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: mptcp check [--json] [DESTINATION]       whether libmptcp can work here, and over which paths
        mptcp status [--json] [--watch]          what the running engine does
+       mptcp config check [FILE…]               what configuration files say, or what is wrong with them
        mptcp run [OPTIONS] PROGRAM [ARGUMENT…]  starts a program with libmptcp preloaded (mptcp run --help)
        mptcp sim [--trace] [--shrink] --seed N  replays one run of the protocol simulator
        mptcp --version | --help
@@ -38,9 +40,10 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = arguments.collect();
     let asks_for_help = arguments.iter().any(|a| a == "--help" || a == "-h");
     let result = match subcommand.to_string_lossy().as_ref() {
-        "check" | "status" | "sim" if asks_for_help => print(USAGE),
+        "check" | "status" | "config" | "sim" if asks_for_help => print(USAGE),
         "check" => check::run(arguments),
         "status" => status::run(arguments),
+        "config" => config::run(arguments),
         "run" => run::run(arguments),
         "sim" => sim::run(arguments),
         "--version" | "-V" => print(concat!("mptcp ", env!("CARGO_PKG_VERSION"), "\n")),

@@ -8,7 +8,7 @@ use crate::time::Duration;
 use crate::wire::{Flags, Header, MpJoin, SeqNum, TcpOptions};
 
 /// A SYN from an address that answers nothing.
-fn forged_syn(n: u32) -> Packet {
+pub fn forged_syn(n: u32) -> Packet {
     Packet {
         tuple: FourTuple {
             local: (core::net::Ipv4Addr::from(0xcb00_7100 | n >> 16), n as u16 | 1).into(),

@@ -20,6 +20,7 @@ mod inherited;
 mod join;
 mod off_path;
 mod requirements;
+mod server_paths;
 mod steer;
 mod tcp_handshake;
 mod tcp_recovery;

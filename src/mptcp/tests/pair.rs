@@ -100,6 +100,7 @@ impl Pair {
     /// Time passes, in steps no longer than the next deadline.
     pub fn wait(&mut self, time: Duration) {
         let end = self.now + time;
+        self.talk();
         loop {
             let deadlines = [self.client.poll_timeout(), self.server.poll_timeout()];
             let next = deadlines.into_iter().flatten().min().filter(|at| *at <= end);

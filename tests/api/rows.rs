@@ -1,0 +1,178 @@
+//! What RFC 6897 says of programs that know nothing of MPTCP: the rows of the table in `ARCHITECTURE.md`, by their numbers.
+
+use crate::interop::{self, run, Running};
+use crate::{program, Place};
+use std::time::Duration;
+
+fn row(name: &str) {
+    Place::new().check("rows", &[], &[name]);
+}
+
+#[test]
+fn l1_names_are_the_first_subflows_also_when_it_is_gone() {
+    row("l1");
+}
+
+#[test]
+fn l2_fate_sharing_is_a_policy_and_off_by_default() {
+    row("l2");
+    row("l2-default");
+}
+
+#[test]
+fn l4_a_wildcard_leaves_the_choice_of_addresses() {
+    row("l4");
+}
+
+#[test]
+fn l5_a_specific_address_is_respected() {
+    let place = Place::new();
+    place.check("rows", &[], &["l5"]);
+    let counters = place.site.lab().server().nstat().expect("counters");
+    assert_eq!(
+        counters.get("MPTcpExtMPCapableSYNRX").copied().unwrap_or(0),
+        0,
+        "no MP_CAPABLE"
+    );
+}
+
+#[test]
+fn l6_a_specific_address_and_multipath_asked_for() {
+    row("l6");
+}
+
+#[test]
+fn l7_shutdown_is_half_a_close() {
+    row("l7");
+}
+
+#[test]
+fn l12_joins_wait_as_the_variable_says() {
+    let place = Place::new();
+    let mut curl = place.site.curl(&[&interop::url(2_000_000), "-o", "/dev/null"]);
+    curl.env("MPTCP_JOIN", "never");
+    assert!(run(curl).status.success());
+    place.site.assert_server_mptcp(1, 0);
+    let counters = place.site.lab().server().nstat().expect("counters");
+    assert_eq!(counters.get("MPTcpExtMPJoinSynRx").copied().unwrap_or(0), 0, "no join");
+}
+
+#[test]
+fn l8_options_hold_on_all_subflows() {
+    row("l8");
+}
+
+/// Runs a row to which the status is asked until it says what is expected of its one connection.
+fn until_status(row: &str, variables: &[(&str, &str)], expected: impl Fn(&serde_json::Value) -> bool) {
+    let place = Place::new();
+    let program = program("rows");
+    let mut command = place.site.command(&program);
+    command
+        .args([
+            &interop::server_address(0, false).to_string(),
+            "80",
+            crate::PLAIN_PORT,
+            row,
+        ])
+        .envs(variables.iter().copied());
+    let running = Running::start(command);
+    let mut tries = 0;
+    loop {
+        let status = place
+            .site
+            .lab()
+            .client()
+            .output(env!("CARGO_BIN_EXE_mptcp"), &["status", "--json"])
+            .unwrap_or_default();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
+        let connection = status
+            .as_array()
+            .and_then(|engines| engines.iter().find_map(|e| e["connections"].get(0).cloned()));
+        if connection.as_ref().is_some_and(&expected) {
+            break;
+        }
+        tries += 1;
+        assert!(tries < 600, "{row} {variables:?}: {status:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(running);
+    std::fs::remove_file(program).expect("it was just made");
+}
+
+#[test]
+fn l9_nodelay_keeps_data_off_slow_paths_and_can_be_ignored() {
+    let low = |connection: &serde_json::Value| connection["policy"]["low_latency"].clone();
+    until_status("nodelay", &[], |c| low(c) == "TCP_NODELAY");
+    until_status("nodelay", &[("MPTCP_HEURISTICS", "-nodelay")], |c| {
+        c["subflows"].as_array().is_some_and(|subflows| subflows.len() == 2) && low(c).is_null()
+    });
+}
+
+#[test]
+fn l10_a_small_buffer_asks_for_no_multipath_unless_told_otherwise() {
+    row("l10");
+    Place::new().check("rows", &[("MPTCP_HEURISTICS", "-buffers")], &["l10-ignored"]);
+}
+
+#[test]
+fn l11_other_options_do_not_interfere() {
+    row("l11");
+}
+
+#[test]
+fn l16_only_the_address_connected_to_counts() {
+    row("l16");
+}
+
+#[test]
+fn l18_fallback_is_not_noticed() {
+    row("l18");
+}
+
+#[test]
+fn l19_without_multipath_no_other_path_is_used_nor_told() {
+    let place = Place::new();
+    place.check("rows", &[], &["l19"]);
+    let stats = place.site.lab().wire(1).stats().expect("counters");
+    assert_eq!(
+        (stats.to_server.tcp_in, stats.to_client.tcp_in),
+        (0, 0),
+        "the second wire"
+    );
+    let counters = place.site.lab().server().nstat().expect("counters");
+    assert_eq!(counters.get("MPTcpExtAddAddr").copied().unwrap_or(0), 0);
+}
+
+#[test]
+fn l20_writes_tell_what_a_connection_is_for() {
+    let traffic = |c: &serde_json::Value| c["policy"]["traffic"].clone();
+    until_status("typing", &[], |c| {
+        traffic(c) == "interactive" && c["policy"]["low_latency"].is_string()
+    });
+    until_status("typing", &[("MPTCP_HEURISTICS", "-pattern")], |c| {
+        traffic(c) == "interactive" && c["policy"]["low_latency"].is_null()
+    });
+    until_status("pouring", &[], |c| traffic(c) == "bulk");
+}
+
+#[test]
+fn l21_what_only_the_kernels_tcp_has_is_left_to_it() {
+    let place = Place::new();
+    place.check("rows", &[], &["l21"]);
+    let counters = place.site.lab().server().nstat().expect("counters");
+    assert_eq!(
+        counters.get("MPTcpExtMPCapableSYNRX").copied().unwrap_or(0),
+        0,
+        "no MP_CAPABLE"
+    );
+}
+
+#[test]
+fn bound_addresses_can_be_taken_for_a_habit() {
+    Place::new().check("rows", &[("MPTCP_HEURISTICS", "-bound")], &["bound-ignored"]);
+}
+
+#[test]
+fn an_intent_can_come_from_a_variable() {
+    Place::new().check("rows", &[("MPTCP_INTENT", "handover")], &["intent"]);
+}
