@@ -99,8 +99,8 @@ fn one_file_overrules_another() {
     system.apply(&subject, &mut settings);
     user.apply(&subject, &mut settings);
     let expected = [
-        ("MPTCP_INTENT", "handover"),
         ("MPTCP_FATE", "on"),
+        ("MPTCP_INTENT", "handover"),
         ("MPTCP_PATHS", "-a0,b0:standby"),
     ];
     assert_eq!(

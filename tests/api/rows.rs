@@ -85,7 +85,7 @@ fn until_status(row: &str, variables: &[(&str, &str)], expected: impl Fn(&serde_
             .output(env!("CARGO_BIN_EXE_mptcp"), &["status", "--json"])
             .unwrap_or_default();
         let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
-        let connection = status
+        let connection = status["engines"]
             .as_array()
             .and_then(|engines| engines.iter().find_map(|e| e["connections"].get(0).cloned()));
         if connection.as_ref().is_some_and(&expected) {
