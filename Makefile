@@ -20,7 +20,7 @@ define step
 @printf '\n== %s\n' '$(1)'; start=$$(date +%s); $(2) && printf '== %s: %s s\n' '$(1)' "$$(($$(date +%s) - start))"
 endef
 
-.PHONY: all library command demo check requirements format clippy documentation test soak fuzz conformance cpython bench install clean help
+.PHONY: all library command demo check requirements format clippy documentation test programs soak fuzz conformance cpython bench install clean help
 # Steps share cargo's lock and the machine: one after the other, also with make -j.
 .NOTPARALLEL:
 all: library command
@@ -57,6 +57,12 @@ test: requirements
 	$(call step,library for the tests,$(CARGO) $(CDYLIB) $(ENTRY))
 	$(call step,lab for the tests,$(CARGO) build --example lab)
 	$(call step,tests,MPTCP_LIB=$(CURDIR)/$(TEST_LIBRARY) $(CARGO) test --no-fail-fast)
+
+# Every program of the README's table, without the library and under it. Those whose packages are missing are named, and nothing runs.
+programs: library
+	@tests/requirements.sh programs
+	$(CARGO) build --example lab
+	$(call step,programs,MPTCP_LIB=$(CURDIR)/$(LIBRARY) $(CARGO) test --test programs -- --include-ignored --test-threads=1)
 
 # SEEDS fresh runs of the protocol simulator on all cores, from seed FIRST on.
 SEEDS ?= 100000
@@ -99,6 +105,7 @@ help:
 	@echo 'make demo       downloads over two emulated wires at once, then with one wire cut (as root, a minute)'
 	@echo 'make check      formatting, clippy, documentation, and all tests (as root, some minutes)'
 	@echo 'make test       of these the tests; also: make format, make clippy, make documentation'
+	@echo 'make programs   Debian'"'"'s servers and clients without and under the library, compared (as root, some minutes)'
 	@echo 'make soak       SEEDS=100000 runs of the protocol simulator from seed FIRST on (the time of day by default)'
 	@echo 'make fuzz       every fuzz target for FUZZ_SECONDS=60 (cargo-fuzz, nightly)'
 	@echo 'make conformance every requirement of the RFCs, with the tests that prove it'

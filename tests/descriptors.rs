@@ -89,10 +89,14 @@ const LIBRARY_TO_MPTCP: Run = Run {
     under_library: true,
 };
 
+/// How the reason begins for a scenario that is different in some runs only.
+const RACY: &str = "at times: ";
+
 #[test]
 fn kernel_runs_agree() {
     let runs = [KERNEL_AGAIN, KERNEL_TO_MPTCP].map(|run| (run, run_all(run)));
-    assert_same(KERNEL, reference(), &runs, &BTreeMap::new());
+    let accepted = accepted_differences("accepted-differences-kernel.txt");
+    assert_same(KERNEL, reference(), &runs, &accepted);
 }
 
 #[test]
@@ -164,7 +168,8 @@ fn assert_same(kernel: Run, reference: &Outputs, runs: &[(Run, Outputs)], accept
             }
         }
         table.push('\n');
-        if differs != accepted.contains_key(scenario) {
+        let racy = accepted.get(scenario).is_some_and(|reason| reason.starts_with(RACY));
+        if differs != accepted.contains_key(scenario) && !racy {
             failed.push(scenario.as_str());
         }
     }

@@ -1,17 +1,21 @@
 #!/bin/sh
 # What the demo and the tests need beyond Rust and make: the one list of it.
 # As root on Debian and its kin missing packages are installed; elsewhere one line names them.
-# usage: tests/requirements.sh demo|check
+# usage: tests/requirements.sh demo|check|programs
 set -eu
 
 # program:package
 demo='cc:gcc curl:curl ip:iproute2 mptcpize:mptcpize'
 check="$demo diff:diffutils nft:nftables nginx:nginx openssl:openssl python3:python3 setpriv:util-linux ss:iproute2"
+programs="$check apache2:apache2 git:git haproxy:haproxy inetd:openbsd-inetd iperf3:iperf3 javac:default-jdk-headless nc.openbsd:netcat-openbsd
+nc.traditional:netcat-traditional node:nodejs psql:postgresql redis-server:redis-server redis-benchmark:redis-tools rsync:rsync scp:openssh-client
+socat:socat sshd:openssh-server vsftpd:vsftpd wget:wget wrk:wrk"
 
 case ${1-} in
 demo) list=$demo ;;
 check) list=$check ;;
-*) echo "usage: $0 demo|check" >&2; exit 2 ;;
+programs) list=$programs ;;
+*) echo "usage: $0 demo|check|programs" >&2; exit 2 ;;
 esac
 
 # An unprivileged user's PATH leaves the administrator's programs out.

@@ -103,6 +103,7 @@ fn one_file_overrules_another() {
         ("MPTCP_INTENT", "handover"),
         ("MPTCP_PATHS", "-a0,b0:standby"),
     ];
+    settings.sort();
     assert_eq!(
         settings,
         expected.map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -269,5 +269,15 @@ mod tests {
     fn what_makes_no_sense_says_nothing() {
         assert_eq!(read(b"MPTCP_INTENT=fast\0MPTCP_JOIN=soon\0"), Defaults::default());
         assert_eq!(read(b"MPTCP_INTENT=handover\0").intent, Intent::Handover);
+        assert_eq!(read(b"MPTCP_CONGESTION=reno\0MPTCP_SCHEDULER=\0"), Defaults::default());
+    }
+
+    #[test]
+    fn congestion_control_and_scheduler_go_by_name() {
+        let chosen = read(b"MPTCP_CONGESTION=olia\0MPTCP_SCHEDULER=redundant\0");
+        assert_eq!(
+            (chosen.congestion, chosen.scheduler),
+            (Algorithm::Olia, Scheduler::Redundant)
+        );
     }
 }

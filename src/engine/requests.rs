@@ -344,7 +344,7 @@ impl Connection {
             (libc::IPPROTO_IP, libc::IP_MTU) | (libc::IPPROTO_IPV6, libc::IPV6_MTU) => {
                 info.subflows.first().and_then(|first| int(first.mtu as i32))
             }
-            // CUBIC has nothing to say there, as in Linux.
+            // As CUBIC in Linux: nothing to say.
             (libc::IPPROTO_TCP, libc::TCP_CC_INFO) => Some(Vec::new()),
             (libc::IPPROTO_TCP, TCP_IS_MPTCP) => int(i32::from(info.fallback.is_none())),
             (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {

@@ -158,7 +158,7 @@ impl SocketOptions {
         if (level, name) == (libc::IPPROTO_TCP, libc::TCP_CONGESTION) {
             // One that only the kernel has is to this connection as one that the kernel does not have.
             let known = |known: &&str| said.starts_with(known.as_bytes()) && said.get(known.len()) == Some(&0);
-            if !CONGESTIONS.iter().any(|name| known(&name)) {
+            if !CONGESTIONS.iter().any(known) {
                 return Err(Errno::NOENT);
             }
             self.buffer_lock |= CONGESTION_CHOSEN;

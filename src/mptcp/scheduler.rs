@@ -144,6 +144,11 @@ pub(super) fn pick(
     subflows: &mut [Subflow],
     demand: &Demand,
 ) -> Option<usize> {
+    if let [only] = subflows {
+        // The usual case, and the one that must cost nothing.
+        let waits = only.one_at_a_time && !only.tx.is_idle();
+        return (only.usable() && !waits && only.tx.may_send(now)).then_some(0);
+    }
     let mut eligible = eligible(subflows);
     if demand.fast_only {
         let fastest = eligible.iter().map(|&i| srtt(&subflows[i])).min().unwrap_or_default();

@@ -189,7 +189,12 @@ impl Connection {
     /// When a subflow that others can stand in for counts as dead: what it sent long ago is not acknowledged, nor anything else since. Its
     /// data goes to the others then; a retransmission timeout would take far longer. It is used again as soon as it answers.
     fn dead_at(&self, sf: &Subflow) -> Option<Instant> {
-        if sf.stalled || !self.multipath() || self.error.is_some() || !sf.state.synchronized() {
+        if self.subflows.len() < 2
+            || sf.stalled
+            || !self.multipath()
+            || self.error.is_some()
+            || !sf.state.synchronized()
+        {
             return None;
         }
         let (oldest, several) = sf.tx.oldest_in_flight()?;

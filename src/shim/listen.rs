@@ -16,7 +16,8 @@ use core::ffi::c_int;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rustix::fd::BorrowedFd;
 
-/// Engines that answer for sockets of this process and its ancestors: an accepted socket is shown to them, whatever user this process has become.
+/// Engines that answer for sockets of this process and its ancestors: an accepted socket is shown to them, whatever user this process has become
+/// since it started or called listen().
 /// 0 is none.
 static ENGINES: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
@@ -27,6 +28,13 @@ pub fn engines() -> impl Iterator<Item = EngineId> {
         .filter_map(|slot| EngineId::from_bits(slot.load(Relaxed)));
     let own = engine::own().filter(|own| !ENGINES.iter().any(|slot| slot.load(Relaxed) == own.bits()));
     known.chain(own)
+}
+
+/// As the process starts: it may have inherited listening sockets by exec, and become another user before it accepts (nginx's new binary).
+pub fn remember_own() {
+    if let Some(own) = engine::own() {
+        remember(own);
+    }
 }
 
 fn remember(engine: EngineId) {

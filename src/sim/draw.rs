@@ -17,6 +17,7 @@ pub fn scenario(seed: u64) -> Scenario {
     let mut scenario = Scenario {
         seed,
         wires: Vec::new(),
+        one_line: false,
         paths: [Vec::new(), Vec::new()],
         conns: Vec::new(),
         script: vec![(calm_at, Change::Calm)],

@@ -7,14 +7,12 @@ use super::app::Plan;
 use super::scenario::{client_addr, local_path, server_addr, Change, Scenario, WireSpec};
 use super::wire::WireConfig;
 use super::world::{World, SERVER};
-use crate::mptcp::endpoint::ConnOptions;
+use crate::mptcp::endpoint::{Algorithm, ConnOptions};
 use crate::time::{Duration, Instant};
 
 /// Payload of a full packet of `MTU` bytes beside IPv4, TCP, timestamps and a mapping.
 const PAYLOAD: u64 = 1428;
 const MTU: u64 = 1500;
-/// How often the reader is looked at.
-const STEP: Duration = Duration::from_millis(1);
 /// More than any run moves.
 const ENDLESS: u64 = 1 << 40;
 
@@ -29,6 +27,8 @@ pub struct Transfer {
     pub script: Vec<(Instant, Change)>,
     /// Decides which packets are lost.
     pub seed: u64,
+    /// How often the reader is looked at.
+    pub step: Duration,
 }
 
 /// What the reader saw.
@@ -36,8 +36,10 @@ pub struct Transfer {
 pub struct Progress {
     /// When the server had the connection.
     pub begin: Instant,
-    /// Bytes read at the end of each millisecond since.
+    /// Bytes read at the end of each step since.
     pub read: Vec<u64>,
+    /// How long a step is.
+    pub step: Duration,
     /// Payload bytes a second that all the wires carry.
     pub payload_rate: f64,
 }
@@ -68,6 +70,7 @@ impl Transfer {
             options: [ConnOptions::default(), ConnOptions::default()],
             script: Vec::new(),
             seed: 1,
+            step: Duration::from_millis(1),
         }
     }
 
@@ -93,13 +96,14 @@ impl Transfer {
         let mut progress = Progress {
             begin: Instant::ZERO,
             read: Vec::new(),
+            step: self.step,
             payload_rate: rate as f64 / 8.0 * PAYLOAD as f64 / MTU as f64,
         };
         let mut at = Instant::ZERO;
         let patience = Instant::ZERO + time + Duration::from_secs(30);
         let mut ok = world.start().map(|()| true);
         while let (Ok(_), true) = (&ok, at < patience) {
-            at += STEP;
+            at += self.step;
             ok = world.run(at);
             let Some(read) = world.hosts[SERVER].apps.values().next().map(|app| app.received) else {
                 continue;
@@ -115,11 +119,35 @@ impl Transfer {
         if let Err(problem) = ok {
             panic!("{problem:?} after {at:?}\n{}", world.describe());
         }
-        if std::env::var_os("RATE_DEBUG").is_some() {
-            println!("{}", world.describe());
-        }
         progress
     }
+}
+
+/// Two subflows of one connection and one TCP connection through one wire, all with the same algorithm: the bytes that each had delivered in
+/// the second half of `time`.
+pub fn beside_tcp(algorithm: Algorithm, line: WireConfig, time: Duration) -> [u64; 2] {
+    let mut scenario = Scenario::clean(2, Plan::sends(ENDLESS), Plan::sends(0));
+    scenario.one_line = true;
+    scenario.wires.iter_mut().for_each(|wire| wire.config = line);
+    for options in &mut scenario.conns[0].options {
+        options.congestion = algorithm;
+    }
+    let mut tcp = scenario.conns[0].clone();
+    tcp.options.iter_mut().for_each(|options| options.multipath = false);
+    scenario.conns.push(tcp);
+    let mut world = World::new(&scenario, false);
+    let mut read = [[0; 2]; 2];
+    let mut ok = world.start().map(|()| true);
+    for (half, read) in read.iter_mut().enumerate() {
+        ok = ok.and_then(|_| world.run(Instant::ZERO + time * (half as u32 + 1) / 2));
+        for app in world.hosts[SERVER].apps.values() {
+            read[app.name.conn] = app.received;
+        }
+    }
+    if let Err(problem) = ok {
+        panic!("{problem:?}\n{}", world.describe());
+    }
+    [0, 1].map(|conn| read[1][conn] - read[0][conn])
 }
 
 impl Progress {
@@ -131,7 +159,7 @@ impl Progress {
     /// Share of the wires' payload rate from `from` to `to` after the beginning.
     pub fn share_between(&self, from: Duration, to: Duration) -> f64 {
         let at = |t: Duration| -> u64 {
-            let steps = (t.as_micros() / STEP.as_micros()) as usize;
+            let steps = (t.as_micros() / self.step.as_micros()) as usize;
             let known = self.read.get(steps.saturating_sub(1)).or(self.read.last());
             if steps == 0 {
                 0
@@ -145,14 +173,14 @@ impl Progress {
     /// The same until the reader had `bytes`; 0 when it never had.
     pub fn share_of_bytes(&self, bytes: u64) -> f64 {
         match self.read.iter().position(|read| *read >= bytes) {
-            Some(step) => bytes as f64 / (self.payload_rate * (step + 1) as f64 * STEP.as_secs_f64()),
+            Some(step) => bytes as f64 / (self.payload_rate * (step + 1) as f64 * self.step.as_secs_f64()),
             None => 0.0,
         }
     }
 
     /// The longest time without a byte read between `from` and the end.
     pub fn longest_silence(&self, from: Duration) -> Duration {
-        let first = (from.as_micros() / STEP.as_micros()) as usize;
+        let first = (from.as_micros() / self.step.as_micros()) as usize;
         let (mut longest, mut since) = (0, first);
         for step in first.max(1)..self.read.len() {
             if self.read[step] != self.read[step - 1] {
@@ -160,6 +188,6 @@ impl Progress {
                 since = step;
             }
         }
-        STEP * longest.max(self.read.len().saturating_sub(since + 1)) as u32
+        self.step * longest.max(self.read.len().saturating_sub(since + 1)) as u32
     }
 }

@@ -81,6 +81,8 @@ pub struct Scenario {
     pub seed: u64,
     /// Wires between the hosts' addresses.
     pub wires: Vec<WireSpec>,
+    /// All wires are one: their packets share the first one's rate and queue.
+    pub one_line: bool,
     /// What client and server pass to `set_paths`; nothing is passed of an empty list.
     pub paths: [Vec<LocalPath>; 2],
     /// Connections.
@@ -173,6 +175,7 @@ impl Scenario {
         Scenario {
             seed: 1,
             wires: (0..paths).map(wire).collect(),
+            one_line: false,
             paths: [
                 (0..paths)
                     .map(|i| local_path(client_addr(i, false), i, config.mtu))

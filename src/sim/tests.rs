@@ -9,6 +9,7 @@ mod clean;
 mod faults;
 mod long_life;
 mod middleboxes;
+mod rates;
 
 /// Seeds that `make check` runs; `SIM_SEEDS` asks for another number.
 const SEEDS: u64 = 2000;

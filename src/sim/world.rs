@@ -128,6 +128,7 @@ impl<'s> World<'s> {
         let mut routes = BTreeMap::new();
         for (index, spec) in scenario.wires.iter().enumerate() {
             let (client, server) = spec.ends;
+            let index = if scenario.one_line { 0 } else { index };
             routes.insert((client, server), (index, Dir::Up));
             routes.insert((server, client), (index, Dir::Down));
             if let Some(public) = spec.public() {

@@ -513,7 +513,9 @@ impl Bbr {
     }
 
     fn quantization_budget(&self, inflight: u64) -> u64 {
-        let quantum = ((self.pacing_rate / 1000.0) as u64).clamp(2 * self.segment(), 64 << 10);
+        let quantum = ((self.pacing_rate / 1000.0) as u64)
+            .min(64 << 10)
+            .max(2 * self.segment());
         let up = if self.state == State::ProbeBwUp {
             2 * self.segment()
         } else {

@@ -22,9 +22,9 @@ const UNPACED_RTT: Duration = Duration::from_millis(2);
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Algorithm {
     /// CUBIC (RFC 9438) with HyStart++ (RFC 9406).
-    Cubic,
-    /// BBR version 3 (draft-ietf-ccwg-bbr): the default, for its rates over wires that lose at random; elsewhere the two are equal.
     #[default]
+    Cubic,
+    /// BBR version 3 (draft-ietf-ccwg-bbr): for wires that lose at random.
     Bbr,
     /// LIA (RFC 6356).
     Lia,

@@ -2,7 +2,7 @@
 
 use crate::interop::{self, run, Running};
 use crate::{program, Place};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn row(name: &str) {
     Place::new().check("rows", &[], &[name]);
@@ -76,7 +76,7 @@ fn until_status(row: &str, variables: &[(&str, &str)], expected: impl Fn(&serde_
         ])
         .envs(variables.iter().copied());
     let running = Running::start(command);
-    let end = Instant::now() + Duration::from_secs(30);
+    let mut tries = 0;
     loop {
         let status = place
             .site
@@ -91,7 +91,8 @@ fn until_status(row: &str, variables: &[(&str, &str)], expected: impl Fn(&serde_
         if connection.as_ref().is_some_and(&expected) {
             break;
         }
-        assert!(Instant::now() < end, "{row} {variables:?}: {status:#}");
+        tries += 1;
+        assert!(tries < 600, "{row} {variables:?}: {status:#}");
         std::thread::sleep(Duration::from_millis(50));
     }
     drop(running);
@@ -103,7 +104,7 @@ fn l9_nodelay_keeps_data_off_slow_paths_and_can_be_ignored() {
     let low = |connection: &serde_json::Value| connection["policy"]["low_latency"].clone();
     until_status("nodelay", &[], |c| low(c) == "TCP_NODELAY");
     until_status("nodelay", &[("MPTCP_HEURISTICS", "-nodelay")], |c| {
-        c["subflows"].as_array().is_some_and(|subflows| subflows.len() == 2) && low(c).is_null()
+        c["state"] == "established" && c["policy"].is_object() && low(c).is_null()
     });
 }
 

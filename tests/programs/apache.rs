@@ -38,8 +38,8 @@ fn configure(run: &Run) -> String {
 fn contents(run: &Run) {
     let script = format!(
         "mkdir root cgi; mv 3000000 root/
-         printf '#!/bin/sh\\necho Content-Type: text/plain; echo; echo $REMOTE_ADDR $SERVER_ADDR $REQUEST_METHOD; cat' > cgi/echo
-         chmod 755 cgi/echo; {GIT}; git init -q -b main work && cd work && cp ../root/3000000 . &&
+         printf '#!/bin/sh\\necho Content-Type: text/plain; echo; echo $REMOTE_ADDR $SERVER_ADDR $REQUEST_METHOD; sha256sum' > cgi/hash
+         chmod 755 cgi/hash; {GIT}; git init -q -b main work && cd work && cp ../root/3000000 . &&
          git add 3000000 && git commit -q -m first && git clone -q --bare . ../root/project.git"
     );
     run.stream_file(3_000_000);
@@ -95,8 +95,8 @@ fn apache_serves_and_restarts_gracefully() {
             let address = run.subject_address();
             let script = format!(
                 "curl -sS http://{address}/3000000 | sha256sum
-                 curl -sS -w '%{{num_connects}} %{{http_code}}\\n' -d hello http://{address}/cgi/echo http://{address}/nothing
-                 head -c 300000 root/3000000 | curl -sS -H Expect: --data-binary @- http://{address}/cgi/echo | sha256sum
+                 curl -sS -w '%{{num_connects}} %{{http_code}}\\n' -d hello http://{address}/cgi/hash http://{address}/nothing
+                 head -c 300000 root/3000000 | curl -sS -H Expect: --data-binary @- http://{address}/cgi/hash
                  {}", git(&address)
             );
             run.ask(&["bash", "-c", &script])

@@ -26,13 +26,13 @@ ftp_username=nobody\nlog_ftp_protocol=YES\n"
                curl -sS $mode -T 2000000 ftp://$S/in/up$mode; sha256sum < root/in/up$mode
              done; curl -sS ftp://$S/nothing; echo $?";
         let said = run.ask(&["env", &format!("S={}", run.subject_address()), "bash", "-c", script]);
-        let dated = regex_free_lines(&said);
-        dated + &protocol(&run.read("vsftpd.log"))
+        let listing = undated(&said);
+        listing + &protocol(&run.read("vsftpd.log"))
     });
 }
 
 /// Listings have dates.
-fn regex_free_lines(said: &str) -> String {
+fn undated(said: &str) -> String {
     let lines = said.lines().map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.len() {

@@ -22,3 +22,4 @@ mod rsync;
 mod run;
 mod ssh;
 mod wget;
+mod wrk;

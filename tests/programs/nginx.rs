@@ -3,12 +3,12 @@
 use crate::run::{compare, eventually, signal, Process, Role, Run};
 use rustix::process::Signal;
 
-const LEN: u64 = 3_000_000;
+pub const LEN: u64 = 3_000_000;
 
 /// A configuration with one `server` block.
 ///
 /// nginx clears its environment; a new binary needs the library to accept on the sockets of the old.
-fn configure(run: &Run, http: &str, server: &str) -> String {
+pub fn configure(run: &Run, http: &str, server: &str) -> String {
     let directory = run.directory();
     let text = format!(
         "env LD_PRELOAD; user www-data; worker_processes 2; pid {directory}/nginx.pid; error_log {directory}/error.log;
@@ -23,7 +23,7 @@ fn configure(run: &Run, http: &str, server: &str) -> String {
 }
 
 /// The master stays a child of the test's.
-fn serve(run: &Run, configuration: &str) -> Process {
+pub fn serve(run: &Run, configuration: &str) -> Process {
     run.serve(80, &["nginx", "-g", "daemon off;", "-c", configuration])
 }
 
@@ -51,7 +51,7 @@ fn errors(run: &Run) -> String {
         .collect()
 }
 
-fn workers(run: &Run) -> Vec<i32> {
+pub fn workers(run: &Run) -> Vec<i32> {
     run.processes("nginx")
 }
 

@@ -10,8 +10,8 @@ const HELD: u64 = 200;
 const GROWTH_MAX_KB: u64 = 5 * 1024;
 
 /// Descriptors of engine and host that no TIME_WAIT explains: each of those has a guard, which is a socket of the kernel's.
-fn beyond_guards(holding: &Holding) -> usize {
-    holding.descriptors - holding.sockets
+fn beyond_guards(holding: &Holding) -> isize {
+    holding.descriptors as isize - holding.sockets as isize
 }
 
 #[test]

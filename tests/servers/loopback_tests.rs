@@ -1,7 +1,7 @@
 //! `MPTCP_LOOPBACK=1`: a host's connections to itself.
 
 use crate::lab::server_address;
-use crate::site::{bytes, Site};
+use crate::site::{bytes, eventually, Site};
 use std::process::Output;
 
 const MPTCP: &str = env!("CARGO_BIN_EXE_mptcp");
@@ -36,6 +36,7 @@ fn every_own_address_is_carried_when_it_is_asked_for() {
     let site = Site::new();
     site.stream_file(LEN);
     let _server = site.serve(8000, &[&[LOOPBACK], &SERVE[..], &["--bind", "::"]].concat());
+    eventually("the engine knows of it", || site.log().contains("listens at [::]:8000"));
     let own = [server_address(0, false), server_address(1, false)].map(|ip| ip.to_string());
     let v6 = format!("[{}]", server_address(0, true));
     let hosts = ["127.0.0.1", "127.1.2.3", "[::1]", &own[0], &own[1], &v6];

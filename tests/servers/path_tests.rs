@@ -1,6 +1,6 @@
 //! Further subflows of servers: what they announce, take back, prefer and refuse, seen by the kernel's MPTCP.
 
-use crate::lab::{interface, server_address};
+use crate::lab::{client_address, interface, server_address};
 use crate::site::{eventually, Client, Site};
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
@@ -18,9 +18,22 @@ fn attentive(site: &Site) {
     site.lab.client().ip(&limits).expect("ip(8)");
 }
 
-/// The same, and it joins nowhere by itself.
+/// The same, and it joins nowhere by itself. The server's second wire leads everywhere too, or its address would not be announced.
 fn passive(site: &Site) {
     attentive(site);
+    let gateway = client_address(1, false).to_string();
+    let route = [
+        "route",
+        "add",
+        "default",
+        "via",
+        &gateway,
+        "dev",
+        &interface(1),
+        "metric",
+        "200",
+    ];
+    site.lab.server().ip(&route).expect("ip(8)");
     site.lab.client().ip(&["mptcp", "endpoint", "flush"]).expect("ip(8)");
 }
 

@@ -46,8 +46,8 @@ struct Model {
     announced: BTreeMap<u8, SocketAddr>,
     heard: usize,
     paths: Vec<IpAddr>,
-    /// Wants that were not answered.
-    open: Vec<u32>,
+    /// Wants that were not answered, and whose addresses are still there: number, own address, peer's.
+    open: Vec<(u32, IpAddr, SocketAddr)>,
 }
 
 impl Model {
@@ -60,8 +60,8 @@ impl Model {
                 prop_assert!(self.paths.contains(&local), "{local} is none of {:?}", self.paths);
                 let known = remote == self.initial || self.announced.values().any(|a| *a == remote);
                 prop_assert!(known, "{remote} is none of {:?}", self.announced);
-                prop_assert!(!self.open.contains(&want), "{want} twice");
-                self.open.push(want);
+                prop_assert!(self.open.iter().all(|open| open.0 != want), "{want} twice");
+                self.open.push((want, local, remote));
             }
         }
         prop_assert!(self.open.len() < SUBFLOWS_MAX, "{:?}", self.open);
@@ -93,11 +93,21 @@ impl Model {
             }
             Step::Refuse => {
                 if !self.open.is_empty() {
-                    s.refuse(self.open.remove(0));
+                    s.refuse(self.open.remove(0).0);
                 }
             }
             Step::Pass(ms) => s.advance(u64::from(*ms)),
         }
+        let Model {
+            initial,
+            announced,
+            paths,
+            open,
+            ..
+        } = self;
+        open.retain(|(_, local, remote)| {
+            paths.contains(local) && (remote == initial || announced.values().any(|a| a == remote))
+        });
     }
 }
 

@@ -584,6 +584,12 @@ impl Script {
         self.info()?.subflows.iter().find(|s| s.tuple == tuple).map(|s| s.state)
     }
 
+    /// Relative acknowledgment number for all of a segment that the endpoint sent.
+    pub fn end_of(&self, sent: &Sent) -> u32 {
+        let iss = self.iss[sent.flow].unwrap_or_default();
+        sent.header.seq.diff(iss) as u32 + sent.payload.len() as u32
+    }
+
     /// Relative acknowledgment number of a segment that the endpoint sent.
     pub fn ack_of(&self, sent: &Sent) -> u32 {
         sent.header.ack.diff(PEER_ISN) as u32

@@ -1,4 +1,4 @@
-//! What a server says about its addresses: the C flag, backup, another port.
+//! What a server says first, and about its addresses: the C flag, backup, another port.
 
 use super::pair::{events, hear, sent, Pair};
 use crate::mptcp::endpoint::ConnInfo;
@@ -83,6 +83,23 @@ fn a_server_that_wants_no_joins_says_so_and_takes_none() {
     let answers = sent(&mut pair.server, now);
     assert_eq!(answers.len(), 1);
     assert!(answers[0].header.flags.has(crate::wire::Flags::RST));
+}
+
+/// Linux falls back to TCP when the first segment that it gets has no DATA_ACK (check_fully_established of net/mptcp/options.c).
+#[test]
+fn a_server_that_speaks_first_acknowledges_in_every_segment_of_a_run() {
+    let mut pair = Pair::new(ConnOptions::default());
+    pair.connect(4000, ConnOptions::default());
+    pair.talk();
+    let there = pair.server.connections()[0];
+    let now = pair.now;
+    assert_eq!(pair.server.send(now, there, &[7; 14_240]), Ok(14_240));
+    let segments = sent(&mut pair.server, now);
+    assert!(segments.len() > 9, "{}", segments.len());
+    for segment in &segments {
+        let dss = segment.options.mptcp.dss.expect("a mapping");
+        assert!(dss.data_ack.is_some() && dss.map.is_some());
+    }
 }
 
 #[test]

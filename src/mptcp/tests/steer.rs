@@ -1,7 +1,7 @@
 //! What a program does to single subflows, and data that does not spill over to slow paths.
 
 use super::script::*;
-use crate::mptcp::api::{Algorithm, LowLatency, Scheduler, SteerError, SubflowManner};
+use crate::mptcp::api::{LowLatency, Scheduler, SteerError, SubflowManner};
 use crate::mptcp::{ConnOptions, Event};
 
 const HERE: &str = "192.0.2.1";
@@ -102,9 +102,7 @@ fn low_latency_waits_for_the_fast_path() {
     for (low_latency, spills) in [(LowLatency::Never, true), (LowLatency::Always, false)] {
         let mut s = Script::client_up_with(ConnOptions {
             low_latency,
-            // The other schedulers wait by themselves.
             scheduler: Scheduler::LowestRtt,
-            congestion: Algorithm::Cubic,
             ..ConnOptions::default()
         });
         s.set_paths(&[path(HERE), path(THERE)]);

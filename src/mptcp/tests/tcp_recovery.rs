@@ -2,7 +2,7 @@
 //! rules of sending: Nagle, delayed acknowledgments, zero windows.
 
 use super::script::*;
-use crate::mptcp::endpoint::ConnError;
+use crate::mptcp::endpoint::{Algorithm, ConnError};
 use crate::mptcp::{ConnOptions, Event};
 use crate::time::Duration;
 
@@ -20,6 +20,7 @@ fn nodelay() -> Script {
 /// Connected over a path of 100 ms, with `n` segments of 1000 bytes in flight.
 fn in_flight(n: usize) -> Script {
     let options = ConnOptions {
+        congestion: Algorithm::Cubic,
         multipath: false,
         nodelay: true,
         ..ConnOptions::default()
