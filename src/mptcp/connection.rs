@@ -409,6 +409,11 @@ impl Connection {
         self.tell_writable(ctx);
     }
 
+    /// Where there is no room, somebody may have seen that: the limit may have sunk since the last write, and tells nobody.
+    pub fn note_full(&mut self) {
+        self.out.blocked |= self.send_space() == 0;
+    }
+
     /// Queues `Writable` when somebody waits for room and there is enough of it.
     pub fn tell_writable(&mut self, ctx: &mut Ctx<'_>) {
         if self.out.blocked && self.send_space() >= (self.send_limit() / 4).min(1 << 16) {

@@ -100,6 +100,7 @@ impl Endpoint {
             released: &mut self.released,
         };
         let result = f(conn, &mut ctx);
+        conn.note_full();
         conn.arm_timers(now);
         if !core::mem::replace(&mut conn.queued, true) {
             self.ready.push_back(id);
