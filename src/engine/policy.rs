@@ -151,8 +151,13 @@ impl Connection {
 
     /// Its paths as its intent has them.
     pub(super) fn shaped(&self, mut paths: Vec<LocalPath>) -> Vec<LocalPath> {
+        let first = unmap(self.local).ip();
+        if self.accepted && self.bound.is_some() {
+            // The listener was bound to this address: it is the program's choice, and others are its own to add (RFC 6897 section 5.2).
+            let named = &self.path_config.sources.named;
+            paths.retain(|path| path.addr == first || named.contains(&path.addr));
+        }
         if self.intent() == Intent::Handover {
-            let first = unmap(self.local).ip();
             for path in paths.iter_mut().filter(|path| path.addr != first) {
                 path.backup = true;
             }

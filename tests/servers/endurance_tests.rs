@@ -65,5 +65,4 @@ fn connections_leave_nothing_behind() {
             .zip(&now)
             .all(|(before, now)| beyond_guards(now) == beyond_guards(before))
     });
-    assert_eq!(engines()[1].descriptors, before[1].descriptors);
 }

@@ -133,5 +133,10 @@ fn a_bound_address_announces_no_other() {
     let address = server_address(0, false).to_string();
     let _server = site.serve(8000, &[&SERVE[..], &["--bind", &address]].concat());
     site.fetch(Client::Kernel, &url(), LEN);
-    assert_eq!((site.mptcp(), site.joins(), counter(&site, "AddAddr")), (1, 0, 0));
+    assert_eq!(
+        (site.mptcp(), site.joins(), counter(&site, "AddAddr")),
+        (1, 0, 0),
+        "{}",
+        site.log()
+    );
 }
