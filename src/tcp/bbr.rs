@@ -774,6 +774,11 @@ impl Bbr {
         if let (State::Startup, false, Some(rtt)) = (self.state, self.queue_now, self.min_rtt) {
             rate = rate.max(2.0 * self.cwnd as f64 / rtt.as_secs_f64().max(1e-6));
         }
+        // A peer that takes a byte at a time says nothing of the path: a segment in each round trip may always leave.
+        let least = self
+            .min_rtt
+            .map_or(0.0, |rtt| f64::from(self.mss) / rtt.as_secs_f64().max(1e-6));
+        let rate = rate.max(least);
         if self.full_bw_reached || rate > self.pacing_rate {
             self.pacing_rate = rate;
         }

@@ -783,7 +783,8 @@ impl<T> Sender<T> {
             let last = self.queue.back().map_or(now, |s| s.last_sent);
             let at = last + pto.max(Duration::from_millis(2));
             if at < rto_at {
-                self.timer = Some((at, Fired::Probe));
+                // As below: not due while another timer's work is being done.
+                self.timer = Some((at.max(now + Duration::from_millis(1)), Fired::Probe));
                 return;
             }
         }
