@@ -290,16 +290,19 @@ impl Drop for Scratch {
     }
 }
 
-/// The abstract name that the engine listens on, in hex.
-fn engine_name(site: &Site) -> String {
+/// The abstract names that somebody listens on, in hex.
+fn names(site: &Site) -> Vec<String> {
     let sockets = site.lab.client().output("cat", &["/proc/net/unix"]).expect("a list");
     // Listening: flags 00010000.
-    let line = sockets
-        .lines()
-        .find(|line| line.contains(" 00010000 ") && line.contains("@"))
-        .expect("the engine listens");
-    let name = line.split_once('@').expect("an abstract name").1;
-    name.bytes().map(|byte| format!("{byte:02x}")).collect()
+    let listening = sockets.lines().filter(|line| line.contains(" 00010000 "));
+    let names = listening.filter_map(|line| Some(line.split_once('@')?.1));
+    names
+        .map(|name| name.bytes().map(|byte| format!("{byte:02x}")).collect())
+        .collect()
+}
+
+fn engine_name(site: &Site) -> String {
+    names(site).pop().expect("the engine listens")
 }
 
 /// Asks an engine for its status, as PROTOCOL_VERSION 1 wants it, and prints how many bytes came.
@@ -354,6 +357,7 @@ fn a_name_taken_by_another_user_is_not_believed() {
     site.download(&["MPTCP_IDLE_MS=60000"], &site.url("/1000"), 1000);
     let name = engine_name(&site);
     site.kill_engines();
+    wait_until("the name is free", || !engine_name_is_taken(&site, &name));
     let mut squatter = site.start(By::Kernel, &[&NOBODY[..], &["perl", "-e", SQUAT, &name]].concat());
     let taken = || engine_name_is_taken(&site, &name);
     wait_until("the name is taken", taken);
@@ -364,9 +368,8 @@ fn a_name_taken_by_another_user_is_not_believed() {
     assert!(ended.log.contains("left to the kernel"), "{ended:?}");
 }
 
-fn engine_name_is_taken(site: &Site, name: &str) -> bool {
-    let sockets = site.lab.client().output("cat", &["/proc/net/unix"]).expect("a list");
-    sockets.contains(" 00010000 ") && sockets.contains('@') && engine_name(site) == name
+fn engine_name_is_taken(site: &Site, name: &String) -> bool {
+    names(site).contains(name)
 }
 
 #[test]
