@@ -6,10 +6,11 @@ set -eu
 
 # program:package
 demo='cc:gcc curl:curl ip:iproute2 mptcpize:mptcpize'
-check="$demo diff:diffutils nft:nftables nginx:nginx openssl:openssl python3:python3 setpriv:util-linux ss:iproute2"
-programs="$check apache2:apache2 git:git haproxy:haproxy inetd:openbsd-inetd iperf3:iperf3 javac:default-jdk-headless nc.openbsd:netcat-openbsd
+check="$demo diff:diffutils nc.openbsd:netcat-openbsd nft:nftables nginx:nginx openssl:openssl python3:python3 setpriv:util-linux
+socat:socat ss:iproute2 sysctl:procps"
+programs="$check apache2:apache2 git:git haproxy:haproxy inetd:openbsd-inetd iperf3:iperf3 javac:default-jdk-headless
 nc.traditional:netcat-traditional node:nodejs psql:postgresql redis-server:redis-server redis-benchmark:redis-tools rsync:rsync scp:openssh-client
-socat:socat sshd:openssh-server vsftpd:vsftpd wget:wget wrk:wrk"
+sshd:openssh-server vsftpd:vsftpd wget:wget wrk:wrk"
 
 case ${1-} in
 demo) list=$demo ;;

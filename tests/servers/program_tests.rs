@@ -83,7 +83,7 @@ fn nginx_spreads_over_listeners_of_one_port() {
 fn socat_and_netcat_serve_one_connection() {
     for words in [
         &["socat", "-u", "FILE:1000", "TCP4-LISTEN:9000"][..],
-        &["bash", "-c", "exec nc -l -N -p 9000 <1000"],
+        &["bash", "-c", "exec nc.openbsd -l -N -p 9000 <1000"],
     ] {
         let site = Site::new();
         site.stream_file(1000);
