@@ -73,19 +73,18 @@ fn the_engine_holds_nothing_of_the_program() {
         let target = target.to_string_lossy();
         assert!(!target.starts_with("pipe:") && !target.contains("held"), "{target}");
     }
-    let stat = fs::read_to_string(format!("/proc/{engine}/stat")).expect("it runs");
-    let session = stat
-        .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.split(' ').nth(3))
-        .expect("a field of stat");
-    assert_ne!(session, own_session().to_string(), "a session of its own");
+    assert_ne!(session(&engine.to_string()), session("self"), "a session of its own");
 }
 
-fn own_session() -> i32 {
-    rustix::process::getsid(None)
-        .expect("our own session")
-        .as_raw_nonzero()
-        .get()
+/// The session of a process; 0 where its leader is outside of this PID namespace.
+fn session(process: &str) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    let fields = stat.rsplit_once(") ").expect("a name in parentheses").1;
+    fields
+        .split(' ')
+        .nth(3)
+        .and_then(|field| field.parse().ok())
+        .expect("a number")
 }
 
 /// Prints how often SIGCHLD came, what wait() says, and how many bytes came.
