@@ -109,13 +109,16 @@ static void shutdown_both_with_linger_zero(void)
 static void shutdown_both_resets_what_comes_later(void)
 {
 	struct address target;
-	int hand = control("listen accept say:unread acked tell drain say:late gone back digest", &target);
+	int hand = control("listen accept say:unread acked tell drain pause say:late gone back digest", &target);
 	int fd = CALL_FD(socket(AF_INET, SOCK_STREAM, 0));
 	CALL(connect(fd, SA(target), target.length));
 	read_line(hand);
 	CALL(shutdown(fd, SHUT_RDWR));
 	trace_read_all(fd);
+	MUST(write(hand, "!", 1));
 	trace("peer: %s", read_line(hand));
+	CALL(read(fd, &(char){ 0 }, 1));
+	CALL(read(fd, &(char){ 0 }, 1));
 }
 
 static void shutdown_wakes_a_reader(void)
