@@ -2,7 +2,7 @@
 
 use crate::client::{Client, Connection, Heard};
 use crate::netns::Netns;
-use mptcp::link::{GuardKind, Guards, IcmpKind, Link};
+use mptcp::link::{GuardKind, Guards, IcmpKind, IpLink, Link, PortSet};
 use mptcp::wire::{Flags, SeqNum, TcpOptions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -250,6 +250,23 @@ fn tos_reaches_the_other_side_with_all_its_bits() {
         }
         assert_eq!(heard, Some(0x2a), "{server_addr}");
     }
+}
+
+/// The kernel answers them; so would whoever heard them here.
+#[test]
+fn a_hosts_own_segments_are_not_heard() {
+    let (_client_ns, server_ns) = two_hosts();
+    server_ns.run(|| {
+        let ports = PortSet::new(80..=80, []);
+        let mut link = IpLink::new(&ports).unwrap();
+        let mut heard = 0;
+        for own in ["192.0.2.2:80", "[2001:db8::2]:80", "127.0.0.1:80", "[::1]:80"] {
+            let refused = TcpStream::connect(own).unwrap_err();
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{own}");
+            link.recv(&mut |_| heard += 1);
+        }
+        assert_eq!(heard, 0);
+    });
 }
 
 /// Every IP packet that comes to this namespace.
