@@ -6,7 +6,7 @@
 //! shadow that it gets in the carrier's place. The carrier that it accepted is the proof that it may have it, whatever user it has
 //! become; and it has inherited the listener's socket options, as the kernel does it.
 
-use super::connection::{map_like, Backend, Connection};
+use super::connection::{map_like, unmap, Backend, Connection};
 use super::event_loop::{Key, Readiness, Source};
 use super::listeners::Listener;
 use super::policy::Defaults;
@@ -15,7 +15,7 @@ use super::relay::{Ending, Relay};
 use super::server::Engine;
 use super::shadow::Shadow;
 use super::socket_options::{self, SocketOptions};
-use crate::control::carrier::CARRIER_MSS;
+use crate::control::carrier::{CARRIER_MSS, CARRIER_SOURCE};
 use crate::control::Reply;
 use crate::link::PathConfig;
 use crate::mptcp::endpoint::{ConnId, FourTuple};
@@ -205,14 +205,14 @@ impl Engine {
         let Some(delivery) = self.deliveries.get(key) else {
             return false;
         };
-        self.by_carrier.insert(delivery.address, key);
+        self.by_carrier.insert((delivery.address, delivery.target), key);
         self.claims_due.get_or_insert(now + CLAIM_TIME);
         self.event_loop.add(&delivery.carrier, Source::Carrier(key)).is_ok()
     }
 
     fn drop_delivery(&mut self, key: Key) -> Option<Delivery> {
         let delivery = self.deliveries.remove(key)?;
-        self.by_carrier.remove(&delivery.address);
+        self.by_carrier.remove(&(delivery.address, delivery.target));
         Some(delivery)
     }
 
@@ -321,8 +321,9 @@ impl Engine {
     /// Answers a claim: `fd` is a socket that a program has accepted.
     pub(super) fn serve_claim(&mut self, now: Instant, client: Key, fd: Option<OwnedFd>, cred: UCred) {
         let claimed = fd.as_ref().and_then(|fd| {
-            let peer = SocketAddr::try_from(getpeername(fd).ok()??).ok()?;
-            let key = *self.by_carrier.get(&super::connection::unmap(peer))?;
+            let address = SocketAddr::try_from(getpeername(fd).ok()??).ok()?;
+            let target = SocketAddr::try_from(getsockname(fd).ok()?).ok()?;
+            let key = *self.by_carrier.get(&(unmap(address), unmap(target)))?;
             self.drop_delivery(key)
         });
         let Some(delivery) = claimed else {
@@ -382,10 +383,12 @@ fn open_carrier(target: SocketAddr, source: std::net::IpAddr) -> Result<OwnedFd,
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
     let mss = CARRIER_MSS.to_ne_bytes();
     socket_options::set(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_MAXSEG, &mss)?;
-    if !source.is_unspecified() {
-        let one = 1i32.to_ne_bytes();
-        socket_options::set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &one)?;
-        bind(&socket, &SocketAddr::new(source, 0))?;
+    let one = 1i32.to_ne_bytes();
+    socket_options::set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &one)?;
+    match bind(&socket, &SocketAddr::new(source, 0)) {
+        // A loopback device with one address only.
+        Err(Errno::ADDRNOTAVAIL) if source == CARRIER_SOURCE => {}
+        bound => bound?,
     }
     match connect(&socket, &target) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),

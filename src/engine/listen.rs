@@ -160,6 +160,7 @@ impl Engine {
         }
         for (cookie, bound) in swept.gone {
             log::info!("nobody listens at {bound} any more");
+            self.unclaimed_ports.remove(&bound.port());
             if let Some(keeper) = &self.keeper {
                 keeper.gone(cookie);
             }

@@ -11,6 +11,7 @@ use super::connection::unmap;
 use super::keeper::Record;
 use super::paths;
 use super::socket_options::SocketOptions;
+use crate::control::carrier::CARRIER_SOURCE;
 use crate::link::diag::{TcpDiag, TCP_LISTEN};
 use crate::link::path_config::PathConfig;
 use crate::link::Lease;
@@ -53,21 +54,19 @@ impl Listener {
         [Some(first), second].into_iter().flatten()
     }
 
-    /// Where this host's own clients reach it, and the address that a client must have for that (unspecified: any).
+    /// Where this host's own clients reach it, and the address that a carrier comes from.
     pub fn own_side(&self) -> (SocketAddr, IpAddr) {
         let bound = unmap(self.record.bound);
-        let any = match bound.ip() {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        let target = match bound.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(ip) if ip.is_unspecified() && !self.record.one_family => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        let (target, source) = match bound.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST.into(), CARRIER_SOURCE.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() && !self.record.one_family => {
+                (Ipv4Addr::LOCALHOST.into(), CARRIER_SOURCE.into())
+            }
+            IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()),
             // An address that this host has lost would be somebody else's: to have it as one's own proves it.
-            ip => return (SocketAddr::new(ip, bound.port()), ip),
+            ip => (ip, ip),
         };
-        (SocketAddr::new(target, bound.port()), any)
+        (SocketAddr::new(target, bound.port()), source)
     }
 }
 

@@ -96,6 +96,11 @@ impl Relay {
         self.shadow.on_ready(ready);
     }
 
+    /// The next turn asks the program what it has written, also when the event that tells of it has not been seen yet.
+    pub fn ask(&mut self) {
+        self.silent = false;
+    }
+
     /// The connection is established: the program's end becomes writable.
     pub fn establish(&mut self) {
         self.established = true;

@@ -303,6 +303,13 @@ impl Engine {
 
     /// What connect() to AF_UNSPEC does: resets what there is, and gives an unconnected socket like the first one.
     fn disconnect(&mut self, now: Instant, cookie: u64) -> Result<OwnedFd, Errno> {
+        // What the program wrote before goes first.
+        if let Ok((key, connection)) = self.connection(cookie) {
+            if let Some(relay) = &mut connection.relay {
+                relay.ask();
+            }
+            self.turn(now, key);
+        }
         if let Ok((key, connection)) = self.connection(cookie) {
             match &mut connection.backend {
                 Backend::Kernel(stream) => stream.abort(),

@@ -57,7 +57,7 @@ pub struct Engine {
     pub(super) by_cookie: HashMap<u64, Key>,
     /// Connections on their way to programs, and the carriers' addresses.
     pub(super) deliveries: Slots<Delivery>,
-    pub(super) by_carrier: HashMap<SocketAddr, Key>,
+    pub(super) by_carrier: HashMap<(SocketAddr, SocketAddr), Key>,
     /// Ports whose last connection was accepted without the library.
     pub(super) unclaimed_ports: HashSet<u16>,
     /// When to look for carriers that were accepted and not claimed; None while none is under way.

@@ -3,6 +3,7 @@
 use crate::lab::{clock, server_address};
 use crate::site::{eventually, kill, Client, Site};
 use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
 use std::process::Stdio;
 
 const SERVE: [&str; 5] = ["python3", "-u", "-m", "http.server", "8000"];
@@ -191,4 +192,8 @@ os.execve(sys.executable, [sys.executable, '-u', sys.argv[1], str(s.fileno())], 
         assert_eq!(said, "hello\n", "{client:?}: {}", server.output());
     }
     assert_eq!(site.log().matches("was accepted without the library").count(), 2);
+    // Not 127.0.0.1, which access lists trust; the third is this host's own client.
+    let output = server.output();
+    let peers: Vec<&str> = output.lines().filter(|line| line.parse::<IpAddr>().is_ok()).collect();
+    assert_eq!(peers, ["127.77.84.80", "127.77.84.80", "192.0.2.2"], "{output}");
 }
