@@ -138,6 +138,7 @@ static void epoll_edge_registered_while_connecting(void)
 static void registered_after_connect(uint32_t kind)
 {
 	int epoll = new_epoll(), fd = connected("sync say:hello sync fin sync");
+	until_acknowledged(fd);
 	CALL(control_epoll(epoll, EPOLL_CTL_ADD, fd, ALL | kind, DATA));
 	EPOLL_WAIT(epoll, SOME_MS);
 	EPOLL_WAIT(epoll, 0);

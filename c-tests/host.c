@@ -2,6 +2,7 @@
 #include "host.h"
 #include "trace.h"
 
+#include <linux/sockios.h>
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -101,6 +102,19 @@ void until_readable_bytes(int fd, int count)
 		usleep(1000);
 	}
 	trace("waited in vain for %d readable bytes, there are %d", count, readable);
+	_exit(97);
+}
+
+void until_acknowledged(int fd)
+{
+	int queued = 0;
+	for (int ms = 0; ms < 10000; ms++) {
+		MUST(ioctl(fd, SIOCOUTQ, &queued));
+		if (queued == 0)
+			return;
+		usleep(1000);
+	}
+	trace("waited in vain for an acknowledgment of %d bytes", queued);
 	_exit(97);
 }
 

@@ -49,6 +49,8 @@ void release(int fd);
 void until(int fd, short events);
 /* Waits until so many bytes can be read without waiting. */
 void until_readable_bytes(int fd, int count);
+/* Waits for the peer, which under the library the program's queue to it waits for too: each step is an edge of EPOLLOUT there. */
+void until_acknowledged(int fd);
 
 /* Reads until end of file or error; prints bytes, digest and how it ended. */
 void trace_read_all(int fd);
