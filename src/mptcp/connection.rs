@@ -47,6 +47,17 @@ pub(super) struct Released {
     pub time_wait: Option<TimeWait>,
 }
 
+impl Released {
+    /// Its 4-tuple may be used again.
+    pub fn gone(&self) -> Event {
+        Event::SubflowGone {
+            conn: self.conn,
+            subflow: self.subflow,
+            tuple: self.tuple,
+        }
+    }
+}
+
 /// RFC 9293 section 3.10.7.4, TIME-WAIT: enough to acknowledge a repeated FIN.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TimeWait {

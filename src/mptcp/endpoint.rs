@@ -9,7 +9,7 @@ use super::cookies::Cookies;
 use super::crypto;
 use super::inherited::Inherited;
 use super::subflow::{Join, State, Subflow};
-use crate::link::{IcmpKind, Outgoing};
+use crate::link::{IcmpKind, Outgoing, LOOPBACK};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, Header, MpJoin, Segment, SeqNum, TcpOptions, TcpRst, Timestamps};
 use core::hash::Hasher;
@@ -119,16 +119,17 @@ impl Endpoint {
                     self.opening_queue.push_back((now + OPENING_WAIT, r));
                 }
                 Some(tw) => {
-                    self.time_wait.insert(r.tuple, (tw, now + TIME_WAIT));
                     self.stray_ack(now, &r, tw);
-                    self.time_wait_queue.push_back((now + TIME_WAIT, r));
+                    if tw.manner.iface == LOOPBACK {
+                        // Two MSL (RFC 9293 section 3.10.7.4): on this host no segment is lost or late.
+                        self.events.push_back(r.gone());
+                    } else {
+                        self.time_wait.insert(r.tuple, (tw, now + TIME_WAIT));
+                        self.time_wait_queue.push_back((now + TIME_WAIT, r));
+                    }
                 }
                 None if self.connections.get(&r.conn).is_some_and(Connection::unheard) => {}
-                None => self.events.push_back(Event::SubflowGone {
-                    conn: r.conn,
-                    subflow: r.subflow,
-                    tuple: r.tuple,
-                }),
+                None => self.events.push_back(r.gone()),
             }
         }
         let Some(conn) = self.connections.get(&id) else { return };
@@ -245,11 +246,7 @@ impl Endpoint {
             self.time_wait.remove(&tuple);
             if let Some(at) = self.time_wait_queue.iter().position(|(_, r)| r.tuple == tuple) {
                 if let Some((_, r)) = self.time_wait_queue.remove(at) {
-                    self.events.push_back(Event::SubflowGone {
-                        conn: r.conn,
-                        subflow: r.subflow,
-                        tuple,
-                    });
+                    self.events.push_back(r.gone());
                 }
             }
             return false;
@@ -272,11 +269,7 @@ impl Endpoint {
         self.time_wait.remove(&tuple);
         if let Some(at) = self.opening_queue.iter().position(|(_, r)| r.tuple == tuple) {
             if let Some((_, r)) = self.opening_queue.remove(at) {
-                self.events.push_back(Event::SubflowGone {
-                    conn: r.conn,
-                    subflow: r.subflow,
-                    tuple,
-                });
+                self.events.push_back(r.gone());
             }
         }
     }
@@ -460,11 +453,7 @@ impl Endpoint {
                 break;
             };
             self.time_wait.remove(&r.tuple);
-            self.events.push_back(Event::SubflowGone {
-                conn: r.conn,
-                subflow: r.subflow,
-                tuple: r.tuple,
-            });
+            self.events.push_back(r.gone());
         }
         while self.opening_queue.front().is_some_and(|(at, _)| *at <= now) {
             let Some(tuple) = self.opening_queue.front().map(|(_, r)| r.tuple) else {
@@ -805,6 +794,7 @@ impl Endpoint {
     }
 
     /// Bytes of the peer's that a connection holds, and the entries that describe them.
+
     #[cfg(test)]
     pub fn held(&self, conn: ConnId) -> (usize, usize) {
         let Some(c) = self.connections.get(&conn) else {
