@@ -182,11 +182,10 @@ impl Engine {
             core.by_conn.insert(conn, key);
         }
         self.tell_paths(now, key);
-        self.prime(key);
         Ok(key)
     }
 
-    /// A connection's first data has come, or may have: a carrier that was deferred is accepted when it brings something too.
+    /// Before a connection's first data may be moved: a carrier that was deferred is accepted when it brings something too.
     pub(super) fn prime(&mut self, key: Key) {
         let (Some(connection), Some(core)) = (self.connections.get(key), &self.core) else {
             return;

@@ -794,7 +794,6 @@ impl Endpoint {
     }
 
     /// Bytes of the peer's that a connection holds, and the entries that describe them.
-
     #[cfg(test)]
     pub fn held(&self, conn: ConnId) -> (usize, usize) {
         let Some(c) = self.connections.get(&conn) else {
