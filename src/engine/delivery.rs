@@ -274,18 +274,17 @@ impl Engine {
             }
         }
         for key in raw {
-            self.pump(key);
+            if let Some(delivery) = self.drop_delivery(key) {
+                self.pump(delivery);
+            }
         }
     }
 
     /// Lets the carrier be the connection.
-    fn pump(&mut self, key: Key) {
-        let Some(delivery) = self.drop_delivery(key) else {
-            return;
-        };
+    fn pump(&mut self, delivery: Delivery) {
         if let Some(connection) = self.connections.get(delivery.connection) {
             log::info!(
-                "{} was accepted without the library: its program sees {} as the peer",
+                "{} was accepted without the library, or before its engine answered: its program sees {} as the peer",
                 connection.describe(),
                 delivery.address
             );
@@ -342,7 +341,11 @@ impl Engine {
             // It broke while it waited, and says so when it is read.
             self.ends.hand_over(cookie, cred.uid);
         }
-        self.answer(client, &Reply::Shadow { cookie }, Some(delivery.end.as_fd()));
+        if !self.answer(client, &Reply::Shadow { cookie }, Some(delivery.end.as_fd())) {
+            // The program lost patience with an engine that got no processor, and has the carrier.
+            self.pump(delivery);
+            return self.turn(now, key);
+        }
         // Both ends are closed now, ours with a reset: nothing of it lingers.
         let _ = sockopt::set_socket_linger(&delivery.carrier, Some(Duration::ZERO));
         drop(delivery);
