@@ -15,10 +15,9 @@ const ASK: &str = "import socket, sys
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 question = sys.stdin.buffer.read()
 s.sendall(question)
-# tr answers behind the end of its input; who asks nothing waits for a byte, so that there is time for a join.
-first = b'' if question else s.recv(1)
-s.shutdown(socket.SHUT_WR)
-sys.stdout.buffer.write(first + s.makefile('rb').read())
+# tr answers behind the end of its input. Who asks nothing leaves its side open: a kernel does not join after its end.
+if question: s.shutdown(socket.SHUT_WR)
+sys.stdout.buffer.write(s.makefile('rb').read())
 ";
 
 #[test]
