@@ -19,6 +19,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const PLAIN_PORT: &str = "8080";
+/// No program of `c-tests/api/` asks for more.
+const STREAM_LEN: u64 = 30_000_000;
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("c-tests/api")
@@ -70,13 +72,15 @@ impl Place {
     /// The MPTCP server is one for TCP, under the library.
     fn own_peer() -> Place {
         Place::with(|site| {
-            let mut server = site.lab().server().command(lab::program().expect("the lab's program"));
+            let mut server = site.lab().server().command("python3");
             server
-                .args(["http-server", "--transport", "tcp", "--port", "80"])
+                .arg(directory().join("server.py"))
+                .arg("80")
+                .arg(site.stream_file(STREAM_LEN))
                 .env("LD_PRELOAD", lab::library())
                 .env("MPTCP_LOG", "info")
                 .env("MPTCP_LOG_FILE", site.file("server.log"));
-            Peer::start(server).expect("the HTTP server starts")
+            Peer::start(server).expect("the server starts")
         })
     }
 

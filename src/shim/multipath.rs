@@ -197,6 +197,11 @@ pub unsafe fn get(fd: c_int, option: c_int, value: *mut c_void, len: *mut libc::
         Some(_) => None,
         None => KernelSocket::look(fd),
     };
+    // As the kernel does it: a length that cannot be read, or makes no sense, comes before what the socket has to say.
+    // SAFETY: the caller's promise.
+    if let (true, Err(errno)) = (shadow.is_some() || kernel.is_some(), unsafe { room(len) }) {
+        return Verdict::Done(Err(errno));
+    }
     let answer = match (&shadow, &kernel) {
         (Some(shadow), _) if option == name::SUBFLOWS => {
             // SAFETY: the caller's promise.

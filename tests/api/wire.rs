@@ -108,7 +108,7 @@ fn marks() {
         let at = words.iter().position(|word| *word == "packets").expect("a counter");
         words[at + 1].parse().expect("a number")
     };
-    assert!(packets("seven") > 50 && packets("nine") > 50, "{listed}");
+    assert!(packets("seven") > 0 && packets("nine") > 0, "{listed}");
     assert_eq!(packets("others"), 0, "{listed}");
 }
 
