@@ -112,9 +112,18 @@ fn library_behaves_as_kernel_tcp() {
 /// The peer is a program under the library too, on the same host, and `MPTCP_LOOPBACK=1`: whatever is different there is the listener's.
 #[test]
 fn library_behaves_as_kernel_tcp_at_both_ends() {
-    let runs = [(LIBRARY_TO_ITSELF, run_all(LIBRARY_TO_ITSELF))];
     let accepted = accepted_differences("accepted-differences-own-host.txt");
-    assert_same(KERNEL_TO_ITSELF, &run_all(KERNEL_TO_ITSELF), &runs, &accepted);
+    let (mut kernel, mut library) = (run_all(KERNEL_TO_ITSELF), run_all(LIBRARY_TO_ITSELF));
+    // Both ends and the engine share the host's processors with all the others: what differs is asked once more, alone.
+    let differ = |scenario: &String| difference(&kernel[scenario], &library[scenario]).is_some();
+    let again: Vec<String> = kernel.keys().filter(|name| differ(name)).cloned().collect();
+    for scenario in again.into_iter().filter(|name| !accepted.contains_key(name)) {
+        println!("{scenario} differs among others, and is run alone");
+        run_alone(KERNEL_TO_ITSELF, &scenario, &mut kernel);
+        run_alone(LIBRARY_TO_ITSELF, &scenario, &mut library);
+    }
+    let runs = [(LIBRARY_TO_ITSELF, library)];
+    assert_same(KERNEL_TO_ITSELF, &kernel, &runs, &accepted);
 }
 
 /// The comparison shows something only if the library does carry connections, and does not pass them all through.
@@ -237,6 +246,13 @@ fn scenarios() -> Vec<String> {
     chosen
 }
 
+/// Runs one scenario in one way, on hosts of its own.
+fn run_alone(run: Run, scenario: &str, outputs: &mut Outputs) {
+    let output = build::scratch().join(run.name.replace(' ', "-")).join(scenario);
+    Hosts::new(run.peer, run.under_library).run(scenario, &output);
+    outputs.insert(scenario.to_owned(), output);
+}
+
 /// Runs all chosen scenarios in one way, several at once; gives the files with what they printed.
 fn run_all(run: Run) -> Outputs {
     let directory = build::scratch().join(run.name.replace(' ', "-"));
@@ -248,9 +264,7 @@ fn run_all(run: Run) -> Outputs {
         .partition(|name| run.under_library && name.starts_with(FIRST_CONNECTION_PREFIX));
     let mut outputs = Outputs::new();
     for scenario in first {
-        let output = directory.join(&scenario);
-        Hosts::new(run.peer, run.under_library).run(&scenario, &output);
-        outputs.insert(scenario, output);
+        run_alone(run, &scenario, &mut outputs);
     }
     let hosts = Hosts::new(run.peer, run.under_library);
     let next = AtomicUsize::new(0);

@@ -43,13 +43,7 @@ impl Engine {
         match event {
             Event::Connected(conn) => self.on_connected(now, conn),
             Event::Accepted { conn, tuple } => self.on_accepted(now, conn, tuple),
-            Event::Readable(conn) => {
-                if let Some(key) = self.key_of(conn) {
-                    self.prime(key);
-                    self.turn(now, key);
-                }
-            }
-            Event::Writable(conn) => self.turn_conn(now, conn),
+            Event::Readable(conn) | Event::Writable(conn) => self.turn_conn(now, conn),
             Event::Flushed(conn) => {
                 if let Some(key) = self.key_of(conn) {
                     if let Some(connection) = self.connections.get_mut(key) {

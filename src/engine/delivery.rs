@@ -191,11 +191,10 @@ impl Engine {
         }
         self.obey(now, key);
         self.obey_listeners_list(now, key);
-        self.prime(key);
         Ok(key)
     }
 
-    /// A connection's first data has come, or may have: a carrier that was deferred is accepted when it brings something too.
+    /// Before a connection's first data may be moved: a carrier that was deferred is accepted when it brings something too.
     pub(super) fn prime(&mut self, key: Key) {
         let (Some(connection), Some(core)) = (self.connections.get(key), &self.core) else {
             return;
@@ -284,18 +283,17 @@ impl Engine {
             }
         }
         for key in raw {
-            self.pump(key);
+            if let Some(delivery) = self.drop_delivery(key) {
+                self.pump(delivery);
+            }
         }
     }
 
     /// Lets the carrier be the connection.
-    fn pump(&mut self, key: Key) {
-        let Some(delivery) = self.drop_delivery(key) else {
-            return;
-        };
+    fn pump(&mut self, delivery: Delivery) {
         if let Some(connection) = self.connections.get(delivery.connection) {
             log::info!(
-                "{} was accepted without the library: its program sees {} as the peer",
+                "{} was accepted without the library, or before its engine answered: its program sees {} as the peer",
                 connection.describe(),
                 delivery.address
             );
@@ -352,7 +350,11 @@ impl Engine {
             // It broke while it waited, and says so when it is read.
             self.ends.hand_over(cookie, cred.uid);
         }
-        self.answer(client, &Reply::Shadow { cookie }, Some(delivery.end.as_fd()));
+        if !self.answer(client, &Reply::Shadow { cookie }, Some(delivery.end.as_fd())) {
+            // The program lost patience with an engine that got no processor, and has the carrier.
+            self.pump(delivery);
+            return self.turn(now, key);
+        }
         // Both ends are closed now, ours with a reset: nothing of it lingers.
         let _ = sockopt::set_socket_linger(&delivery.carrier, Some(Duration::ZERO));
         drop(delivery);

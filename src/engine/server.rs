@@ -289,6 +289,9 @@ impl Engine {
             return self.reap(key);
         }
         let linger_zero = connection.options.linger_zero();
+        if connection.delivery.is_some() {
+            self.prime(key);
+        }
         let turn = self.with_stream(now, key, |relay, stream, scratch| {
             relay.turn(stream, linger_zero, scratch)
         });

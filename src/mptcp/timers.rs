@@ -218,6 +218,11 @@ impl Connection {
             self.subflow_lost(ctx, index, ConnError::TimedOut);
             return false;
         }
+        if let (false, Some(patience)) = (others, self.options.user_timeout) {
+            // RFC 5482: what is left of it, also when the next repetition would come later.
+            let over = sf.tx.last_progress + patience;
+            sf.tx.cap_timer(ctx.now, over.since(ctx.now));
+        }
         if others {
             let fresh = !sf.stalled;
             sf.stalled = true;
@@ -358,7 +363,7 @@ impl Connection {
         if !self.outstanding() {
             self.data_timer = None;
         } else if self.data_timer.is_none() {
-            self.data_timer = Some(now + self.data_rto());
+            self.data_timer = Some(self.data_timer_at(now + self.data_rto()));
         }
         let blocked =
             self.out.nxt != self.out.buf.end() && self.out.edge.le(self.out.nxt) && self.out.una == self.out.nxt;
@@ -376,6 +381,12 @@ impl Connection {
             // No subflow: the peer may open one, or path management; not for ever (RFC 8684 section 3.3.6).
             self.give_up = Some(now + super::connection::ORPHAN);
         }
+    }
+
+    /// Not after the moment when TCP_USER_TIMEOUT (RFC 5482) is over.
+    fn data_timer_at(&self, at: Instant) -> Instant {
+        let patience = self.options.user_timeout;
+        patience.map_or(at, |patience| at.min(self.out.progress_at + patience))
     }
 
     fn data_rto(&self) -> Duration {
@@ -400,7 +411,7 @@ impl Connection {
         // Progress came after the timer was set.
         let at = self.out.progress_at + self.data_rto();
         if at > ctx.now {
-            self.data_timer = Some(at);
+            self.data_timer = Some(self.data_timer_at(at));
             return;
         }
         self.data_backoff += 1;

@@ -9,6 +9,7 @@ use super::middlebox::Middlebox;
 use super::problem::{Failure, Problem};
 use super::wire::WireConfig;
 use super::world::{Totals, World, CLIENT, SERVER};
+use crate::link::LOOPBACK;
 use crate::mptcp::endpoint::{ConnError, ConnOptions, Fallback, LocalPath};
 use crate::time::{Duration, Instant};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -142,7 +143,7 @@ pub fn server_addr(index: u8, v6: bool) -> IpAddr {
 pub fn local_path(addr: IpAddr, index: u8, mtu: u32) -> LocalPath {
     LocalPath {
         addr,
-        iface: u32::from(index) + 1,
+        iface: LOOPBACK + 1 + u32::from(index),
         mtu,
         backup: false,
     }

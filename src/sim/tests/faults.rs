@@ -222,7 +222,7 @@ fn dead_for_good_is_learned_by_both_ends() {
     scenario.ending = Ending::MayBreak;
     let report = completes(&scenario);
     assert_eq!(report.failed, [Some(ConnError::TimedOut); 2], "{report:?}");
-    assert!(report.through_at < Instant::from_millis(62_000), "{report:?}");
+    assert!(report.through_at < Instant::from_millis(31_000), "{report:?}");
 }
 
 #[test]
