@@ -1,8 +1,12 @@
 """Options of TCP and IP that a client sets: an upload, whose first half has what was set before connect(), and its second half what was set then.
 Arguments: server, port, and words as `before:tos=16` or `after:ttl=9`. Prints a line of JSON for each half: what getsockopt() says."""
+import fcntl
 import json
 import socket
+import struct
 import sys
+import termios
+import time
 
 LEN = 400_000
 TCP = socket.IPPROTO_TCP
@@ -29,6 +33,9 @@ put(s, "before")
 s.connect(address)
 s.sendall(b"PUT /upload HTTP/1.1\r\nHost: lab\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % LEN)
 s.sendall(bytes(LEN // 2))
+while struct.unpack("i", fcntl.ioctl(s, termios.TIOCOUTQ, bytes(4)))[0]:
+    # Until it was acknowledged.
+    time.sleep(0.005)
 put(s, "after")
 s.sendall(bytes(LEN // 2))
 answer = b""

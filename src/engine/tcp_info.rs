@@ -107,7 +107,8 @@ pub fn bytes(info: &ConnInfo, ends: (bool, bool)) -> [u8; TCP_INFO_LEN] {
     out.total_retrans = sum(|subflow| subflow.retransmits);
     out.bytes_acked = info.bytes_acked;
     out.bytes_received = info.bytes_received;
-    out.bytes_sent = info.bytes_acked + in_flight as u64;
+    out.bytes_retrans = info.subflows.iter().map(|subflow| subflow.bytes_retransmitted).sum();
+    out.bytes_sent = info.bytes_acked + in_flight as u64 + out.bytes_retrans;
     out.notsent_bytes = u32::try_from(info.unsent).unwrap_or(u32::MAX);
     out.bytes()
 }
@@ -128,6 +129,7 @@ pub fn of_subflow(subflow: &SubflowInfo) -> [u8; TCP_INFO_LEN] {
     };
     out.total_retrans = subflow.retransmits;
     out.bytes_sent = subflow.bytes_sent;
+    out.bytes_retrans = subflow.bytes_retransmitted;
     out.bytes_received = subflow.bytes_received;
     out.bytes()
 }

@@ -327,6 +327,8 @@ pub struct SubflowInfo {
     pub window_shifts: (u8, u8),
     /// Payload bytes sent, retransmissions included.
     pub bytes_sent: u64,
+    /// Of these, what was sent again.
+    pub bytes_retransmitted: u64,
     /// Payload bytes received, in order.
     pub bytes_received: u64,
     /// Segments retransmitted.

@@ -714,6 +714,7 @@ fn subflow_info(sf: &Subflow) -> SubflowInfo {
         sack: sf.sack,
         window_shifts: (sf.snd_scale, sf.rcv_scale),
         bytes_sent: sf.bytes_sent,
+        bytes_retransmitted: sf.bytes_retransmitted,
         bytes_received: sf.bytes_received,
         retransmits: sf.tx.retransmits,
         unacked: sf.tx.unacked_segments(),
