@@ -215,7 +215,7 @@ fn what_is_set_is_what_the_wire_shows() {
     let words = [
         "before:tos=16",
         "before:ttl=33",
-        "before:maxseg=900",
+        "later:maxseg=900",
         "accepted:tos=72",
         "accepted:ttl=99",
     ];
