@@ -39,9 +39,16 @@ def put(s, when):
             s.setsockopt(*PLAIN[name], int(value))
 
 
+def peer(s):
+    try:
+        return s.getpeername()[0]
+    except OSError as error:
+        return error.errno
+
+
 def said(s):
     numbers = {name: (TCP, number) for name, number in MULTIPATH.items()} | PLAIN
-    return {name: s.getsockopt(*number) for name, number in numbers.items()}
+    return {name: s.getsockopt(*number) for name, number in numbers.items()} | {"peer": peer(s)}
 
 
 listener = socket.socket()

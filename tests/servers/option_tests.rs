@@ -140,6 +140,25 @@ fn options_are_inherited_from_the_listener() {
     );
 }
 
+/// EMULTIPATH for programs that know, and only for them.
+#[test]
+fn names_of_accepted_sockets_are_as_the_listener_and_the_variable_say() {
+    let client = client_address(0, false).to_string();
+    let variable = "MPTCP_AWARE_NAMES=fail";
+    for (settings, words, peer) in [
+        (&[][..], &["before:names=2"][..], json!(3897)),
+        (&[variable], &["before:fate=0"], json!(3897)),
+        (&[variable], &["later:fate=0"], json!(3897)),
+        (&[variable], &["before:names=1"], json!(client)),
+        (&[variable], &[], json!(client)),
+    ] {
+        let site = Site::new();
+        let server = serve(&site, settings, words);
+        site.fetch(Client::Kernel, &url(), LEN);
+        assert_eq!(told(&server, 0)["accepted"]["peer"], peer, "{settings:?} {words:?}");
+    }
+}
+
 /// An accepted connection whose client does not speak MPTCP.
 #[test]
 fn what_is_accepted_in_plain_tcp_says_so_and_has_the_options() {
