@@ -13,8 +13,10 @@ except TimeoutError: pass
 
 const ASK: &str = "import socket, sys
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
-s.sendall(sys.stdin.buffer.read())
-first = s.recv(1)
+question = sys.stdin.buffer.read()
+s.sendall(question)
+# tr answers behind the end of its input; who asks nothing waits for a byte, so that there is time for a join.
+first = b'' if question else s.recv(1)
 s.shutdown(socket.SHUT_WR)
 sys.stdout.buffer.write(first + s.makefile('rb').read())
 ";
