@@ -25,7 +25,9 @@
  * The numbers are ours (the RFC gives none), clear of the kernel's TCP_* options.
  *
  * A list of addresses is packed: each entry a struct sockaddr_in or struct sockaddr_in6, as long as its family's
- * is (MPTCP_SOCKADDR_LEN), one right behind the other. Ports are 0 in lists that are set. */
+ * is (MPTCP_SOCKADDR_LEN), one right behind the other. Ports are 0 in lists that are set.
+ *
+ * Listening sockets take what a socket takes before it connects, and accept() gives all of it on. */
 
 /* get, set; int. Set before connect() or listen(): 1 asks for MPTCP, also after bind() to a specific address;
  * 0 forbids it. Get: before, what was set (1 by default); after, whether MPTCP is spoken. */

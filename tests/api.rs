@@ -2,15 +2,25 @@
 //! MPTCP peer. What RFC 6897 says of legacy programs is in `api/rows.rs`.
 
 mod interop;
+use interop::lab;
+
+#[path = "rules/capture.rs"]
+mod capture;
+#[path = "api/own_peer.rs"]
+mod own_peer;
 #[path = "api/rows.rs"]
 mod rows;
+#[path = "api/wire.rs"]
+mod wire;
 
-use interop::{run, server_address, LabSpec, Site, Transport, Wire};
+use interop::{run, server_address, LabSpec, Outcome, Peer, Site, Transport, Wire};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const PLAIN_PORT: &str = "8080";
+/// No program of `c-tests/api/` asks for more.
+const STREAM_LEN: u64 = 30_000_000;
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("c-tests/api")
@@ -50,18 +60,56 @@ fn program(name: &str) -> PathBuf {
 /// A lab with two wires, an MPTCP server on port 80 and a plain one on another.
 struct Place {
     site: Site,
-    _servers: [interop::Peer; 2],
+    _servers: [Peer; 2],
 }
 
 impl Place {
+    /// The MPTCP server is the kernel's.
     fn new() -> Place {
+        Place::with(|site| site.http(Transport::Mptcp))
+    }
+
+    /// The MPTCP server is one for TCP, under the library.
+    fn own_peer() -> Place {
+        Place::with(|site| {
+            let mut server = site.lab().server().command("python3");
+            server
+                .arg(directory().join("server.py"))
+                .arg("80")
+                .arg(site.stream_file(STREAM_LEN))
+                .env("LD_PRELOAD", lab::library())
+                .env("MPTCP_LOG", "info")
+                .env("MPTCP_LOG_FILE", site.file("server.log"));
+            Peer::start(server).expect("the server starts")
+        })
+    }
+
+    fn with(server: impl FnOnce(&Site) -> Peer) -> Place {
         let site = Site::with(LabSpec::new([Wire::new(20.0, 5.0); 2]));
         let plain = site.lab().server().http_server(Transport::Tcp, &["--port", PLAIN_PORT]);
-        let servers = [site.http(Transport::Mptcp), plain.expect("the HTTP server starts")];
+        let servers = [server(&site), plain.expect("the HTTP server starts")];
         Place {
             site,
             _servers: servers,
         }
+    }
+
+    /// A counter of the server's kernel.
+    fn counter(&self, name: &str) -> u64 {
+        self.site.lab().server().counter(name).expect("counters")
+    }
+
+    /// Runs a Python program of `c-tests/api/` under the library to its end; what it said.
+    fn python(&self, name: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Outcome {
+        let mut command = self.site.command("python3");
+        command
+            .arg(directory().join(name))
+            .args([&server_address(0, false).to_string(), "80"])
+            .args(arguments)
+            .envs(variables.iter().copied());
+        let outcome = run(command);
+        assert!(outcome.status.success(), "{name} {arguments:?}: {}", outcome.stderr);
+        outcome
     }
 
     /// Runs a program of `c-tests/api/` under the library to its end.
@@ -249,7 +297,10 @@ fn enable() {
 
 #[test]
 fn bind_moves_the_traffic() {
-    Place::new().check("bind", &[], &[]);
+    let place = Place::new();
+    place.check("bind", &[], &[]);
+    // Two lists took an address back.
+    assert!(place.counter("MPTcpExtRmAddr") >= 2, "REMOVE_ADDR");
 }
 
 #[test]
@@ -258,8 +309,21 @@ fn wrong_lists_change_nothing() {
 }
 
 #[test]
+fn inq() {
+    // The kernel's TCP counts the end of the stream as a byte when it has come.
+    Place::new().check("inq", &[], &[]);
+}
+
+#[test]
+fn a_barrage_of_wrong_calls() {
+    Place::new().check("barrage", &[], &[]);
+}
+
+#[test]
 fn add_and_remove() {
-    Place::new().check("add_remove", &[], &[]);
+    let place = Place::new();
+    place.check("add_remove", &[], &[]);
+    assert!(place.counter("MPTcpExtRmAddr") >= 1, "REMOVE_ADDR");
 }
 
 #[test]
@@ -355,11 +419,5 @@ fn linux_options_say_what_the_kernels_mptcp_says() {
 
 #[test]
 fn python_with_nothing_but_its_socket_module() {
-    let place = Place::new();
-    let mut command = place.site.command("python3");
-    command
-        .arg(directory().join("socket_only.py"))
-        .args([&server_address(0, false).to_string(), "80"]);
-    let outcome = run(command);
-    assert!(outcome.status.success(), "{}", outcome.stderr);
+    Place::new().python("socket_only.py", &[], &[]);
 }

@@ -350,6 +350,67 @@ fn mistakes_on_the_command_line_are_exit_code_2() {
     }
 }
 
+/// `mptcp config check` of a file with this text: exit code, standard output, standard error.
+fn config_check(name: &str, text_of_file: &str) -> (Option<i32>, String, String) {
+    let scratch = Scratch::new(name);
+    let file = scratch.0.join("mptcp.toml");
+    fs::write(&file, text_of_file).unwrap();
+    let output = here(&["config", "check", file.to_str().unwrap()]);
+    let named = |bytes: &[u8]| text(bytes).replace(file.to_str().unwrap(), "FILE");
+    (output.status.code(), named(&output.stdout), named(&output.stderr))
+}
+
+#[test]
+fn config_check_explains_a_file() {
+    let (code, said, error) = config_check(
+        "config-good",
+        "intent = \"aggregate\"\n\n[interface.wwan0]\nuse = \"standby\"\n\n[[rule]]\nprogram = [\"ssh\", \"mosh-client\"]\n\
+         intent = \"interactive\"\n\n[[rule]]\ndestination = \"192.0.2.0/24\"\nport = 443\nmultipath = false\n",
+    );
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    assert_eq!(
+        said,
+        "FILE:\n  every connection: MPTCP_INTENT=aggregate\n  interface wwan0: only when nothing else works\n  \
+         programs ssh, mosh-client: MPTCP_INTENT=interactive\n  destinations 192.0.2.0/24; ports 443: MPTCP=off\n"
+    );
+}
+
+#[test]
+fn config_check_names_line_and_key_of_every_mistake() {
+    let (code, said, error) = config_check(
+        "config-bad",
+        "intent = \"fast\"\nfate = \"yes\"\n\n[[rule]]\nport = 70000\nintnet = \"handover\"\n",
+    );
+    assert_eq!((code, said.as_str()), (Some(1), ""));
+    for (line, key) in [(1, "intent"), (2, "fate"), (5, "port"), (6, "intnet")] {
+        let named = error
+            .lines()
+            .any(|text| text.starts_with(&format!("FILE:{line}:")) && text.contains(key));
+        assert!(named, "line {line}, {key}: {error}");
+    }
+    let (code, _, error) = config_check("config-broken", "intent = \n");
+    assert!(code == Some(1) && error.starts_with("FILE:1:"), "{error}");
+}
+
+#[test]
+fn config_check_reads_the_files_that_count() {
+    let scratch = Scratch::new("config-home");
+    fs::create_dir(scratch.0.join(".config")).unwrap();
+    fs::write(scratch.0.join(".config/mptcp.toml"), "fate = true\n").unwrap();
+    let mut command = Command::new(MPTCP);
+    command.args(["config", "check"]).env("HOME", &scratch.0);
+    command.env_remove("XDG_CONFIG_HOME").env_remove("MPTCP_CONFIG");
+    let output = command.output().unwrap();
+    let said = text(&output.stdout);
+    assert!(
+        said.contains(".config/mptcp.toml:\n  every connection: MPTCP_FATE=on\n"),
+        "{said}"
+    );
+    assert!(said.starts_with("/etc/mptcp.toml"), "{said}");
+    let missing = here(&["config", "check", scratch.0.join("none.toml").to_str().unwrap()]);
+    assert_eq!(missing.status.code(), Some(1));
+}
+
 #[test]
 fn sim_replays_a_seed() {
     let output = here(&["sim", "--seed", "7"]);

@@ -24,6 +24,7 @@ int main(int argc, char **argv)
 	CHECK(set_list(fd, TCP_MULTIPATH_REMOVE, FIRST, NULL) == 0);
 	await_subflows(fd, FIRST, 0);
 	CHECK(subflows(fd, SECOND) == 1);
+	all_comes_by(fd, SECOND);
 	FAILS(EBUSY, set_list(fd, TCP_MULTIPATH_REMOVE, SECOND, NULL));
 	read_rest();
 	close(fd);

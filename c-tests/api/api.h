@@ -53,9 +53,12 @@ void settle_traffic(void);
 /* Bytes that came on one subflow (a pair), on those from an address. */
 long received_by(int fd, const unsigned char *pair, size_t len);
 long received_from(int fd, const char *local);
+/* What is read now came by this address, and no other. */
+void all_comes_by(int fd, const char *local);
 /* An int option that is the same on all subflows. */
 int int_of_subflows(int fd, int level, int name);
-/* Reads the rest of what was requested, and checks that it was all. */
+/* Reads the rest of what was requested, and checks that it was all. Every byte that these functions read is compared with what the server
+ * has sent. */
 void read_rest(void);
 
 #endif

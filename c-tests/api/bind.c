@@ -18,15 +18,17 @@ static void before_the_connection(void)
 static void during_the_connection(void)
 {
 	int fd = api_connected();
-	request(fd, 20000000);
+	request(fd, 30000000);
 	await_subflows(fd, NULL, 2);
 	CHECK(set_list(fd, TCP_MULTIPATH_BIND, SECOND, NULL) == 0);
 	await_subflows(fd, FIRST, 0);
 	CHECK(subflows(fd, SECOND) == 1);
+	all_comes_by(fd, SECOND);
 	/* The other way round: the only subflow stays until its successor is up. */
 	CHECK(set_list(fd, TCP_MULTIPATH_BIND, FIRST, NULL) == 0);
 	await_subflows(fd, SECOND, 0);
 	CHECK(subflows(fd, FIRST) == 1);
+	all_comes_by(fd, FIRST);
 	/* An empty list allows all again. */
 	CHECK(set_list(fd, TCP_MULTIPATH_BIND, NULL, NULL) == 0);
 	await_subflows(fd, SECOND, 1);

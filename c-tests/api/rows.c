@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -219,6 +220,46 @@ static void other_options_do_not_interfere(void)
 	read_rest();
 }
 
+/* L14: on how many paths, when there is time to open more. */
+static void count_paths(int expected)
+{
+	int fd = api_connected();
+	request(fd, 6000000);
+	if (expected > 1)
+		await_subflows(fd, NULL, expected);
+	read_until(4000000);
+	CHECK(subflows(fd, NULL) == expected);
+	read_rest();
+}
+
+static void say(const char *what, int result)
+{
+	printf("%s: %s\n", what, result == -1 ? strerror(errno) : "done");
+}
+
+/* L15: what SCTP's calls say, on its sockets and on ours; the caller compares it with what the kernel says. */
+static void sctp_is_another_matter(void)
+{
+	const int types[] = { SOCK_STREAM, SOCK_SEQPACKET };
+	const int sctp_nodelay = 3;
+	int on = 1, i, fd;
+	socklen_t len = sizeof on;
+	for (i = 0; i < 2; i++) {
+		fd = socket(AF_INET, types[i], IPPROTO_SCTP);
+		say("socket", fd == -1 ? -1 : 0);
+		if (fd == -1)
+			continue;
+		say("ENABLE", set_int(fd, TCP_MULTIPATH_ENABLE, 1));
+		say("SCTP_NODELAY", setsockopt(fd, IPPROTO_SCTP, sctp_nodelay, &on, sizeof on));
+		close(fd);
+	}
+	fd = api_connected();
+	say("set on TCP", setsockopt(fd, IPPROTO_SCTP, sctp_nodelay, &on, sizeof on));
+	say("get on TCP", getsockopt(fd, IPPROTO_SCTP, sctp_nodelay, &on, &len));
+	request(fd, 1000);
+	read_rest();
+}
+
 /* L16: no other address of the peer's than the one connected to, which announces none. */
 static void only_the_address_connected_to(void)
 {
@@ -334,6 +375,12 @@ int main(int argc, char **argv)
 		a_small_buffer_is_a_habit();
 	else if (strcmp(row, "l11") == 0)
 		other_options_do_not_interfere();
+	else if (strcmp(row, "l14") == 0)
+		count_paths(1);
+	else if (strcmp(row, "l14-without") == 0)
+		count_paths(2);
+	else if (strcmp(row, "l15") == 0)
+		sctp_is_another_matter();
 	else if (strcmp(row, "l16") == 0)
 		only_the_address_connected_to();
 	else if (strcmp(row, "l18") == 0)

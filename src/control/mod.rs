@@ -87,7 +87,7 @@ pub const PROGRAM_MAX: usize = 16;
 /// The program's MPTCP_* environment, bytes.
 pub const SETTINGS_MAX: usize = 1024;
 /// A socket option's value, bytes.
-pub const VALUE_MAX: usize = 256;
+pub const VALUE_MAX: usize = 320;
 /// A value of an option of `mptcp.h`, bytes: a list of addresses.
 pub const WISH_MAX: usize = 1024;
 /// A reply that is a picture, bytes.

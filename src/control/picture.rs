@@ -6,8 +6,8 @@ use core::net::SocketAddr;
 
 /// Bytes of `struct mptcp_info` of linux/mptcp.h, as of Linux 6.18.
 pub const MPTCP_INFO_LEN: usize = 96;
-/// Bytes of `struct tcp_info` of linux/tcp.h, as of Linux 6.12.
-pub const TCP_INFO_LEN: usize = 248;
+/// Bytes of `struct tcp_info` of linux/tcp.h, as of Linux 6.18.
+pub const TCP_INFO_LEN: usize = 280;
 /// Subflows that a picture has room for: all that a connection can have.
 pub const SUBFLOWS_MAX: usize = 8;
 /// Bytes of the longest picture.

@@ -124,7 +124,7 @@ impl Engine {
                 options,
                 bound,
                 wishes,
-                defaults: Defaults::read(request),
+                defaults: Defaults::read(request.settings),
                 path_config,
                 loopback: loopback_wanted(request.settings),
                 program: program.clone(),
@@ -232,7 +232,7 @@ impl Engine {
             if let (Some(core), Some(connection)) = (&mut self.core, self.connections.get(key)) {
                 core.by_conn.insert(conn, key);
                 core.endpoint
-                    .set_options(now, conn, &mut |options| connection.apply_policy(options));
+                    .set_options(now, conn, &mut |options| connection.policy().apply(options));
                 core.endpoint.set_paths(now, conn, &connection.shaped(all));
             }
             return Ok(key);

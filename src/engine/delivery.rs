@@ -9,6 +9,7 @@
 use super::connection::{map_like, unmap, Backend, Connection};
 use super::event_loop::{Key, Readiness, Source};
 use super::listeners::Listener;
+use super::paths;
 use super::policy::Defaults;
 use super::pump::{Pump, Pumped};
 use super::relay::{Ending, Relay};
@@ -16,8 +17,8 @@ use super::server::Engine;
 use super::shadow::Shadow;
 use super::socket_options::{self, SocketOptions};
 use crate::control::carrier::{CARRIER_MSS, CARRIER_SOURCE};
-use crate::control::Reply;
-use crate::link::PathConfig;
+use crate::control::multipath::Wishes;
+use crate::control::{setting, Reply};
 use crate::mptcp::endpoint::{ConnId, FourTuple};
 use crate::time::Instant;
 use rustix::io::Errno;
@@ -72,7 +73,9 @@ impl Delivery {
 struct Origin {
     bound: SocketAddr,
     options: SocketOptions,
-    path_config: PathConfig,
+    wishes: Box<Wishes>,
+    /// The variables of its program.
+    settings: String,
     program: String,
     pid: u32,
     own_side: (SocketAddr, std::net::IpAddr),
@@ -84,7 +87,8 @@ impl Origin {
         Origin {
             bound: listener.record.bound,
             options: listener.options.clone(),
-            path_config: listener.path_config.clone(),
+            wishes: listener.wishes.clone(),
+            settings: listener.record.settings.clone(),
             program: listener.record.program.clone(),
             pid: listener.record.pid,
             own_side: listener.own_side(),
@@ -131,6 +135,10 @@ impl Engine {
         let address = SocketAddr::try_from(getsockname(&carrier)?).map_err(|_| Errno::AFNOSUPPORT)?;
         // A program that bound a certain address gets that one only.
         let bound = (!origin.bound.ip().is_unspecified()).then_some(local);
+        // The files may say something else than when it began to listen.
+        let settings = self
+            .settings_files
+            .complete(origin.settings.as_bytes(), origin.program.as_bytes(), None);
         let key = self.connections.insert_with(|_| Connection {
             relay: Some(relay),
             backend: Backend::Core(conn),
@@ -142,9 +150,9 @@ impl Engine {
             pid: origin.pid,
             since: now,
             bound,
-            wishes: Box::default(),
-            defaults: Defaults::default(),
-            path_config: origin.path_config,
+            wishes: origin.wishes,
+            defaults: Defaults::read(&settings),
+            path_config: paths::parse_config(setting(&settings, "MPTCP_PATHS")),
             spare: None,
             waiters: Vec::new(),
             why_plain: None,
@@ -181,7 +189,8 @@ impl Engine {
         if let Some(core) = &mut self.core {
             core.by_conn.insert(conn, key);
         }
-        self.tell_paths(now, key);
+        self.obey(now, key);
+        self.obey_listeners_list(now, key);
         Ok(key)
     }
 

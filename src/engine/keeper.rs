@@ -40,10 +40,10 @@ pub struct Record {
     pub one_family: bool,
     /// [`super::socket_options::SocketOptions::pack`].
     pub options: Vec<u8>,
-    /// The program's `MPTCP_PATHS`.
-    pub paths: String,
-    /// Its `MPTCP_JOIN`.
-    pub join: String,
+    /// What it carries of options of `mptcp.h`: [`crate::control::multipath::stash::words`].
+    pub wishes: Vec<u32>,
+    /// The program's MPTCP_* variables, as a request has them.
+    pub settings: String,
     /// The program's name.
     pub program: String,
     /// Its process id.

@@ -7,13 +7,14 @@ use super::event_loop::{EventLoop, Key, Source};
 use super::keeper::{Inheritance, Keeper, Record};
 use super::ledger::{Ledger, Table};
 use super::listeners::Listener;
-use super::policy;
+use super::multipath;
+use super::policy::{Defaults, Policy};
 use super::server::{Engine, Settings};
 use super::socket_options::{self, SocketOptions};
+use crate::control::multipath::{stash, CONGESTIONS};
 use crate::control::{loopback_wanted, setting, Bypass, Listen, Reply};
 use crate::link::diag::TCP_LISTEN;
 use crate::link::GuardKind;
-use crate::mptcp::ConnOptions;
 use crate::time::{Duration, Instant};
 use rustix::net::{getsockname, ipproto, sockopt, UCred};
 use std::net::SocketAddr;
@@ -41,14 +42,11 @@ impl Engine {
         if off("MPTCP") || off("MPTCP_LISTEN") {
             return self.refuse_listener(client, &program, pid, Bypass::ListenOff);
         }
-        let paths = text(setting(&settings, "MPTCP_PATHS").unwrap_or_default());
-        let join = text(setting(&settings, "MPTCP_JOIN").unwrap_or_default());
         let record = match record_of(fd, loopback_wanted(&settings)) {
             Ok(record) => Record {
                 program: program.clone(),
                 pid,
-                paths,
-                join,
+                settings: text(request.settings),
                 ..record
             },
             Err(reason) => return self.refuse_listener(client, &program, pid, reason),
@@ -85,10 +83,16 @@ impl Engine {
             self.keeper = Some(keeper.ok_or(Bypass::NoResources)?);
         }
         let listener = Listener::new(record.clone(), lease).ok_or(Bypass::EngineFault)?;
-        let options = ConnOptions {
-            join_after: policy::read_join(record.join.as_bytes()),
-            ..listener.options.for_core(unmap(bound).is_ipv6())
+        let settings = self
+            .settings_files
+            .complete(record.settings.as_bytes(), record.program.as_bytes(), None);
+        let mut options = listener.options.for_core(unmap(bound).is_ipv6());
+        let policy = Policy {
+            wishes: &listener.wishes,
+            defaults: &Defaults::read(&settings),
+            options: &listener.options,
         };
+        policy.apply(&mut options);
         for address in listener.wire_addresses() {
             // Those of the last listener there are those of the next connection.
             core.endpoint.unlisten(address);
@@ -206,15 +210,17 @@ fn record_of(fd: Option<OwnedFd>, loopback: bool) -> Result<Record, Bypass> {
     if unmap(bound).ip().is_loopback() && !loopback {
         return Err(Bypass::Loopback);
     }
+    let options = SocketOptions::read(socket.as_fd(), bound.is_ipv6()).map_err(unproven)?;
+    if options.congestion().is_some_and(|name| !CONGESTIONS.contains(&name)) {
+        return Err(Bypass::Option);
+    }
     Ok(Record {
         cookie: sockopt::socket_cookie(&socket).map_err(unproven)?,
         bound,
         one_family: bound.is_ipv4() || sockopt::ipv6_v6only(&socket).map_err(unproven)?,
-        options: SocketOptions::read(socket.as_fd(), bound.is_ipv6())
-            .map_err(unproven)?
-            .pack(),
-        paths: String::new(),
-        join: String::new(),
+        options: options.pack(),
+        wishes: stash::words(&multipath::read_wishes(socket.as_fd())),
+        settings: String::new(),
         program: String::new(),
         pid: 0,
     })

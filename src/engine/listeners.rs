@@ -9,11 +9,10 @@
 
 use super::connection::unmap;
 use super::keeper::Record;
-use super::paths;
 use super::socket_options::SocketOptions;
 use crate::control::carrier::CARRIER_SOURCE;
+use crate::control::multipath::{stash, Wishes};
 use crate::link::diag::{TcpDiag, TCP_LISTEN};
-use crate::link::path_config::PathConfig;
 use crate::link::Lease;
 use crate::mptcp::endpoint::FourTuple;
 use std::collections::{HashMap, HashSet};
@@ -26,8 +25,8 @@ pub struct Listener {
     pub record: Record,
     /// Its options when it began to listen.
     pub options: SocketOptions,
-    /// The program's `MPTCP_PATHS`.
-    pub path_config: PathConfig,
+    /// Its options of `mptcp.h`.
+    pub wishes: Box<Wishes>,
     /// Connections that it was given.
     pub accepted: u64,
     /// The link hears the port while this lives. None: only this host reaches it.
@@ -35,11 +34,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// None when the record's options are of another version.
+    /// None when the record is of another version.
     pub fn new(record: Record, lease: Option<Lease>) -> Option<Listener> {
         Some(Listener {
             options: SocketOptions::unpack(&record.options)?,
-            path_config: paths::parse_config(Some(record.paths.as_bytes())),
+            wishes: Box::new(stash::from_words(record.wishes.iter().copied())?),
             record,
             accepted: 0,
             _lease: lease,

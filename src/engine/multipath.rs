@@ -4,7 +4,6 @@
 
 use super::connection::{unmap, Backend, Connection};
 use super::event_loop::Key;
-use super::policy;
 use super::relay::Ending;
 use super::server::Engine;
 use crate::control::multipath::stash::{self, Filter, SO_GET_FILTER};
@@ -102,16 +101,35 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        *connection.wishes = wishes;
-        if let (Backend::Core(conn), Some(core)) = (&connection.backend, &mut self.core) {
-            let conn = *conn;
-            core.endpoint
-                .set_options(now, conn, &mut |options| connection.apply_policy(options));
+        let before = std::mem::replace(&mut *connection.wishes, wishes);
+        self.obey(now, key);
+        if sources(&wishes, None) != sources(&before, None) {
+            self.obey_listeners_list(now, key);
         }
-        if sources(&wishes, None) != Sources::default() {
-            if let Err(error) = self.apply_sources(now, key, &wishes) {
-                log::info!("the listener's list of addresses is not obeyed: {error}");
-            }
+    }
+
+    /// Tells the core what policy a connection has now.
+    pub(super) fn obey(&mut self, now: Instant, key: Key) {
+        let (Some(connection), Some(core)) = (self.connections.get(key), &mut self.core) else {
+            return;
+        };
+        if let Backend::Core(conn) = connection.backend {
+            core.endpoint
+                .set_options(now, conn, &mut |options| connection.policy().apply(options));
+        }
+    }
+
+    /// Tells an accepted connection its paths, of which its listener may have named some.
+    pub(super) fn obey_listeners_list(&mut self, now: Instant, key: Key) {
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        let wishes = *connection.wishes;
+        if sources(&wishes, None) == Sources::default() {
+            self.tell_paths(now, key);
+        } else if let Err(error) = self.apply_sources(now, key, &wishes) {
+            // It has the path that it came by, and gets no other.
+            log::info!("the listener's list of addresses leaves no path: {error}");
         }
     }
 
@@ -143,10 +161,10 @@ impl Engine {
             (name::CONNID, _) => Err(Errno::NOTCONN),
             (name::NAMES, _) => Ok(if connection.names_fail() { 2 } else { 1 }),
             (name::FATE, _) => Ok(u32::from(connection.shares_fate())),
-            (name::SCHEDULER, _) => Ok(connection.algorithm_numbers().0),
-            (name::CONGESTION, _) => Ok(connection.algorithm_numbers().1),
-            (name::INTENT, _) => Ok(connection.intent() as u32),
-            (name::JOIN, _) => Ok(match policy::join_after(&connection.wishes, &connection.defaults) {
+            (name::SCHEDULER, _) => Ok(connection.policy().algorithm_numbers().0),
+            (name::CONGESTION, _) => Ok(connection.policy().algorithm_numbers().1),
+            (name::INTENT, _) => Ok(connection.policy().intent() as u32),
+            (name::JOIN, _) => Ok(match connection.policy().join_after() {
                 0 => 1,
                 u64::MAX => 3,
                 _ => 2,
@@ -180,13 +198,8 @@ impl Engine {
             return Ok(());
         };
         *connection.wishes = wishes;
-        let shape = option == name::INTENT;
-        if let (Backend::Core(conn), Some(core)) = (&connection.backend, &mut self.core) {
-            let conn = *conn;
-            core.endpoint
-                .set_options(now, conn, &mut |options| connection.apply_policy(options));
-        }
-        if shape {
+        self.obey(now, key);
+        if option == name::INTENT {
             self.tell_paths(now, key);
         }
         Ok(())

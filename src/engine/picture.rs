@@ -49,7 +49,8 @@ struct MptcpInfo {
 
 const _: () = assert!(size_of::<MptcpInfo>() == MPTCP_INFO_LEN);
 
-fn mptcp_info(info: &ConnInfo) -> [u8; MPTCP_INFO_LEN] {
+/// `unread` bytes are written by the program, and the core has not seen them yet.
+fn mptcp_info(info: &ConnInfo, unread: u32) -> [u8; MPTCP_INFO_LEN] {
     let up = info.subflows.iter().filter(|subflow| subflow.up).count() as u8;
     let multipath = info.established && info.fallback.is_none();
     let joins = info.subflows.iter().filter(|subflow| subflow.id.0 != 0 && subflow.up);
@@ -60,7 +61,7 @@ fn mptcp_info(info: &ConnInfo) -> [u8; MPTCP_INFO_LEN] {
         flags: if info.fallback.is_some() { FLAG_FALLBACK } else { 0 }
             | if multipath { FLAG_REMOTE_KEY_RECEIVED } else { 0 },
         token: info.token,
-        write_seq: info.write_seq,
+        write_seq: info.write_seq.wrapping_add(unread.into()),
         snd_una: info.snd_una,
         rcv_nxt: info.rcv_nxt,
         local_addr_used: info.subflows.iter().filter(|subflow| subflow.id.0 != 0).count() as u8,
@@ -83,7 +84,13 @@ fn picture(connection: &Connection, info: &ConnInfo) -> Picture {
         remote: map_like(subflow.tuple.remote, connection.remote),
         tcp_info: tcp_info::of_subflow(subflow),
     });
-    let mut picture = Picture::new(info.fallback.is_none(), info.established, mptcp_info(info), subflows);
+    let unread = connection.relay.as_ref().map_or(0, |relay| relay.unread());
+    let mut picture = Picture::new(
+        info.fallback.is_none(),
+        info.established,
+        mptcp_info(info, unread),
+        subflows,
+    );
     // The kernel's accept() gives a TCP socket for a peer that does not speak MPTCP.
     picture.linux = connection.wishes.linux && !(connection.accepted && info.fallback.is_some());
     picture

@@ -12,10 +12,11 @@
 //! Not here: what the shim leaves to the kernel for the socket's options (`shim/eligible.rs`).
 
 use super::connection::{unmap, Connection};
+use super::socket_options::SocketOptions;
 use super::status::PolicyStatus;
 use crate::config::{parse_intent, parse_join, JOIN_BYTES};
 use crate::control::multipath::{Intent, JoinPolicy, Wishes, CONGESTIONS, SCHEDULERS};
-use crate::control::{heuristic_off, Connect};
+use crate::control::{heuristic_off, setting};
 use crate::mptcp::endpoint::{Algorithm, ConnOptions, LocalPath, LowLatency, Scheduler, Traffic};
 use std::str::FromStr;
 
@@ -33,30 +34,32 @@ pub struct Defaults {
 }
 
 impl Defaults {
-    /// Reads them; one that makes no sense is reported and says nothing.
-    pub fn read(request: &Connect<'_>) -> Defaults {
-        let join = request.setting("MPTCP_JOIN").unwrap_or_default();
-        let intent = request.setting("MPTCP_INTENT").unwrap_or_default();
-        let heuristics = request.setting("MPTCP_HEURISTICS").unwrap_or_default();
+    /// Reads them from a request's settings (`control::setting`); one that makes no sense is reported and says nothing.
+    pub fn read(settings: &[u8]) -> Defaults {
+        let said = |name| setting(settings, name).unwrap_or_default();
+        let (join, intent, heuristics) = (said("MPTCP_JOIN"), said("MPTCP_INTENT"), said("MPTCP_HEURISTICS"));
         Defaults {
-            join_after: read_join(join),
-            fate: request.setting("MPTCP_FATE") == Some(b"on"),
-            names_fail: request.setting("MPTCP_AWARE_NAMES") == Some(b"fail"),
+            join_after: parse_join(join).unwrap_or_else(|| {
+                complain("MPTCP_JOIN", join, "at-once, after-bytes, after-bytes:NUMBER or never");
+                0
+            }),
+            fate: said("MPTCP_FATE") == b"on",
+            names_fail: said("MPTCP_AWARE_NAMES") == b"fail",
             intent: parse_intent(intent).unwrap_or_else(|| {
                 complain("MPTCP_INTENT", intent, "aggregate, handover or interactive");
                 Intent::Default
             }),
             ignore_nodelay: heuristic_off(heuristics, b"nodelay"),
             ignore_pattern: heuristic_off(heuristics, b"pattern"),
-            scheduler: named("MPTCP_SCHEDULER", request, &SCHEDULERS),
-            congestion: named("MPTCP_CONGESTION", request, &CONGESTIONS),
+            scheduler: named("MPTCP_SCHEDULER", settings, &SCHEDULERS),
+            congestion: named("MPTCP_CONGESTION", settings, &CONGESTIONS),
         }
     }
 }
 
 /// What a variable names; the default where it names nothing.
-fn named<T: FromStr + Default>(variable: &str, request: &Connect<'_>, known: &[&str]) -> T {
-    let text = request.setting(variable).unwrap_or_default();
+fn named<T: FromStr + Default>(variable: &str, settings: &[u8], known: &[&str]) -> T {
+    let text = setting(settings, variable).unwrap_or_default();
     if text.is_empty() {
         return T::default();
     }
@@ -84,24 +87,6 @@ fn complain(name: &str, text: &[u8], known: &str) {
     log::warn!("{name}: \"{}\": {known}", String::from_utf8_lossy(text));
 }
 
-/// `MPTCP_JOIN`: the bytes before further subflows. What makes no sense is reported and says nothing.
-pub fn read_join(text: &[u8]) -> u64 {
-    parse_join(text).unwrap_or_else(|| {
-        complain("MPTCP_JOIN", text, "at-once, after-bytes, after-bytes:NUMBER or never");
-        0
-    })
-}
-
-/// Bytes before further subflows.
-pub fn join_after(wishes: &Wishes, defaults: &Defaults) -> u64 {
-    match wishes.join {
-        JoinPolicy::Default => defaults.join_after,
-        JoinPolicy::AtOnce => 0,
-        JoinPolicy::AfterBytes => JOIN_BYTES,
-        JoinPolicy::Never => u64::MAX,
-    }
-}
-
 fn low_latency(intent: Intent, nodelay: bool, defaults: &Defaults) -> LowLatency {
     match intent {
         Intent::Aggregate | Intent::Handover => LowLatency::Never,
@@ -112,12 +97,33 @@ fn low_latency(intent: Intent, nodelay: bool, defaults: &Defaults) -> LowLatency
     }
 }
 
-impl Connection {
+/// What was said of a connection, or of those that a listener is to have, by whom.
+#[derive(Clone, Copy)]
+pub struct Policy<'a> {
+    /// By options of `mptcp.h`.
+    pub wishes: &'a Wishes,
+    /// By variables and files.
+    pub defaults: &'a Defaults,
+    /// By other socket options.
+    pub options: &'a SocketOptions,
+}
+
+impl Policy<'_> {
     /// What it is for, as far as somebody said it.
-    pub(super) fn intent(&self) -> Intent {
+    pub fn intent(&self) -> Intent {
         match self.wishes.intent {
             Intent::Default => self.defaults.intent,
             said => said,
+        }
+    }
+
+    /// Bytes before further subflows.
+    pub fn join_after(&self) -> u64 {
+        match self.wishes.join {
+            JoinPolicy::Default => self.defaults.join_after,
+            JoinPolicy::AtOnce => 0,
+            JoinPolicy::AfterBytes => JOIN_BYTES,
+            JoinPolicy::Never => u64::MAX,
         }
     }
 
@@ -127,14 +133,14 @@ impl Connection {
     }
 
     /// What the program chose by an option of `mptcp.h`, or by TCP_CONGESTION, else the variable's.
-    pub(super) fn congestion(&self) -> Algorithm {
+    pub fn congestion(&self) -> Algorithm {
         let chosen = || self.options.congestion()?.parse().ok();
         let wished = numbered(self.wishes.congestion, &CONGESTIONS);
         wished.or_else(chosen).unwrap_or(self.defaults.congestion)
     }
 
     /// Their numbers in `mptcp.h`.
-    pub(super) fn algorithm_numbers(&self) -> (u32, u32) {
+    pub fn algorithm_numbers(&self) -> (u32, u32) {
         (
             number_of(self.scheduler().name(), &SCHEDULERS),
             number_of(self.congestion().name(), &CONGESTIONS),
@@ -142,11 +148,22 @@ impl Connection {
     }
 
     /// The parts of the core's options that follow from policy. `options` are up to date otherwise.
-    pub(super) fn apply_policy(&self, options: &mut ConnOptions) {
-        options.join_after = join_after(&self.wishes, &self.defaults);
-        options.low_latency = low_latency(self.intent(), options.nodelay, &self.defaults);
+    pub fn apply(&self, options: &mut ConnOptions) {
+        options.join_after = self.join_after();
+        options.low_latency = low_latency(self.intent(), options.nodelay, self.defaults);
         options.scheduler = self.scheduler();
         options.congestion = self.congestion();
+    }
+}
+
+impl Connection {
+    /// What was said of it.
+    pub(super) fn policy(&self) -> Policy<'_> {
+        Policy {
+            wishes: &self.wishes,
+            defaults: &self.defaults,
+            options: &self.options,
+        }
     }
 
     /// Its paths as its intent has them.
@@ -157,7 +174,7 @@ impl Connection {
             let named = &self.path_config.sources.named;
             paths.retain(|path| path.addr == first || named.contains(&path.addr));
         }
-        if self.intent() == Intent::Handover {
+        if self.policy().intent() == Intent::Handover {
             for path in paths.iter_mut().filter(|path| path.addr != first) {
                 path.backup = true;
             }
@@ -168,7 +185,7 @@ impl Connection {
     /// For `mptcp status`.
     pub(super) fn policy_status(&self, traffic: Traffic) -> PolicyStatus {
         let mut options = self.options.for_core(false);
-        self.apply_policy(&mut options);
+        self.policy().apply(&mut options);
         let low_latency = match (options.low_latency, traffic) {
             (LowLatency::Always, _) => Some("the program's intent"),
             (LowLatency::UnlessBulk, Traffic::Unknown | Traffic::Interactive) => Some("TCP_NODELAY"),
@@ -176,7 +193,7 @@ impl Connection {
             _ => None,
         };
         PolicyStatus {
-            intent: match self.intent() {
+            intent: match self.policy().intent() {
                 Intent::Default => "none",
                 Intent::Aggregate => "aggregate",
                 Intent::Handover => "handover",
@@ -215,22 +232,12 @@ mod tests {
             .eq(Algorithm::ALL.iter().map(|a| a.name()).collect::<Vec<_>>().iter()));
         assert_eq!(numbered(4, &SCHEDULERS), Some(Scheduler::Ecf));
         assert_eq!(numbered::<Scheduler>(0, &SCHEDULERS), None);
-        let said = read(b"MPTCP_SCHEDULER=redundant\0MPTCP_CONGESTION=olia\0");
+        let said = Defaults::read(b"MPTCP_SCHEDULER=redundant\0MPTCP_CONGESTION=olia\0");
         assert_eq!(
             (said.scheduler, said.congestion),
             (Scheduler::Redundant, Algorithm::Olia)
         );
-        assert_eq!(read(b"MPTCP_SCHEDULER=best\0"), Defaults::default());
-    }
-
-    fn read(settings: &[u8]) -> Defaults {
-        Defaults::read(&Connect {
-            remote: "192.0.2.1:80".parse().unwrap(),
-            nonblocking: false,
-            pid: 1,
-            program: b"",
-            settings,
-        })
+        assert_eq!(Defaults::read(b"MPTCP_SCHEDULER=best\0"), Defaults::default());
     }
 
     #[test]
@@ -250,9 +257,9 @@ mod tests {
 
     #[test]
     fn nodelay_and_the_pattern_count_unless_switched_off_or_overruled() {
-        let none = read(b"");
-        let off = read(b"MPTCP_HEURISTICS=off\0");
-        let pattern_only = read(b"MPTCP_HEURISTICS=-nodelay,-buffers\0");
+        let none = Defaults::read(b"");
+        let off = Defaults::read(b"MPTCP_HEURISTICS=off\0");
+        let pattern_only = Defaults::read(b"MPTCP_HEURISTICS=-nodelay,-buffers\0");
         for (intent, nodelay, defaults, expected) in [
             (Intent::Default, false, none, LowLatency::WhenInteractive),
             (Intent::Default, true, none, LowLatency::UnlessBulk),
@@ -272,14 +279,20 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_says_nothing() {
-        assert_eq!(read(b"MPTCP_INTENT=fast\0MPTCP_JOIN=soon\0"), Defaults::default());
-        assert_eq!(read(b"MPTCP_INTENT=handover\0").intent, Intent::Handover);
-        assert_eq!(read(b"MPTCP_CONGESTION=reno\0MPTCP_SCHEDULER=\0"), Defaults::default());
+        assert_eq!(
+            Defaults::read(b"MPTCP_INTENT=fast\0MPTCP_JOIN=soon\0"),
+            Defaults::default()
+        );
+        assert_eq!(Defaults::read(b"MPTCP_INTENT=handover\0").intent, Intent::Handover);
+        assert_eq!(
+            Defaults::read(b"MPTCP_CONGESTION=reno\0MPTCP_SCHEDULER=\0"),
+            Defaults::default()
+        );
     }
 
     #[test]
     fn congestion_control_and_scheduler_go_by_name() {
-        let chosen = read(b"MPTCP_CONGESTION=olia\0MPTCP_SCHEDULER=redundant\0");
+        let chosen = Defaults::read(b"MPTCP_CONGESTION=olia\0MPTCP_SCHEDULER=redundant\0");
         assert_eq!(
             (chosen.congestion, chosen.scheduler),
             (Algorithm::Olia, Scheduler::Redundant)

@@ -267,7 +267,7 @@ impl Engine {
         if let Some(core) = &mut self.core {
             core.endpoint.set_options(now, conn, &mut |options| {
                 kept.update_core(ipv6, options);
-                connection.apply_policy(options);
+                connection.policy().apply(options);
             });
             if (level, name) == (libc::IPPROTO_TCP, libc::TCP_QUICKACK) {
                 core.endpoint.set_quick_ack(now, conn, kept.quick_ack());
@@ -356,7 +356,7 @@ impl Connection {
             (libc::IPPROTO_TCP, TCP_IS_MPTCP) => int(i32::from(info.fallback.is_none())),
             (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
                 let mut name = [0; 16];
-                let algorithm = self.congestion().name().as_bytes();
+                let algorithm = self.policy().congestion().name().as_bytes();
                 name[..algorithm.len()].copy_from_slice(algorithm);
                 Some(name.to_vec())
             }

@@ -2,9 +2,9 @@
 //! A field that nothing here counts is 0, as on a kernel that is older than the field.
 
 use crate::control::picture::TCP_INFO_LEN;
-use crate::mptcp::endpoint::{ConnInfo, SubflowInfo};
+use crate::mptcp::endpoint::{ConnInfo, Repair, SubflowInfo};
 
-/// `struct tcp_info` of linux/tcp.h (Linux 6.12).
+/// `struct tcp_info` of linux/tcp.h (Linux 6.18).
 #[repr(C)]
 #[derive(Default)]
 struct TcpInfo {
@@ -68,6 +68,8 @@ struct TcpInfo {
     total_rto: u16,
     total_rto_recoveries: u16,
     total_rto_time: u32,
+    /// The last ones are about Accurate ECN, which nothing here speaks: no mark was ever seen.
+    accurate_ecn: [u32; 8],
 }
 
 const _: () = assert!(size_of::<TcpInfo>() == TCP_INFO_LEN);
@@ -98,12 +100,15 @@ pub fn bytes(info: &ConnInfo, ends: (bool, bool)) -> [u8; TCP_INFO_LEN] {
         (true, true) => TCP_LAST_ACK,
     };
     let in_flight = info.send_queue - info.unsent.min(info.send_queue);
-    // Bytes, where the kernel counts segments: with segments of several sizes on several subflows there is no such count.
-    out.unacked = u32::try_from(in_flight).unwrap_or(u32::MAX);
-    out.total_retrans = info.subflows.iter().map(|subflow| subflow.retransmits).sum();
+    let sum = |count: fn(&SubflowInfo) -> u32| info.subflows.iter().map(count).sum();
+    out.unacked = sum(|subflow| subflow.unacked);
+    out.sacked = sum(|subflow| subflow.sacked);
+    out.lost = sum(|subflow| subflow.lost);
+    out.total_retrans = sum(|subflow| subflow.retransmits);
     out.bytes_acked = info.bytes_acked;
     out.bytes_received = info.bytes_received;
-    out.bytes_sent = info.bytes_acked + in_flight as u64;
+    out.bytes_retrans = info.subflows.iter().map(|subflow| subflow.bytes_retransmitted).sum();
+    out.bytes_sent = info.bytes_acked + in_flight as u64 + out.bytes_retrans;
     out.notsent_bytes = u32::try_from(info.unsent).unwrap_or(u32::MAX);
     out.bytes()
 }
@@ -124,6 +129,7 @@ pub fn of_subflow(subflow: &SubflowInfo) -> [u8; TCP_INFO_LEN] {
     };
     out.total_retrans = subflow.retransmits;
     out.bytes_sent = subflow.bytes_sent;
+    out.bytes_retrans = subflow.bytes_retransmitted;
     out.bytes_received = subflow.bytes_received;
     out.bytes()
 }
@@ -139,7 +145,9 @@ const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_LAST_ACK: u8 = 9;
 const TCP_CLOSING: u8 = 11;
 
-// TCPI_OPT_* of linux/tcp.h.
+// TCP_CA_* and TCPI_OPT_* of linux/tcp.h.
+const CA_RECOVERY: u8 = 3;
+const CA_LOSS: u8 = 4;
 const OPT_TIMESTAMPS: u8 = 1;
 const OPT_SACK: u8 = 2;
 const OPT_WSCALE: u8 = 4;
@@ -156,7 +164,21 @@ fn fill(subflow: &SubflowInfo) -> TcpInfo {
         options |= if used { option } else { 0 };
     }
     TcpInfo {
+        ca_state: match subflow.repair {
+            Repair::None => 0,
+            Repair::Recovery => CA_RECOVERY,
+            Repair::Timeout => CA_LOSS,
+        },
+        retransmits: u8::try_from(subflow.timeouts).unwrap_or(u8::MAX),
+        backoff: u8::try_from(subflow.timeouts).unwrap_or(u8::MAX),
         options,
+        unacked: subflow.unacked,
+        sacked: subflow.sacked,
+        lost: subflow.lost,
+        // As the kernel says it where nothing was measured, and nothing holds back.
+        min_rtt: subflow.min_rtt_us.unwrap_or(u32::MAX),
+        pacing_rate: subflow.pacing_rate.unwrap_or(u64::MAX),
+        max_pacing_rate: u64::MAX,
         wscale: if cfg!(target_endian = "little") {
             ours << 4 | theirs & 0xf
         } else {
@@ -226,6 +248,11 @@ mod tests {
         let at = std::mem::offset_of!(libc::tcp_info, tcpi_total_retrans);
         assert_eq!(out.bytes()[at..at + 4], 7u32.to_ne_bytes());
         assert_eq!(std::mem::offset_of!(TcpInfo, total_retrans), at);
+        assert_eq!(
+            std::mem::offset_of!(TcpInfo, total_rto_time),
+            244,
+            "the end of Linux 6.12's"
+        );
         assert_eq!(
             std::mem::offset_of!(TcpInfo, rtt),
             std::mem::offset_of!(libc::tcp_info, tcpi_rtt)

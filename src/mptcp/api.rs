@@ -274,6 +274,18 @@ pub struct ConnInfo {
     pub subflows: Vec<SubflowInfo>,
 }
 
+/// What a sender repeats, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Repair {
+    /// Nothing was lost.
+    #[default]
+    None,
+    /// What acknowledgments showed to be lost (RFC 6675, RFC 8985).
+    Recovery,
+    /// Everything, after a timeout (RFC 6298).
+    Timeout,
+}
+
 /// A picture of one subflow.
 #[derive(Clone, Debug)]
 pub struct SubflowInfo {
@@ -315,10 +327,26 @@ pub struct SubflowInfo {
     pub window_shifts: (u8, u8),
     /// Payload bytes sent, retransmissions included.
     pub bytes_sent: u64,
+    /// Of these, what was sent again.
+    pub bytes_retransmitted: u64,
     /// Payload bytes received, in order.
     pub bytes_received: u64,
     /// Segments retransmitted.
     pub retransmits: u32,
+    /// Segments sent and not cumulatively acknowledged.
+    pub unacked: u32,
+    /// Of these, acknowledged selectively.
+    pub sacked: u32,
+    /// Of these, taken for lost and not sent again yet.
+    pub lost: u32,
+    /// What is being repaired.
+    pub repair: Repair,
+    /// Retransmission timeouts since something was acknowledged.
+    pub timeouts: u32,
+    /// The least round trip of late, microseconds; None before a sample.
+    pub min_rtt_us: Option<u32>,
+    /// Bytes a second that pacing allows; None where it does not hold anything back.
+    pub pacing_rate: Option<u64>,
 }
 
 /// A caller's mistake, or a connection that can no longer do what is asked.

@@ -6,8 +6,8 @@
 use super::addresses::Addresses;
 use super::crypto;
 use super::endpoint::{
-    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, LowLatency, SubflowId,
-    SubflowInfo, Traffic,
+    CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, LowLatency, Repair,
+    SubflowId, SubflowInfo, Traffic,
 };
 use super::pattern::WritePattern;
 use super::recv_buffer::RecvBuffer;
@@ -714,7 +714,19 @@ fn subflow_info(sf: &Subflow) -> SubflowInfo {
         sack: sf.sack,
         window_shifts: (sf.snd_scale, sf.rcv_scale),
         bytes_sent: sf.bytes_sent,
+        bytes_retransmitted: sf.bytes_retransmitted,
         bytes_received: sf.bytes_received,
         retransmits: sf.tx.retransmits,
+        unacked: sf.tx.unacked_segments(),
+        sacked: sf.tx.sacked_segments(),
+        lost: sf.tx.lost_segments(),
+        repair: match sf.tx.recovering() {
+            false => Repair::None,
+            true if sf.tx.after_timeout() => Repair::Timeout,
+            true => Repair::Recovery,
+        },
+        timeouts: sf.tx.consecutive_rtos,
+        min_rtt_us: sf.tx.rtt.min_rtt().map(us),
+        pacing_rate: sf.tx.cc.pacing_rate(sf.tx.rtt.srtt()).map(|rate| rate as u64),
     }
 }

@@ -178,6 +178,7 @@ impl Connection {
         let sf = &mut self.subflows[index];
         sf.tx.on_retransmitted(ctx.now, segment);
         sf.bytes_sent += u64::from(len);
+        sf.bytes_retransmitted += u64::from(len);
         let payload = match (len, detached) {
             (0, _) => Payload::None,
             (_, true) => Payload::Detached(index, segment, len),

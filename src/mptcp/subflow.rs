@@ -199,6 +199,7 @@ pub(super) struct Subflow {
     pub challenge_acks: u8,
     pub challenge_window: Instant,
     pub bytes_sent: u64,
+    pub bytes_retransmitted: u64,
     pub bytes_received: u64,
 }
 
@@ -264,6 +265,7 @@ impl Subflow {
             challenge_acks: 0,
             challenge_window: now,
             bytes_sent: 0,
+            bytes_retransmitted: 0,
             bytes_received: 0,
         }
     }

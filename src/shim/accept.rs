@@ -7,7 +7,7 @@ use super::log::debug;
 use super::send::Outcome;
 use super::sys;
 use super::table::{self, Kind};
-use super::{engine, identify, listen, memory, names, replace, start};
+use super::{engine, identify, listen, memory, multipath, names, replace, start};
 use crate::control::carrier::may_be_carrier;
 use crate::control::shadow::ShadowName;
 use core::ffi::{c_int, c_void};
@@ -93,6 +93,10 @@ fn take_over(fd: c_int) -> Taken {
 
 fn put(fd: c_int, end: OwnedFd, cookie: u64) -> Option<ShadowName> {
     let flags = sys::fcntl(fd, libc::F_GETFL, 0).ok()?;
+    if multipath::is_aware(fd) {
+        // As the listener is, whose options the kernel has copied.
+        table::set_aware(fd);
+    }
     replace::put(fd, end, flags, Kind::Shadow, cookie).ok()?;
     identify::shadow(fd)
 }

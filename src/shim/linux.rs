@@ -190,6 +190,12 @@ pub unsafe fn tell(picture: &Picture, name: c_int, value: *mut c_void, len: *mut
 const DATA_LEN: usize = 16;
 /// Of `struct mptcp_subflow_addrs`.
 const ADDRS_LEN: usize = 2 * size_of::<libc::sockaddr_storage>();
+/// The longer of the structs that arrays are made of.
+const ELEMENT_LEN_MAX: usize = if TCP_INFO_LEN > ADDRS_LEN {
+    TCP_INFO_LEN
+} else {
+    ADDRS_LEN
+};
 /// Of `struct mptcp_subflow_info`: the id, a gap, the addresses.
 const INFO_LEN: usize = 8 + ADDRS_LEN;
 /// Of `struct mptcp_full_info` up to `mptcp_info`.
@@ -245,7 +251,7 @@ unsafe fn array(
     for subflow in picture.subflows() {
         count += 1;
         if left > 0 && left >= size_user {
-            let mut element = [0; ADDRS_LEN];
+            let mut element = [0; ELEMENT_LEN_MAX];
             fill(subflow, &mut element);
             // SAFETY: the caller's promise; it is within the room.
             unsafe { memory::copy_out(&element[..size_user], value.wrapping_add(size_data + copied)) }?;

@@ -11,6 +11,8 @@ use super::log::info;
 use super::send::Outcome;
 use super::sys;
 use super::{config, eligible, engine, linux, multipath, start, Verdict};
+use crate::control::multipath::is_ours;
+use crate::control::options::KEPT;
 use crate::control::{Bypass, EngineId, Listen, Request};
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -92,10 +94,10 @@ pub fn settle(fd: c_int, prepared: bool, done: Outcome) -> Verdict {
     Verdict::Done(done.map(|value| value as c_int))
 }
 
-/// After setsockopt(): TCP_DEFER_ACCEPT says how the engine has to hand connections over.
+/// After setsockopt() of an option that the next connections have, down to their SYN-ACKs, and the engine has to know.
 pub fn option_changed(fd: c_int, level: c_int, name: c_int) {
-    let concerns = (level, name) == (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT);
-    if concerns
+    let kept = || KEPT.iter().any(|option| (option.level, option.name) == (level, name));
+    if (is_ours(level, name) || kept())
         && !start::sandboxed()
         && sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1)
         && multipath::is_deaf(fd)

@@ -4,7 +4,7 @@
 //! On a shadow the engine keeps them. A socket of another kind is none of ours, and the kernel answers.
 
 use super::sys::{self, Errno};
-use super::{config, engine, identify, memory, start, table, Verdict};
+use super::{config, engine, identify, listen, memory, start, table, Verdict};
 use crate::control::multipath::stash::{self, Filter, Foreign, Kept, SO_GET_FILTER};
 use crate::control::multipath::{is_steering, name, take_address, Socket, Stage, Wishes, LIST_MAX};
 use crate::control::shadow::ShadowName;
@@ -68,6 +68,17 @@ fn bound_ignored() -> bool {
 /// Whether the program itself has asked for MPTCP on a socket.
 pub fn is_asked_for(fd: c_int) -> bool {
     load(fd).is_ok_and(|Kept { wishes, .. }| wishes.enable == Some(true) || wishes.linux)
+}
+
+/// Whether an option of `mptcp.h` was set on a kernel socket, or on the one that it was accepted from.
+pub fn is_aware(fd: c_int) -> bool {
+    load(fd).is_ok_and(|Kept { wishes, .. }| {
+        let none = Wishes {
+            linux: wishes.linux,
+            ..Wishes::default()
+        };
+        wishes != none
+    })
 }
 
 /// Judges a socket that is about to listen.
@@ -186,6 +197,11 @@ pub unsafe fn get(fd: c_int, option: c_int, value: *mut c_void, len: *mut libc::
         Some(_) => None,
         None => KernelSocket::look(fd),
     };
+    // As the kernel does it: a length that cannot be read, or makes no sense, comes before what the socket has to say.
+    // SAFETY: the caller's promise.
+    if let (true, Err(errno)) = (shadow.is_some() || kernel.is_some(), unsafe { room(len) }) {
+        return Verdict::Done(Err(errno));
+    }
     let answer = match (&shadow, &kernel) {
         (Some(shadow), _) if option == name::SUBFLOWS => {
             // SAFETY: the caller's promise.
@@ -357,6 +373,7 @@ impl KernelSocket {
         };
         wishes.set(option, value, &mut socket)?;
         store(fd, &wishes, deaf)?;
+        listen::option_changed(fd, libc::IPPROTO_TCP, option);
         table::set_aware(fd);
         Ok(())
     }

@@ -224,6 +224,22 @@ impl<T> Sender<T> {
     pub fn fin_sent(&self) -> bool {
         self.fin_sent
     }
+    /// How many segments are not cumulatively acknowledged.
+    pub fn unacked_segments(&self) -> u32 {
+        self.queue.len() as u32
+    }
+    /// How many of them are acknowledged selectively.
+    pub fn sacked_segments(&self) -> u32 {
+        self.sacked_segments as u32
+    }
+    /// How many of them are marked lost.
+    pub fn lost_segments(&self) -> u32 {
+        self.lost_segments as u32
+    }
+    /// Everything outstanding was marked lost by a timeout, and is not acknowledged yet.
+    pub fn after_timeout(&self) -> bool {
+        matches!(self.mode, Mode::Loss(_))
+    }
     /// Unacknowledged segments in order.
     pub fn unacked(&self) -> impl Iterator<Item = &Sent<T>> {
         self.queue.iter()

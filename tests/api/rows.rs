@@ -9,7 +9,7 @@ fn row(name: &str) {
 }
 
 #[test]
-fn l1_names_are_the_first_subflows_also_when_it_is_gone() {
+fn l1_l3_l13_names_are_the_first_subflows_also_when_it_is_gone() {
     row("l1");
 }
 
@@ -117,6 +117,78 @@ fn l10_a_small_buffer_asks_for_no_multipath_unless_told_otherwise() {
 #[test]
 fn l11_other_options_do_not_interfere() {
     row("l11");
+}
+
+/// Of the multihoming that the RFC names only Mobile IPv6 is in Linux; its routes are xfrm policies.
+#[test]
+fn l14_not_beside_mobile_ipv6() {
+    let place = Place::new();
+    let server = interop::server_address(0, true).to_string();
+    let paths = |row: &str| {
+        let program = program("rows");
+        let mut command = place.site.command(&program);
+        command.args([&server, "80", crate::PLAIN_PORT, row]);
+        let outcome = run(command);
+        std::fs::remove_file(program).expect("it was just made");
+        assert!(
+            outcome.status.success(),
+            "{row}: {}\n{}",
+            outcome.stderr,
+            place.site.engine_log()
+        );
+    };
+    paths("l14-without");
+    let destination = format!("{server}/128");
+    let policy = [
+        "xfrm",
+        "policy",
+        "add",
+        "src",
+        "::/0",
+        "dst",
+        &destination,
+        "dir",
+        "out",
+    ];
+    let template = ["tmpl", "proto", "hao", "mode", "ro", "level", "use"];
+    let client = place.site.lab().client();
+    client.ip(&[&policy[..], &template[..]].concat()).expect("ip(8)");
+    paths("l14");
+}
+
+#[test]
+fn l15_sctp_is_another_matter() {
+    let place = Place::new();
+    let program = program("rows");
+    let said = |mut command: std::process::Command| {
+        command.args([
+            &interop::server_address(0, false).to_string(),
+            "80",
+            crate::PLAIN_PORT,
+            "l15",
+        ]);
+        let outcome = run(command);
+        assert!(outcome.status.success(), "{}", outcome.stderr);
+        String::from_utf8(outcome.stdout).expect("text")
+    };
+    let kernel = said(place.site.lab().client().command(&program));
+    let library = said(place.site.command(&program));
+    std::fs::remove_file(program).expect("it was just made");
+    assert!(
+        kernel.lines().count() >= 4 && kernel == library,
+        "kernel:\n{kernel}library:\n{library}"
+    );
+}
+
+#[test]
+fn l17_tls_runs_unchanged() {
+    let len = 2_000_000;
+    let site = interop::Site::new([interop::Wire::new(20.0, 5.0); 2]);
+    let https = site.lab().server().https_server(interop::Transport::Mptcp, len);
+    let _https = https.expect("nginx starts");
+    let url = format!("https://{}/{len}", interop::server_address(0, false));
+    interop::Download::start(site.curl(&["--insecure", &url])).expect_stream(len);
+    site.assert_server_mptcp(1, 1);
 }
 
 #[test]

@@ -204,7 +204,7 @@ pub struct Peer {
 
 impl Peer {
     /// Starts a command that prints `{"port":N}` when it listens and then a report a line.
-    fn start(mut command: Command) -> io::Result<Peer> {
+    pub fn start(mut command: Command) -> io::Result<Peer> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
         let (sender, reports) = channel();

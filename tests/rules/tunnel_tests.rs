@@ -37,7 +37,7 @@ fn leaked(commands: &[&str], settings: &[&str], announce: bool) -> Vec<String> {
     assert!(ended.used_engine(), "{ended:?}");
     assert!(tunnel.carried() > 1000);
     let segments = captures.map(WireCapture::finish).concat();
-    let mut ways: Vec<String> = segments.iter().map(|(from, to)| format!("{from} > {to}")).collect();
+    let mut ways: Vec<String> = segments.iter().map(|s| format!("{} > {}", s.from, s.to)).collect();
     ways.sort();
     ways.dedup();
     ways

@@ -4,11 +4,14 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+#[path = "../rules/capture.rs"]
+mod capture;
 mod endurance_tests;
 mod flood_tests;
 mod life_tests;
 mod listener_tests;
 mod loopback_tests;
+mod option_tests;
 mod path_tests;
 mod program_tests;
 mod site;

@@ -137,18 +137,8 @@ impl Filter {
         let instructions = &self.instructions[..self.len];
         let rest = instructions.strip_prefix(&DEAF);
         let deaf = rest.is_some();
-        let mut words = rest.or(instructions.strip_prefix(&OPEN))?.iter().map(|i| i.k);
-        if words.next()? != MAGIC {
-            return None;
-        }
-        let mut wishes = from_flags(words.next()?)?;
-        let counts = words.next()?;
-        for _ in 0..counts >> 16 {
-            wishes.listed.push(pop_address(&mut words)?).ok()?;
-        }
-        for _ in 0..counts & 0xffff {
-            wishes.removed.push(pop_address(&mut words)?).ok()?;
-        }
+        let words = rest.or(instructions.strip_prefix(&OPEN))?.iter().map(|i| i.k);
+        let wishes = from_words(words)?;
         Some(Kept { wishes, deaf })
     }
 
@@ -183,6 +173,31 @@ impl Filter {
         }
         self.push(LOAD, scope);
     }
+}
+
+/// Wishes as words, for another process of the same version.
+pub fn words(wishes: &Wishes) -> Vec<u32> {
+    let filter = Filter::new(wishes, false);
+    filter.instructions[OPEN.len()..filter.len]
+        .iter()
+        .map(|i| i.k)
+        .collect()
+}
+
+/// Of [`words`], or of a filter behind its beginning; None when they are not.
+pub fn from_words(mut words: impl Iterator<Item = u32>) -> Option<Wishes> {
+    if words.next()? != MAGIC {
+        return None;
+    }
+    let mut wishes = from_flags(words.next()?)?;
+    let counts = words.next()?;
+    for _ in 0..counts >> 16 {
+        wishes.listed.push(pop_address(&mut words)?).ok()?;
+    }
+    for _ in 0..counts & 0xffff {
+        wishes.removed.push(pop_address(&mut words)?).ok()?;
+    }
+    Some(wishes)
 }
 
 fn pop_address(words: &mut impl Iterator<Item = u32>) -> Option<SocketAddr> {

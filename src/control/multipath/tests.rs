@@ -241,3 +241,18 @@ fn somebody_elses_filter_is_told() {
     attach(socket.as_raw_fd(), &program);
     assert_eq!(read(socket.as_raw_fd()), Err(Foreign));
 }
+
+#[test]
+fn wishes_as_words_come_back_and_half_of_them_do_not() {
+    let mut wishes = Wishes::default();
+    assert_eq!(stash::from_words(stash::words(&wishes).into_iter()), Some(wishes));
+    for (option, value) in [(name::INTENT, 2i32), (name::CONGESTION, 5), (name::FATE, 1)] {
+        set(&mut wishes, option, &value.to_ne_bytes()).expect("a value");
+    }
+    set(&mut wishes, name::BIND, &list(&[A, B])).expect("a list");
+    let words = stash::words(&wishes);
+    assert_eq!(stash::from_words(words.iter().copied()), Some(wishes));
+    for len in 0..words.len() - 1 {
+        assert_eq!(stash::from_words(words[..len].iter().copied()), None, "{len} words");
+    }
+}

@@ -62,6 +62,13 @@ blocking! {
     unsafe fn recvmmsg(
         fd: c_int, msgs: *mut mmsghdr, n: c_uint, flags: c_int, timeout: *mut timespec
     ) -> c_int = libc::SYS_recvmmsg, [fd, msgs, n, flags, timeout] {
+        if active() && table::is_queue_told(fd) {
+            return each_told(fd, msgs, n, |msg, first| {
+                let wait = if first || flags & libc::MSG_WAITFORONE == 0 { 0 } else { libc::MSG_DONTWAIT };
+                let got = recvmmsg::real(fd, msg, 1, flags | wait, timeout);
+                (got, !timeout.is_null() && got == 1 && (*timeout).tv_sec == 0 && (*timeout).tv_nsec == 0)
+            });
+        }
         let got = recvmmsg::real(fd, msgs, n, flags, timeout);
         for i in 0..usize::try_from(got).unwrap_or(0) {
             unname(&raw mut (*msgs.add(i)).msg_hdr);
@@ -92,6 +99,34 @@ fn recv_at(fd: c_int, len: usize, flags: c_int, attempt: impl Fn() -> ssize_t) -
     } else {
         attempt()
     }
+}
+
+/// recvmmsg() a message at a time, since each is told what waits behind it. `attempt` is the kernel's call for one message, the first or a later
+/// one: what it gives, and whether the time is over (the kernel keeps count of it in the program's timeout).
+unsafe fn each_told(
+    fd: c_int,
+    msgs: *mut mmsghdr,
+    n: c_uint,
+    attempt: impl Fn(*mut mmsghdr, bool) -> (c_int, bool),
+) -> c_int {
+    // As many as the kernel takes at once (net/socket.c `__sys_recvmmsg`).
+    let n = n.min(libc::UIO_MAXIOV as c_uint);
+    for i in 0..n {
+        let msg = msgs.wrapping_add(i as usize);
+        let told = inq::room(fd, msg.cast());
+        let (got, over) = attempt(msg, i == 0);
+        if got != 1 {
+            return if i == 0 { got } else { i as c_int };
+        }
+        unname(msg.cast());
+        if let Some(room) = told {
+            inq::tell(fd, msg.cast(), room);
+        }
+        if over {
+            return i as c_int + 1;
+        }
+    }
+    n as c_int
 }
 
 /// TCP tells no sender: the length is 0, and the room for an address stays as it is (net/socket.c `move_addr_to_user`).

@@ -1,0 +1,79 @@
+"""A server of the files in its directory that sets options and says, a line of JSON for each connection, what they are on its listener and on what
+it accepts. Arguments: the port, and words like `before:intent=2` (before listen()), `later:tos=16` (after it), `accepted:ttl=9` (in the middle of
+each answer). Options of mptcp.h, by number: Python's socket module is all that is needed."""
+import json
+import socket
+import struct
+import sys
+
+TCP = socket.IPPROTO_TCP
+MULTIPATH = {
+    "enable": 0x689701, "names": 0x689711, "fate": 0x689712, "join": 0x689713,
+    "intent": 0x689714, "scheduler": 0x689715, "congestion": 0x689716,
+}
+LISTS = {"bind": 0x689702, "add": 0x689703, "remove": 0x689704}
+PLAIN = {
+    "tos": (socket.IPPROTO_IP, socket.IP_TOS), "ttl": (socket.IPPROTO_IP, socket.IP_TTL),
+    "maxseg": (TCP, socket.TCP_MAXSEG), "nodelay": (TCP, socket.TCP_NODELAY), "mark": (socket.SOL_SOCKET, socket.SO_MARK),
+    "keepidle": (TCP, socket.TCP_KEEPIDLE), "timeout": (TCP, socket.TCP_USER_TIMEOUT), "syncnt": (TCP, socket.TCP_SYNCNT),
+}
+
+
+def addresses(text):
+    return b"".join(
+        struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(ip)) for ip in text.split(",") if ip
+    )
+
+
+def put(s, when):
+    for word in sys.argv[2:]:
+        moment, _, rest = word.partition(":")
+        name, _, value = rest.partition("=")
+        if moment != when:
+            continue
+        if name in LISTS:
+            s.setsockopt(TCP, LISTS[name], addresses(value))
+        elif name in MULTIPATH:
+            s.setsockopt(TCP, MULTIPATH[name], int(value))
+        else:
+            s.setsockopt(*PLAIN[name], int(value))
+
+
+def peer(s):
+    try:
+        return s.getpeername()[0]
+    except OSError as error:
+        return error.errno
+
+
+def said(s):
+    numbers = {name: (TCP, number) for name, number in MULTIPATH.items()} | PLAIN
+    return {name: s.getsockopt(*number) for name, number in numbers.items()} | {"peer": peer(s)}
+
+
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("", int(sys.argv[1])))
+put(listener, "before")
+listener.listen()
+put(listener, "later")
+while True:
+    s, _ = listener.accept()
+    request = b""
+    while b"\r\n\r\n" not in request:
+        more = s.recv(4096)
+        if not more:
+            break
+        request += more
+    print(json.dumps({"listener": said(listener), "accepted": said(s)}), flush=True)
+    try:
+        body = open(request.split()[1][1:], "rb").read()
+        s.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:len(body) // 2])
+        put(s, "accepted")
+        s.sendall(body[len(body) // 2:])
+        print(json.dumps({"accepted": said(s)}), flush=True)
+        s.shutdown(socket.SHUT_WR)
+        s.recv(1)
+    except OSError as error:
+        print(json.dumps({"errno": error.errno}), flush=True)
+    s.close()

@@ -1,0 +1,44 @@
+"""Options of TCP and IP that a client sets: an upload, whose first half has what was set before connect(), and its second half what was set then.
+Arguments: server, port, and words as `before:tos=16` or `after:ttl=9`. Prints a line of JSON for each half: what getsockopt() says."""
+import fcntl
+import json
+import socket
+import struct
+import sys
+import termios
+import time
+
+LEN = 400_000
+TCP = socket.IPPROTO_TCP
+V4 = {"tos": (socket.IPPROTO_IP, socket.IP_TOS), "ttl": (socket.IPPROTO_IP, socket.IP_TTL)}
+V6 = {"tos": (socket.IPPROTO_IPV6, socket.IPV6_TCLASS), "ttl": (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)}
+
+address = (sys.argv[1], int(sys.argv[2]))
+family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+options = (V6 if family == socket.AF_INET6 else V4) | {
+    "mark": (socket.SOL_SOCKET, socket.SO_MARK), "maxseg": (TCP, socket.TCP_MAXSEG),
+}
+
+
+def put(s, when):
+    for word in sys.argv[3:]:
+        moment, name, value = word.replace("=", ":").split(":")
+        if moment == when:
+            s.setsockopt(*options[name], int(value))
+    print(json.dumps({name: s.getsockopt(*number) for name, number in options.items()}), flush=True)
+
+
+s = socket.socket(family)
+put(s, "before")
+s.connect(address)
+s.sendall(b"PUT /upload HTTP/1.1\r\nHost: lab\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % LEN)
+s.sendall(bytes(LEN // 2))
+while struct.unpack("i", fcntl.ioctl(s, termios.TIOCOUTQ, bytes(4)))[0]:
+    # Until it was acknowledged.
+    time.sleep(0.005)
+put(s, "after")
+s.sendall(bytes(LEN // 2))
+answer = b""
+while more := s.recv(4096):
+    answer += more
+assert b'"bytes":%d,' % LEN in answer, answer

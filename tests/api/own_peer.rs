@@ -1,0 +1,66 @@
+//! The programs of `c-tests/api/` with our own library at the other end.
+
+use crate::capture::WireCapture;
+use crate::lab::client_address;
+use crate::Place;
+
+/// REMOVE_ADDR (RFC 8684 section 8).
+const REMOVE_ADDR: u8 = 4;
+
+/// Runs a program, and counts the segments with REMOVE_ADDR that its host has sent by either wire.
+fn removals(name: &str) -> usize {
+    let place = Place::own_peer();
+    let captures = [0, 1].map(|wire| WireCapture::start(place.site.lab(), wire));
+    place.check(name, &[], &[]);
+    let own = [0, 1].map(|wire| client_address(wire, false));
+    let segments = captures.map(WireCapture::finish).concat();
+    let told = segments
+        .iter()
+        .filter(|s| own.contains(&s.from.ip()) && s.mptcp.contains(&REMOVE_ADDR));
+    told.count()
+}
+
+#[test]
+fn bind() {
+    assert!(removals("bind") >= 2);
+}
+
+#[test]
+fn add_and_remove() {
+    assert!(removals("add_remove") >= 1);
+}
+
+#[test]
+fn lists_that_are_wrong() {
+    assert_eq!(removals("wrong_lists"), 0);
+}
+
+#[test]
+fn single_subflows() {
+    Place::own_peer().check("steer", &[], &[]);
+}
+
+#[test]
+fn what_is_told() {
+    let place = Place::own_peer();
+    for name in ["subflows", "connid", "names", "events"] {
+        place.check(name, &[], &[]);
+    }
+    place.python("socket_only.py", &[], &[]);
+}
+
+#[test]
+fn what_is_wished() {
+    let place = Place::own_peer();
+    for name in ["enable", "intent", "algorithms", "join"] {
+        place.check(name, &[], &[]);
+    }
+}
+
+#[test]
+fn rows_of_legacy_programs() {
+    let place = Place::own_peer();
+    for row in ["l1", "l2", "l6", "l7", "l8", "l10"] {
+        place.check("rows", &[], &[row]);
+    }
+}

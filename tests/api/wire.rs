@@ -1,0 +1,158 @@
+//! No option lies: what was set is what getsockopt() says and what the wire shows, on connections that a program opens. Those that it accepts are
+//! in `tests/servers/option_tests.rs`.
+
+use crate::capture::{Segment, WireCapture};
+use crate::directory;
+use crate::interop::{run, LabSpec, Site, Transport, Wire};
+use crate::lab::{client_address, server_address};
+use serde_json::{json, Value};
+
+const WORDS: [&str; 6] = [
+    "before:tos=16",
+    "before:ttl=33",
+    "before:maxseg=700",
+    "before:mark=7",
+    "after:tos=72",
+    "after:ttl=99",
+];
+
+/// Runs a Python program of `c-tests/api/` against the server's first address; its lines.
+fn python(site: &Site, name: &str, v6: bool, words: &[&str]) -> Vec<String> {
+    let mut command = site.command("python3");
+    command
+        .arg(directory().join(name))
+        .args([&server_address(0, v6).to_string(), "80"])
+        .args(words);
+    let outcome = run(command);
+    assert!(
+        outcome.status.success(),
+        "{name} {words:?}: {}\n{}",
+        outcome.stderr,
+        site.engine_log()
+    );
+    let said = String::from_utf8(outcome.stdout).expect("text");
+    said.lines().map(str::to_owned).collect()
+}
+
+fn said(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))
+}
+
+/// Type of service, time to live, segment size: in the SYN, in joins' SYNs, in all data.
+fn options_on_the_wire(v6: bool) {
+    let site = Site::new([Wire::new(20.0, 5.0); 2]);
+    let _server = site.http(Transport::Mptcp);
+    let captures = [0, 1].map(|wire| WireCapture::start(site.lab(), wire));
+    let lines = python(&site, "options.py", v6, &WORDS);
+    assert_eq!(said(&lines[0]), json!({"tos": 16, "ttl": 33, "maxseg": 700, "mark": 7}));
+    let after = said(&lines[1]);
+    assert_eq!(
+        (&after["tos"], &after["ttl"], &after["mark"]),
+        (&json!(72), &json!(99), &json!(7))
+    );
+    assert!(
+        after["maxseg"].as_u64().is_some_and(|mss| (500..=700).contains(&mss)),
+        "{after}"
+    );
+    for (wire, capture) in captures.into_iter().enumerate() {
+        let own = client_address(wire, v6);
+        let segments = capture.finish();
+        let sent: Vec<&Segment> = segments.iter().filter(|s| s.from.ip() == own).collect();
+        let syn = sent.iter().find(|s| s.is_syn()).expect("a subflow");
+        assert_eq!(syn.mss, Some(700), "wire {wire}");
+        let manner = |s: &&Segment| (s.tos, s.ttl);
+        assert!([(16, 33), (72, 99)].contains(&manner(syn)), "wire {wire}");
+        assert!(
+            sent.iter().all(|s| [(16, 33), (72, 99)].contains(&manner(s))),
+            "wire {wire}"
+        );
+        assert!(sent.iter().all(|s| s.payload.len() <= 700), "wire {wire}");
+        if wire == 0 {
+            let data: Vec<&&Segment> = sent.iter().filter(|s| !s.payload.is_empty()).collect();
+            assert_eq!(manner(syn), (16, 33));
+            assert_eq!(data.first().map(|s| manner(s)), Some((16, 33)));
+            assert_eq!(data.last().map(|s| manner(s)), Some((72, 99)));
+        }
+    }
+}
+
+#[test]
+fn tos_ttl_and_segment_size() {
+    options_on_the_wire(false);
+}
+
+#[test]
+fn traffic_class_hop_limit_and_segment_size() {
+    options_on_the_wire(true);
+}
+
+/// The firewall sees it on every segment of every subflow.
+#[test]
+fn marks() {
+    let site = Site::new([Wire::new(20.0, 5.0); 2]);
+    let _server = site.http(Transport::Mptcp);
+    let client = site.lab().client();
+    let rules = "add table inet marks\n\
+                 add chain inet marks output { type filter hook output priority 0; }\n\
+                 add rule inet marks output tcp dport 80 meta mark 7 counter comment \"seven\"\n\
+                 add rule inet marks output tcp dport 80 meta mark 9 counter comment \"nine\"\n\
+                 add rule inet marks output tcp dport 80 meta mark != 7 meta mark != 9 counter comment \"others\"";
+    client.output("nft", &[rules]).expect("nft(8)");
+    python(&site, "options.py", false, &["before:mark=7", "after:mark=9"]);
+    let listed = client
+        .output("nft", &["list", "table", "inet", "marks"])
+        .expect("nft(8)");
+    let packets = |comment: &str| -> u64 {
+        let line = listed.lines().find(|line| line.contains(comment)).expect("the rule");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "packets").expect("a counter");
+        words[at + 1].parse().expect("a number")
+    };
+    assert!(packets("seven") > 0 && packets("nine") > 0, "{listed}");
+    assert_eq!(packets("others"), 0, "{listed}");
+}
+
+/// Payloads that the counted connection of `pieces.py` has sent, without retransmissions, and whether anything came back before the second.
+fn pieces(way: &str) -> (Vec<usize>, bool) {
+    // Nothing is acknowledged before both writes are made.
+    let site = Site::with(LabSpec::new([Wire::new(20.0, 200.0)]));
+    let _server = site.http(Transport::Mptcp);
+    let capture = WireCapture::start(site.lab(), 0);
+    let lines = python(&site, "pieces.py", false, &[way]);
+    let port: u16 = lines[0].parse().expect("a port");
+    let own = (client_address(0, false), port);
+    let segments = capture.finish();
+    let (mut payloads, mut seen, mut answered) = (Vec::new(), Vec::new(), false);
+    for segment in segments {
+        let to_server = (segment.from.ip(), segment.from.port()) == own;
+        let to_client = (segment.to.ip(), segment.to.port()) == own;
+        if to_client && !segment.is_syn() && payloads.len() == 1 {
+            answered = true;
+        }
+        if to_server && !segment.payload.is_empty() && !seen.contains(&segment.seq) {
+            seen.push(segment.seq);
+            payloads.push(segment.payload.len());
+        }
+    }
+    (payloads, answered)
+}
+
+#[test]
+fn with_nodelay_each_write_leaves_at_once() {
+    let (payloads, answered) = pieces("nodelay");
+    assert_eq!((&payloads[..2], answered), (&[10, 10][..], false), "{payloads:?}");
+}
+
+#[test]
+fn without_it_the_second_write_waits_for_an_acknowledgment() {
+    let (payloads, answered) = pieces("nagle");
+    assert_eq!((payloads[0], answered), (10, true), "{payloads:?}");
+}
+
+#[test]
+fn a_cork_holds_both_writes_also_with_nodelay() {
+    for way in ["cork", "cork-nodelay"] {
+        let (payloads, _) = pieces(way);
+        assert_eq!(payloads[0], 20, "{way}: {payloads:?}");
+    }
+}
