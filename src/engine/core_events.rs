@@ -210,6 +210,7 @@ impl Engine {
         if let Some(ledger) = &mut self.ledger {
             ledger.close(conn);
         }
+        self.undelivered.retain(|(waiting, _)| *waiting != conn);
         let Some(key) = self.core.as_mut().and_then(|core| core.by_conn.remove(&conn)) else {
             return;
         };

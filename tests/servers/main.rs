@@ -6,9 +6,11 @@ mod lab;
 
 mod endurance_tests;
 mod flood_tests;
+mod hand_over_tests;
 mod life_tests;
 mod listener_tests;
 mod loopback_tests;
 mod path_tests;
 mod program_tests;
 mod site;
+mod trouble_tests;
