@@ -14,6 +14,7 @@ use super::delivery::Delivery;
 use super::event_loop::{EventLoop, Key, Readiness, Source};
 use super::keeper::Keeper;
 use super::kernel_stream::Attempt;
+use super::leaving::Leaving;
 use super::ledger::Ledger;
 use super::paths::Review;
 use super::plain_peers::PlainPeers;
@@ -72,6 +73,8 @@ pub struct Engine {
     pub(super) pumps_more: Vec<Key>,
     /// When to look whether listeners still listen; None while there are none.
     pub(super) sweep_due: Option<Instant>,
+    /// When a service manager has said so.
+    pub(super) leaving: Leaving,
     /// There is one while there are listeners.
     pub(super) keeper: Option<Keeper>,
     /// What the next engine will want to know, once there was a keeper.
@@ -111,6 +114,8 @@ impl Engine {
     /// EADDRINUSE when an engine of that name is there already.
     pub fn start(settings: Settings, name: Option<OwnedFd>) -> io::Result<Engine> {
         let event_loop = EventLoop::new()?;
+        let leaving = Leaving::prepare()?;
+        event_loop.add(leaving.fd(), Source::Signal)?;
         let control = match name {
             Some(name) => Control::on(name, &event_loop)?,
             None => Control::listen(settings.id, &event_loop)?,
@@ -141,6 +146,7 @@ impl Engine {
             pumps: Slots::default(),
             pumps_more: Vec::new(),
             sweep_due: None,
+            leaving,
             keeper: None,
             ledger: None,
             ends: Ends::default(),
@@ -162,7 +168,7 @@ impl Engine {
         let mut events = Vec::new();
         loop {
             let now = self.clock.now();
-            if self.is_finished(now) {
+            if self.is_finished(now) || self.leaves(now) {
                 return Ok(());
             }
             self.event_loop.wait(now, self.deadline(now), &mut events)?;
@@ -191,6 +197,7 @@ impl Engine {
             Source::Pump(key) => self.turn_pump(key),
             Source::Keeper if ready.hung_up || ready.read_closed => self.replace_keeper(),
             Source::Keeper => {}
+            Source::Signal => self.on_terminate(now),
             Source::Link(_) => {
                 if let Some(core) = &mut self.core {
                     core.receive(now);
@@ -215,6 +222,7 @@ impl Engine {
             self.sweep_due,
             self.claims_due,
             self.undelivered_due,
+            self.leaving.due(),
         ]
         .into_iter()
         .flatten()

@@ -282,3 +282,49 @@ asyncio.run(main())"
     assert!(site.log().contains("no descriptors are left"), "{}", site.log());
     eventually("it recovers", || site.log().contains("there are descriptors again"));
 }
+
+/// A service manager tells all processes of a service to end: the program ends in order, and what it says by then arrives. The engine goes after it,
+/// and does not wait for the end of any TIME_WAIT.
+#[test]
+fn a_server_that_is_told_to_end_with_its_engine_ends_in_order() {
+    const LEN: usize = 3_000_000;
+    let site = Site::new();
+    let program = site.file(
+        "graceful.py",
+        &format!(
+            "import signal, socket, sys, time
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('', 8000)); s.listen()
+def end(*_):
+    s.close(); time.sleep(0.3); c.sendall(b'x' * {LEN}); c.close(); sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+c, a = s.accept(); c.sendall(b'hello')
+while True: time.sleep(1)
+"
+        ),
+    );
+    let server = site.serve(8000, &["python3", "-u", &program]);
+    let talk = "import socket
+c = socket.create_connection(('192.0.2.2', 8000)); print(c.recv(5), flush=True); got = 0
+while data := c.recv(100000): got += len(data)
+print(got, flush=True)";
+    let mut command = site.client(Client::Kernel, &["python3", "-u", "-c", talk]);
+    command.stdout(Stdio::piped());
+    let mut client = command.spawn().expect("timeout(1)");
+    let mut said = BufReader::new(client.stdout.take().expect("a pipe")).lines();
+    assert_eq!(said.next().expect("a line").expect("text"), "b'hello'");
+    let ours = ["mptcp-keeper", "mptcp-engine"].map(|name| site.processes(name)[0]);
+    for pid in ours.into_iter().chain([server.child.id() as i32]) {
+        let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it lives");
+    }
+    assert_eq!(
+        said.next().expect("a line").expect("text"),
+        LEN.to_string(),
+        "{}",
+        site.log()
+    );
+    client.wait().expect("a child");
+    eventually("engine and keeper go", || {
+        site.processes("mptcp-engine").is_empty() && site.processes("mptcp-keeper").is_empty()
+    });
+}
