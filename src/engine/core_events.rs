@@ -71,10 +71,13 @@ impl Engine {
                     tuple.local,
                     tuple.remote
                 );
+                // One that is not delivered yet has its guard with that: the listener keeps the kernel silent meanwhile.
                 let connection = self.key_of(conn).and_then(|key| self.connections.get(key));
-                let reuse = connection.is_none_or(|connection| connection.options.reuses_address());
+                let reuse = connection.map(|connection| connection.options.reuses_address());
                 if let Some(core) = &mut self.core {
-                    core.subflow_up(tuple, reuse);
+                    if let Some(reuse) = reuse {
+                        core.subflow_up(tuple, reuse);
+                    }
                     // One whose other end is here dies with the engine altogether.
                     if let Some(ledger) = self.ledger.as_mut().filter(|_| !core.is_own_hosts(tuple)) {
                         let remote_key = core.endpoint.peer_key(conn);

@@ -160,7 +160,13 @@ impl Engine {
 
     /// Makes the engine's side of a new connection, and sends it on its way.
     fn deliver(&mut self, now: Instant, conn: ConnId, tuple: FourTuple, origin: Origin) -> Result<Key, Errno> {
+        if let Some(core) = &mut self.core {
+            core.subflow_up(tuple, origin.options.reuses_address());
+        }
         let (shadow, end) = Shadow::pair().map_err(errno)?;
+        if end.as_raw_fd() as u64 >= descriptors_max() {
+            return Err(Errno::MFILE);
+        }
         let cookie = sockopt::socket_cookie(&end)?;
         let mut relay = Relay::new(shadow);
         relay.establish();
@@ -171,9 +177,6 @@ impl Engine {
         self.name_shadow(&relay, local, remote)?;
         let (target, source) = origin.own_side;
         let carrier = open_carrier(target, source)?;
-        if carrier.as_raw_fd() as u64 >= descriptors_max() {
-            return Err(Errno::MFILE);
-        }
         let address = SocketAddr::try_from(getsockname(&carrier)?).map_err(|_| Errno::AFNOSUPPORT)?;
         // A program that bound a certain address gets that one only.
         let bound = (!origin.bound.ip().is_unspecified()).then_some(local);

@@ -12,7 +12,7 @@ async def serve(reader, writer):
     except ConnectionError: pass
     writer.close()
 async def main():
-    await (await asyncio.start_server(serve, '', 8000, backlog=200)).serve_forever()
+    await (await asyncio.start_server(serve, '0.0.0.0', 8000, backlog=200)).serve_forever()
 asyncio.run(main())
 ";
 
