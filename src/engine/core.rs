@@ -14,6 +14,7 @@ use crate::link::{
 use crate::mptcp::endpoint::{CallError, ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, MpJoin, Segment};
+use rustix::process::{getrlimit, Resource};
 use std::collections::hash_map::{Entry, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -45,6 +46,8 @@ pub struct Core {
     routes: Routes,
     /// A guard for each 4-tuple that is in use, TIME_WAIT included.
     held: HashMap<FourTuple, Guard>,
+    /// With so many, accepted connections do without: they would leave no descriptors for the connections themselves.
+    guards_max: usize,
     /// Where joins may come to an address when the listener has gone.
     doors: HashMap<IpAddr, Guard>,
     /// Joins that the kernel has refused for want of a listener: token, and where they came to.
@@ -111,6 +114,7 @@ impl Core {
             guards,
             routes,
             held: HashMap::new(),
+            guards_max: descriptors_max() * 19 / 40,
             doors: HashMap::new(),
             missed: Vec::new(),
             admitted,
@@ -249,6 +253,10 @@ impl Core {
             return;
         }
         let FourTuple { local, remote } = tuple;
+        if self.held.len() >= self.guards_max && self.is_open(tuple) {
+            // The kernel is silent all the same, as long as the listener is deaf.
+            return log::debug!("no guard for {local} > {remote}: there are {} already", self.held.len());
+        }
         let iface = if self.is_own_hosts(tuple) { LOOPBACK } else { 0 };
         if let Err(error) = self.guard(local.ip(), WantedPort::Ours(local.port()), remote, iface, 0) {
             log::warn!("no guard for {local} > {remote}: {error}");
@@ -450,6 +458,14 @@ impl Core {
     pub fn poll_event(&mut self) -> Option<Event> {
         self.endpoint.poll_event()
     }
+}
+
+/// How many descriptors this process may have.
+fn descriptors_max() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit
+        .and_then(|limit| usize::try_from(limit).ok())
+        .unwrap_or(usize::MAX / 19)
 }
 
 /// What stands between the link and the core: only segments that are ours pass.

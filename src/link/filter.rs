@@ -4,10 +4,12 @@
 //! most [`super::ports::SINGLES_MAX`] further ports.
 //!
 //! What comes by the loopback device is the kernel's: this host's own segments, also those between its other addresses. Only a filter can
-//! tell, for IP_PKTINFO names the device that has the address (net/ipv4/route.c `ip_route_output_key_hash_rcu`).
+//! tell, for IP_PKTINFO names the device that has the address (net/ipv4/route.c `ip_route_output_key_hash_rcu`). Resets are heard: by one a
+//! firewall rejects what we send (net/ipv4/netfilter/nf_reject_ipv4.c `nf_send_reset`).
 
 use super::ports::PortSet;
 use super::{sys, LOOPBACK};
+use crate::wire::Flags;
 use core::ops::RangeInclusive;
 use libc::{sock_filter, sock_fprog};
 use std::io;
@@ -43,90 +45,70 @@ const fn statement(code: u32, k: u32) -> Instruction {
     }
 }
 
-/// The beginning of a program: what came by the loopback device is dropped.
-const NOT_BY_LOOPBACK: [Instruction; 3] = [
-    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, DEVICE),
+/// Jumps over so many instructions when the comparison is true, or false.
+const fn jump(comparison: u32, k: u32, jump_true: u8, jump_false: u8) -> Instruction {
     Instruction {
-        code: libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-        jump_true: 0,
-        jump_false: 1,
-        k: LOOPBACK,
-    },
-    statement(libc::BPF_RET | libc::BPF_K, 0),
-];
+        code: libc::BPF_JMP | comparison | libc::BPF_K,
+        jump_true,
+        jump_false,
+        k,
+    }
+}
+
+const DROP: Instruction = statement(libc::BPF_RET | libc::BPF_K, 0);
 
 impl Filter {
     /// Drops every packet.
     pub(super) fn drop_all() -> Filter {
-        Filter(vec![statement(libc::BPF_RET | libc::BPF_K, 0)])
+        Filter(vec![DROP])
     }
 
     /// For a raw IPv4 socket, whose packets begin at the IP header: TCP to `ports`.
     pub(super) fn ipv4_ports(ports: &PortSet) -> Filter {
-        Self::ports(
-            &[
-                // X = length of the IP header; A = destination port, 2 bytes into the TCP header.
-                statement(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0),
-                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, 2),
-            ],
-            ports,
-        )
+        // X = length of the IP header.
+        let length = statement(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0);
+        Filter::ports(&[length], libc::BPF_IND, 0, ports)
     }
 
     /// For a packet socket, whose IPv4 packets begin at any link header and are of any protocol: TCP to `ports`, no fragments.
     pub(super) fn packet_ipv4_ports(ports: &PortSet) -> Filter {
-        Self::ports(
-            &[
-                statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, AT_NETWORK_HEADER + 9),
-                Instruction {
-                    code: libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-                    jump_true: 1,
-                    jump_false: 0,
-                    k: libc::IPPROTO_TCP as u32,
-                },
-                statement(libc::BPF_RET | libc::BPF_K, 0),
-                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, AT_NETWORK_HEADER + 6),
-                Instruction {
-                    code: libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K,
-                    jump_true: 0,
-                    jump_false: 1,
-                    k: 0x3fff,
-                },
-                statement(libc::BPF_RET | libc::BPF_K, 0),
-                statement(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, AT_NETWORK_HEADER),
-                statement(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, AT_NETWORK_HEADER + 2),
-            ],
-            ports,
-        )
+        let begin = [
+            statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, AT_NETWORK_HEADER + 9),
+            jump(libc::BPF_JEQ, libc::IPPROTO_TCP as u32, 1, 0),
+            DROP,
+            statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, AT_NETWORK_HEADER + 6),
+            jump(libc::BPF_JSET, 0x3fff, 0, 1),
+            DROP,
+            statement(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, AT_NETWORK_HEADER),
+        ];
+        Filter::ports(&begin, libc::BPF_IND, AT_NETWORK_HEADER, ports)
     }
 
     /// For a raw IPv6 socket, whose packets begin at the TCP header: TCP to `ports`.
     pub(super) fn ipv6_ports(ports: &PortSet) -> Filter {
-        Self::ports(&[statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 2)], ports)
+        Filter::ports(&[], libc::BPF_ABS, 0, ports)
     }
 
-    /// `load` leaves the destination port in the accumulator; a load beyond the packet's end drops it.
-    fn ports(load: &[Instruction], ports: &PortSet) -> Filter {
-        let mut program = NOT_BY_LOOPBACK.to_vec();
-        program.extend_from_slice(load);
+    /// After `begin` a load in `mode` finds the TCP header at `base`; one beyond the packet's end drops it.
+    fn ports(begin: &[Instruction], mode: u32, base: u32, ports: &PortSet) -> Filter {
+        let mut program = begin.to_vec();
+        program.extend([
+            statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, DEVICE),
+            jump(libc::BPF_JEQ, LOOPBACK, 0, 3),
+            statement(libc::BPF_LD | libc::BPF_B | mode, base + 13),
+            jump(libc::BPF_JSET, u32::from(Flags::RST.0), 1, 0),
+            DROP,
+            // The destination port.
+            statement(libc::BPF_LD | libc::BPF_H | mode, base + 2),
+        ]);
         let ranges: Vec<RangeInclusive<u16>> = ports.ranges().collect();
         for (i, range) in ranges.iter().enumerate() {
             // Jumps are relative to the next instruction: over the tests that are left, and the final drop.
             let after = 2 * (ranges.len() - i - 1) as u8;
-            program.push(Instruction {
-                code: libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K,
-                jump_true: 0,
-                jump_false: 1,
-                k: u32::from(*range.start()),
-            });
-            program.push(Instruction {
-                code: libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K,
-                jump_true: 0,
-                jump_false: after + 1,
-                k: u32::from(*range.end()),
-            });
+            program.push(jump(libc::BPF_JGE, u32::from(*range.start()), 0, 1));
+            program.push(jump(libc::BPF_JGT, u32::from(*range.end()), 0, after + 1));
         }
-        program.push(statement(libc::BPF_RET | libc::BPF_K, 0));
+        program.push(DROP);
         program.push(statement(libc::BPF_RET | libc::BPF_K, ACCEPT));
         Filter(program)
     }
@@ -191,13 +173,16 @@ mod tests {
                 }
                 c if c & 7 == libc::BPF_LD => {
                     let base = if c & 0xe0 == libc::BPF_IND { x } else { 0 };
-                    match half(base + i.k as usize) {
+                    let at = base + i.k as usize;
+                    let byte = || packet.get(at).copied().map(u32::from);
+                    match if c & 0x18 == libc::BPF_B { byte() } else { half(at) } {
                         Some(value) => a = value,
                         None => return false,
                     }
                     continue;
                 }
                 c if c == libc::BPF_JMP | libc::BPF_JEQ => a == i.k,
+                c if c == libc::BPF_JMP | libc::BPF_JSET => a & i.k != 0,
                 c if c == libc::BPF_JMP | libc::BPF_JGE => a >= i.k,
                 c if c == libc::BPF_JMP | libc::BPF_JGT => a > i.k,
                 c if c == libc::BPF_RET => return i.k != 0,
@@ -236,15 +221,22 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_by_the_loopback_device_is_dropped() {
+    fn what_comes_by_the_loopback_device_is_dropped_but_for_resets() {
         let ports = PortSet::new(0..=u16::MAX, []);
-        let tcp = ipv4_packet(80, 20);
-        for (filter, packet) in [
-            (Filter::ipv4_ports(&ports), &tcp[..]),
-            (Filter::ipv6_ports(&ports), &tcp[20..]),
-        ] {
-            assert!(accepts(&filter, packet));
-            assert!(!accepts_by(&filter, packet, LOOPBACK));
+        for flags in [Flags::SYN, Flags::ACK, Flags::RST, Flags::RST.with(Flags::ACK)] {
+            let mut tcp = ipv4_packet(80, 20);
+            tcp[20 + 13] = flags.0;
+            for (filter, packet) in [
+                (Filter::ipv4_ports(&ports), &tcp[..]),
+                (Filter::ipv6_ports(&ports), &tcp[20..]),
+            ] {
+                assert!(accepts(&filter, packet));
+                assert_eq!(
+                    accepts_by(&filter, packet, LOOPBACK),
+                    flags.has(Flags::RST),
+                    "{flags:?}"
+                );
+            }
         }
     }
 

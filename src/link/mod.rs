@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod arrival;
 mod auto;
 pub mod diag;
 mod filter;

@@ -15,6 +15,7 @@ use super::reinjection::Again;
 use super::scheduler;
 use super::send_buffer::SendBuffer;
 use super::subflow::{Reset, State, Subflow};
+use super::time_wait::TimeWait;
 use crate::time::{Duration, Instant};
 use crate::wire::{Dsn, SeqNum, TcpRst};
 use std::collections::VecDeque;
@@ -56,17 +57,6 @@ impl Released {
             tuple: self.tuple,
         }
     }
-}
-
-/// RFC 9293 section 3.10.7.4, TIME-WAIT: enough to acknowledge a repeated FIN.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TimeWait {
-    pub snd_nxt: SeqNum,
-    pub rcv_nxt: SeqNum,
-    pub timestamps: Option<(u32, u32)>,
-    pub manner: Manner,
-    /// It never got further than our SYN, and an answer may be on its way: that is reset, and the tuple free again.
-    pub opening: bool,
 }
 
 /// How a segment leaves, besides its addresses.

@@ -4,22 +4,19 @@
 //! After any input, drain `poll_transmit` and `poll_event` until None, then sleep until `poll_timeout`.
 
 pub use super::api::*;
-use super::connection::{Connection, Ctx, Manner, Released, Role, TimeWait};
+use super::connection::{Connection, Ctx, Released, Role};
 use super::cookies::Cookies;
 use super::crypto;
 use super::inherited::Inherited;
+use super::strays::Stray;
 use super::subflow::{Join, State, Subflow};
-use crate::link::{IcmpKind, Outgoing, LOOPBACK};
+use super::time_wait::TimeWaits;
+use crate::link::{IcmpKind, Outgoing};
 use crate::time::{Duration, Instant};
-use crate::wire::{Flags, Header, MpJoin, Segment, SeqNum, TcpOptions, TcpRst, Timestamps};
+use crate::wire::{Flags, MpJoin, Segment, SeqNum};
 use core::hash::Hasher;
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeSet, HashMap, VecDeque};
-
-/// RFC 9293 section 3.4.2: 2 MSL. Linux: 60 s.
-const TIME_WAIT: Duration = Duration::from_secs(60);
-/// How long the answer to a SYN whose connection was given up is waited for.
-const OPENING_WAIT: Duration = Duration::from_secs(3);
 
 /// All connections of one host.
 pub struct Endpoint {
@@ -36,10 +33,7 @@ pub struct Endpoint {
     pub(super) half_open: usize,
     pub(super) cookies: Cookies,
     pub(super) inherited: Inherited,
-    time_wait: HashMap<FourTuple, (TimeWait, Instant)>,
-    time_wait_queue: VecDeque<(Instant, Released)>,
-    /// The same for tuples that were given up before the peer answered.
-    opening_queue: VecDeque<(Instant, Released)>,
+    pub(super) time_waits: TimeWaits,
     timers: BTreeSet<(Instant, ConnId)>,
     armed: HashMap<ConnId, Instant>,
     /// Connections that may have something to send.
@@ -49,17 +43,6 @@ pub struct Endpoint {
     pub(super) events: VecDeque<Event>,
     released: Vec<Released>,
 }
-
-/// A segment without payload that no connection sends.
-pub(super) struct Stray {
-    pub tuple: FourTuple,
-    pub manner: Manner,
-    pub header: Header,
-    pub options: TcpOptions,
-}
-
-/// Strays wait in a bounded queue: under a flood they are dropped.
-pub(super) const MAX_STRAYS: usize = 256;
 
 impl Endpoint {
     /// An endpoint without connections.
@@ -77,9 +60,7 @@ impl Endpoint {
             half_open: 0,
             cookies: Cookies::new(isn_key),
             inherited: Inherited::default(),
-            time_wait: HashMap::new(),
-            time_wait_queue: VecDeque::new(),
-            opening_queue: VecDeque::new(),
+            time_waits: TimeWaits::default(),
             timers: BTreeSet::new(),
             armed: HashMap::new(),
             ready: VecDeque::new(),
@@ -117,20 +98,7 @@ impl Endpoint {
         while let Some(r) = self.released.pop() {
             self.tuples.remove(&r.tuple);
             match r.time_wait {
-                Some(tw) if tw.opening => {
-                    self.time_wait.insert(r.tuple, (tw, now + OPENING_WAIT));
-                    self.opening_queue.push_back((now + OPENING_WAIT, r));
-                }
-                Some(tw) => {
-                    self.stray_ack(now, &r, tw);
-                    if tw.manner.iface == LOOPBACK {
-                        // Two MSL (RFC 9293 section 3.10.7.4): on this host no segment is lost or late.
-                        self.events.push_back(r.gone());
-                    } else {
-                        self.time_wait.insert(r.tuple, (tw, now + TIME_WAIT));
-                        self.time_wait_queue.push_back((now + TIME_WAIT, r));
-                    }
-                }
+                Some(tw) => self.enter_time_wait(now, r, tw),
                 None if self.connections.get(&r.conn).is_some_and(Connection::unheard) => {}
                 None => self.events.push_back(r.gone()),
             }
@@ -174,7 +142,7 @@ impl Endpoint {
 
     /// Whether a segment with these addresses belongs to a connection, or to one that was here until lately.
     pub fn knows(&self, tuple: FourTuple) -> bool {
-        self.tuples.contains_key(&tuple) || self.time_wait.contains_key(&tuple)
+        self.tuples.contains_key(&tuple) || self.time_waits.contains(tuple)
     }
 
     /// Whether a connection here has this token, for which a join may come in.
@@ -208,7 +176,7 @@ impl Endpoint {
             });
             return true;
         }
-        if self.time_wait.contains_key(&tuple) && self.on_time_wait(now, tuple, segment) {
+        if self.time_waits.contains(tuple) && self.on_time_wait(now, tuple, segment) {
             return true;
         }
         if self.on_inherited(tuple, iface, segment) {
@@ -226,166 +194,6 @@ impl Endpoint {
             return self.on_join_syn(now, tuple, iface, segment);
         }
         self.on_syn(now, tuple, iface, segment)
-    }
-
-    /// RFC 9293 section 3.10.7.4, TIME-WAIT. False when a new connection may take the tuple.
-    fn on_time_wait(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>) -> bool {
-        let Some(&(tw, _)) = self.time_wait.get(&tuple) else {
-            return false;
-        };
-        let h = &segment.header;
-        if tw.opening {
-            if h.flags.has(Flags::ACK) && h.ack == tw.snd_nxt && !h.flags.has(Flags::RST) {
-                self.reset_old_connection(tuple, tw.manner.iface, segment);
-                self.free_opening(tuple);
-            }
-            return true;
-        }
-        if h.flags.has(Flags::RST) {
-            return true;
-        }
-        if h.flags.has(Flags::SYN) && !h.flags.has(Flags::ACK) && h.seq.gt(tw.rcv_nxt) {
-            // RFC 6191: a newer SYN opens a new connection; the old one's end is reported first.
-            self.time_wait.remove(&tuple);
-            if let Some(at) = self.time_wait_queue.iter().position(|(_, r)| r.tuple == tuple) {
-                if let Some((_, r)) = self.time_wait_queue.remove(at) {
-                    self.events.push_back(r.gone());
-                }
-            }
-            return false;
-        }
-        let wants_answer = h.flags.has(Flags::FIN) || !segment.payload.is_empty() || h.seq.lt(tw.rcv_nxt);
-        if wants_answer {
-            let r = Released {
-                conn: ConnId(0),
-                subflow: SubflowId(0),
-                tuple,
-                time_wait: None,
-            };
-            self.stray_ack(now, &r, tw);
-        }
-        true
-    }
-
-    /// The peer's half of a connection that was given up is reset: the tuple may be used again.
-    fn free_opening(&mut self, tuple: FourTuple) {
-        self.time_wait.remove(&tuple);
-        if let Some(at) = self.opening_queue.iter().position(|(_, r)| r.tuple == tuple) {
-            if let Some((_, r)) = self.opening_queue.remove(at) {
-                self.events.push_back(r.gone());
-            }
-        }
-    }
-
-    /// An acknowledgment from TIME_WAIT: no MPTCP option (golden run A).
-    fn stray_ack(&mut self, now: Instant, r: &Released, tw: TimeWait) {
-        let options = TcpOptions {
-            timestamps: tw.timestamps.map(|(offset, ecr)| Timestamps {
-                val: (now.as_millis() as u32).wrapping_add(offset),
-                ecr,
-            }),
-            ..TcpOptions::default()
-        };
-        let header = Header {
-            src_port: r.tuple.local.port(),
-            dst_port: r.tuple.remote.port(),
-            seq: tw.snd_nxt,
-            ack: tw.rcv_nxt,
-            flags: Flags::ACK,
-            window: 65_535,
-        };
-        self.push_stray(Stray {
-            tuple: r.tuple,
-            manner: tw.manner,
-            header,
-            options,
-        });
-    }
-
-    pub(super) fn push_stray(&mut self, stray: Stray) {
-        if self.stray.len() < MAX_STRAYS {
-            self.stray.push_back(stray);
-        }
-    }
-
-    /// RFC 9293 section 3.10.7.1: a reset for a segment that has no connection; `reason` goes into MP_TCPRST.
-    pub(super) fn stray_reset(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>, reason: u8) {
-        let h = &segment.header;
-        let len =
-            segment.payload.len() as u32 + u32::from(h.flags.has(Flags::SYN)) + u32::from(h.flags.has(Flags::FIN));
-        let mut options = TcpOptions::default();
-        options.mptcp.tcprst = Some(TcpRst {
-            transient: false,
-            reason,
-        });
-        let header = Header {
-            src_port: tuple.local.port(),
-            dst_port: tuple.remote.port(),
-            seq: if h.flags.has(Flags::ACK) { h.ack } else { SeqNum(0) },
-            ack: h.seq + len,
-            flags: Flags::RST.with(Flags::ACK),
-            window: 0,
-        };
-        self.push_stray(Stray {
-            tuple,
-            manner: Manner {
-                iface,
-                ..Manner::default()
-            },
-            header,
-            options,
-        });
-    }
-
-    /// RFC 9293 section 3.10.7.1: a reset for a segment that belongs to nothing here, at a port where nobody else answers.
-    pub fn refuse(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) {
-        let h = &segment.header;
-        if h.flags.has(Flags::RST) {
-            return;
-        }
-        if h.flags.has(Flags::ACK) {
-            return self.reset_old_connection(tuple, iface, segment);
-        }
-        let len = segment.payload.len() as u32 + u32::from(h.flags.has(Flags::FIN));
-        let header = Header {
-            src_port: tuple.local.port(),
-            dst_port: tuple.remote.port(),
-            seq: SeqNum(0),
-            ack: h.seq + len,
-            flags: Flags::RST.with(Flags::ACK),
-            window: 0,
-        };
-        self.push_stray(Stray {
-            tuple,
-            manner: Manner {
-                iface,
-                ..Manner::default()
-            },
-            header,
-            options: TcpOptions::default(),
-        });
-    }
-
-    /// RFC 9293 sections 3.5.1 and 3.10.7.3: the peer holds another connection of this 4-tuple, an
-    /// older one or one that was given up here; a reset frees it.
-    fn reset_old_connection(&mut self, tuple: FourTuple, iface: u32, segment: &Segment<'_>) {
-        let header = Header {
-            src_port: tuple.local.port(),
-            dst_port: tuple.remote.port(),
-            seq: segment.header.ack,
-            ack: SeqNum(0),
-            flags: Flags::RST,
-            window: 0,
-        };
-        self.push_stray(Stray {
-            tuple,
-            manner: Manner {
-                iface,
-                ..Manner::default()
-            },
-            header,
-            options: TcpOptions::default(),
-        });
     }
 
     pub(super) fn insert(&mut self, now: Instant, mut conn: Connection, tuple: FourTuple) {
@@ -451,18 +259,8 @@ impl Endpoint {
 
     /// Time has come to `poll_timeout()` or later.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while self.time_wait_queue.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, r)) = self.time_wait_queue.pop_front() else {
-                break;
-            };
-            self.time_wait.remove(&r.tuple);
-            self.events.push_back(r.gone());
-        }
-        while self.opening_queue.front().is_some_and(|(at, _)| *at <= now) {
-            let Some(tuple) = self.opening_queue.front().map(|(_, r)| r.tuple) else {
-                break;
-            };
-            self.free_opening(tuple);
+        while let Some(released) = self.time_waits.expired(now) {
+            self.events.push_back(released.gone());
         }
         self.probe_inherited(now);
         while let Some(&(at, id)) = self.timers.first() {
@@ -558,9 +356,7 @@ impl Endpoint {
     /// When `handle_timeout` must be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        let wait = self.time_wait_queue.front().map(|(at, _)| *at);
-        let opening = self.opening_queue.front().map(|(at, _)| *at);
-        [timer, wait, opening, self.inherited.timeout()]
+        [timer, self.time_waits.timeout(), self.inherited.timeout()]
             .into_iter()
             .flatten()
             .min()
@@ -636,7 +432,7 @@ impl Endpoint {
         let c = self.connections.get_mut(&conn).ok_or(CallError::Gone)?;
         let remote = c.wanted_remote(want).ok_or(CallError::Gone)?;
         let tuple = FourTuple { local, remote };
-        if self.tuples.contains_key(&tuple) || self.time_wait.contains_key(&tuple) {
+        if self.tuples.contains_key(&tuple) || self.time_waits.contains(tuple) {
             // The want stays: `subflow_refused` ends it, another port answers it.
             return Err(CallError::InUse);
         }
@@ -818,17 +614,6 @@ impl Endpoint {
 
     /// 4-tuples in TIME_WAIT.
     pub fn time_wait_len(&self) -> usize {
-        self.time_wait.len()
-    }
-}
-
-impl From<super::output::Bare> for Stray {
-    fn from(b: super::output::Bare) -> Self {
-        Stray {
-            tuple: b.tuple,
-            manner: b.manner,
-            header: b.header,
-            options: b.options,
-        }
+        self.time_waits.len()
     }
 }

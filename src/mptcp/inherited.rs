@@ -5,10 +5,10 @@
 //! MP_FASTCLOSE (RFC 8684 section 3.5) ends it. Linux closes a connection at once when it gets one, and waits for a minute after a plain reset
 //! (note X5).
 
-use super::connection::Manner;
-use super::endpoint::{ConnId, Endpoint, Event, FourTuple, Stray, SubflowId, MAX_STRAYS};
+use super::endpoint::{ConnId, Endpoint, Event, FourTuple, SubflowId};
+use super::strays::{Stray, MAX_STRAYS};
 use crate::time::{Duration, Instant};
-use crate::wire::{Flags, Header, Segment, SeqNum, TcpOptions};
+use crate::wire::{Flags, Segment, SeqNum};
 use std::collections::{BTreeMap, HashMap};
 
 /// The first pause between two probes, which then doubles: longer than the 500 ms in which Linux answers only one (tcp_invalid_ratelimit).
@@ -82,27 +82,9 @@ impl Endpoint {
             self.forget_inherited(tuple);
             return false;
         }
-        let mut options = TcpOptions::default();
-        options.mptcp.fastclose = remains.remote_key;
-        let len = segment.payload.len() as u32 + u32::from(h.flags.has(Flags::FIN));
-        let header = Header {
-            src_port: tuple.local.port(),
-            dst_port: tuple.remote.port(),
-            seq: h.ack,
-            ack: h.seq + len,
-            flags: Flags::RST.with(Flags::ACK),
-            window: 0,
-        };
-        let manner = Manner {
-            iface,
-            ..Manner::default()
-        };
-        self.push_stray(Stray {
-            tuple,
-            manner,
-            header,
-            options,
-        });
+        let mut stray = Stray::reset(tuple, iface, segment);
+        stray.options.mptcp.fastclose = remains.remote_key;
+        self.push_stray(stray);
         true
     }
 
@@ -143,19 +125,7 @@ impl Endpoint {
             remains.due = due;
         }
         let guess = self.entropy.next_u64();
-        let header = Header {
-            src_port: tuple.local.port(),
-            dst_port: tuple.remote.port(),
-            seq: SeqNum(guess as u32),
-            ack: SeqNum((guess >> 32) as u32),
-            flags: Flags::ACK,
-            window: 0,
-        };
-        self.push_stray(Stray {
-            tuple,
-            manner: Manner::default(),
-            header,
-            options: TcpOptions::default(),
-        });
+        let (seq, ack) = (SeqNum(guess as u32), SeqNum((guess >> 32) as u32));
+        self.push_stray(Stray::by(0, tuple, Stray::header(tuple, seq, ack, Flags::ACK)));
     }
 }

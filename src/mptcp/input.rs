@@ -1,9 +1,10 @@
 //! Segments that arrive on a subflow (RFC 9293 section 3.10.7, RFC 5961, RFC 7323), and the MPTCP options in them.
 
-use super::connection::{Connection, Ctx, Proto, TimeWait};
+use super::connection::{Connection, Ctx, Proto};
 use super::crypto;
 use super::endpoint::{ConnError, Event, Fallback};
 use super::subflow::{Reset, SendTag, State};
+use super::time_wait::TimeWait;
 use crate::link::IcmpKind;
 use crate::tcp::coupled::couple;
 use crate::time::Duration;

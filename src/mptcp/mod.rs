@@ -21,9 +21,11 @@ mod reinjection;
 pub mod scheduler;
 mod send_buffer;
 mod steer;
+mod strays;
 mod subflow;
 #[cfg(test)]
 mod tests;
+mod time_wait;
 mod timers;
 mod withdraw;
 

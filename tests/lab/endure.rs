@@ -13,7 +13,8 @@ use std::time::Duration;
 
 const HELP: &str = "usage: lab endure --library FILE [OPTIONS]
   --connections N      opened and closed in a row (default 100000)
-  --idle N             held at once (default 10000)";
+  --idle N             held at once (default 10000)
+  --idle-by-kernel     by kernel TCP on the client's side: for a server with as many descriptors as connections";
 /// TIME_WAIT, and a bit.
 const TIME_WAIT: Duration = Duration::from_secs(65);
 /// How long the engines' wake-ups are counted.
@@ -23,6 +24,7 @@ struct Settings {
     library: PathBuf,
     connections: u64,
     idle: u64,
+    idle_by_kernel: bool,
 }
 
 /// Runs all of it, some minutes.
@@ -31,11 +33,12 @@ pub fn run(arguments: impl Iterator<Item = String>) -> io::Result<()> {
     let lab = Lab::new(LabSpec::new([Wire::bare()]))?;
     let server = lab.server().std_server(&settings.library)?;
     let address = server.at(server_address(0, false)).to_string();
-    let client = |what: &str, number: u64| {
+    let command = |what: &str, number: u64| {
         let mut command = lab.client().command(crate::lab::program()?);
         command.args(["load", what, &address, &number.to_string()]);
-        Talking::start(command, &settings.library)
+        io::Result::Ok(command)
     };
+    let client = |what: &str, number: u64| Talking::start(command(what, number)?, &settings.library);
     // One connection that stays, so that there is a client's engine to look at.
     let mut held = client("idle", 1)?;
     held.line()?;
@@ -53,7 +56,10 @@ pub fn run(arguments: impl Iterator<Item = String>) -> io::Result<()> {
     thread::sleep(TIME_WAIT);
     show(&lab, "after TIME_WAIT")?;
 
-    let mut idle = client("idle", settings.idle)?;
+    let mut idle = match settings.idle_by_kernel {
+        true => Talking::start_plain(command("idle", settings.idle)?)?,
+        false => client("idle", settings.idle)?,
+    };
     let load: Load = serde_json::from_str(&idle.line()?)?;
     println!("{} connections held, opened in {:.0} s", load.count, load.seconds);
     show(&lab, "held")?;
@@ -80,13 +86,14 @@ fn show(lab: &Lab, when: &str) -> io::Result<()> {
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Settings, lexopt::Error> {
-    let (mut library, mut connections, mut idle) = (None, 100_000, 10_000);
+    let (mut library, mut connections, mut idle, mut idle_by_kernel) = (None, 100_000, 10_000, false);
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("library") => library = Some(PathBuf::from(parser.value()?)),
             Arg::Long("connections") => connections = parser.value()?.parse()?,
             Arg::Long("idle") => idle = parser.value()?.parse()?,
+            Arg::Long("idle-by-kernel") => idle_by_kernel = true,
             other => return Err(other.unexpected()),
         }
     }
@@ -95,5 +102,6 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Settings, lexopt::Er
         library: library.map_err(|e| e.to_string())?,
         connections,
         idle,
+        idle_by_kernel,
     })
 }

@@ -61,6 +61,11 @@ impl Talking {
     /// Starts it under the library.
     pub fn start(mut command: Command, library: &Path) -> io::Result<Talking> {
         command.env("LD_PRELOAD", library);
+        Talking::start_plain(command)
+    }
+
+    /// Starts it as it is.
+    pub fn start_plain(mut command: Command) -> io::Result<Talking> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
         Ok(Talking {

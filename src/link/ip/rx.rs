@@ -3,12 +3,12 @@
 
 use super::control;
 use super::errqueue;
+use crate::link::arrival::Arrival;
 use crate::link::filter::Filter;
 use crate::link::ports::PortSet;
 use crate::link::sys;
 use crate::link::{Incoming, LinkStats};
-use crate::wire::{is_partial_checksum, verify_checksum, Segment};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -62,14 +62,6 @@ pub(super) struct RxSocket {
     ports: PortSet,
     /// Segments are left to another link.
     deaf: bool,
-}
-
-/// A packet taken apart as far as IP goes.
-struct Packet<'a> {
-    src: IpAddr,
-    dst: IpAddr,
-    iface: u32,
-    tcp: &'a [u8],
 }
 
 impl RxSocket {
@@ -236,27 +228,12 @@ impl RxSocket {
             stats.malformed += 1;
             return;
         };
-        let (src, dst, tcp) = (packet.src, packet.dst, packet.tcp);
-        if !is_partial_checksum(src, dst, tcp) && !verify_checksum(src, dst, tcp) {
-            stats.bad_checksum += 1;
-            return;
-        }
-        let Ok(segment) = Segment::parse(tcp) else {
-            stats.malformed += 1;
-            return;
-        };
-        stats.received += 1;
-        sink(Incoming::Segment {
-            src,
-            dst,
-            iface: packet.iface,
-            segment,
-        });
+        packet.deliver(stats, sink);
     }
 }
 
 /// A raw IPv4 socket gives the packet with its IP header (RFC 791 section 3.1).
-fn ipv4_packet<'a>(bytes: &'a [u8], control: &[u8]) -> Option<Packet<'a>> {
+fn ipv4_packet<'a>(bytes: &'a [u8], control: &[u8]) -> Option<Arrival<'a>> {
     let address = |at: usize| <[u8; 4]>::try_from(bytes.get(at..at + 4)?).ok().map(Ipv4Addr::from);
     let header_len = usize::from(bytes.first()? & 15) * 4;
     let total_len = usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]));
@@ -264,16 +241,17 @@ fn ipv4_packet<'a>(bytes: &'a [u8], control: &[u8]) -> Option<Packet<'a>> {
         let is_info = (level, kind) == (libc::SOL_IP, libc::IP_PKTINFO);
         is_info.then(|| control::int(data, 0)).flatten()
     });
-    Some(Packet {
+    Some(Arrival {
         src: address(12)?.into(),
         dst: address(16)?.into(),
         iface: iface.unwrap_or(0) as u32,
         tcp: bytes.get(header_len..total_len)?,
+        checksum_known: false,
     })
 }
 
 /// A raw IPv6 socket gives what follows the IP headers; they are in control messages.
-fn ipv6_packet<'a>(bytes: &'a [u8], control: &[u8], name: &libc::sockaddr_in6) -> Option<Packet<'a>> {
+fn ipv6_packet<'a>(bytes: &'a [u8], control: &[u8], name: &libc::sockaddr_in6) -> Option<Arrival<'a>> {
     let mut dst = None;
     let mut iface = 0;
     for (level, kind, data) in control::messages(control) {
@@ -282,10 +260,11 @@ fn ipv6_packet<'a>(bytes: &'a [u8], control: &[u8], name: &libc::sockaddr_in6) -
             iface = control::int(data, 16)? as u32;
         }
     }
-    Some(Packet {
+    Some(Arrival {
         src: Ipv6Addr::from(name.sin6_addr.s6_addr).into(),
         dst: dst?.into(),
         iface,
         tcp: bytes,
+        checksum_known: false,
     })
 }

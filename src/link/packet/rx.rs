@@ -2,12 +2,12 @@
 //! batches by recvmmsg(2). Fragments are put together by the kernel first.
 
 use super::tx::VNET_LEN;
+use crate::link::arrival::Arrival;
 use crate::link::filter::Filter;
 use crate::link::ports::PortSet;
 use crate::link::sys;
 use crate::link::{Incoming, LinkStats};
-use crate::wire::{is_partial_checksum, verify_checksum, Segment};
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::Ipv4Addr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -140,39 +140,17 @@ impl PacketRx {
             libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => 14,
             _ => 0,
         };
-        let Some((checksum_known, packet)) = slot.get(..len).and_then(|frame| parse(frame, link_header)) else {
-            stats.malformed += 1;
-            return;
-        };
-        let Packet { src, dst, tcp } = packet;
-        if !checksum_known && !is_partial_checksum(src, dst, tcp) && !verify_checksum(src, dst, tcp) {
-            stats.bad_checksum += 1;
-            return;
+        let iface = name.sll_ifindex as u32;
+        match slot.get(..len).and_then(|frame| parse(frame, link_header, iface)) {
+            Some(arrival) => arrival.deliver(stats, sink),
+            None => stats.malformed += 1,
         }
-        let Ok(segment) = Segment::parse(tcp) else {
-            stats.malformed += 1;
-            return;
-        };
-        stats.received += 1;
-        sink(Incoming::Segment {
-            src,
-            dst,
-            iface: name.sll_ifindex as u32,
-            segment,
-        });
     }
-}
-
-/// A packet taken apart as far as IP goes.
-struct Packet<'a> {
-    src: IpAddr,
-    dst: IpAddr,
-    tcp: &'a [u8],
 }
 
 /// Virtio-net, link and IPv4 headers (RFC 791 section 3.1), the last with its checksum, which the kernel checks behind
 /// this socket.
-fn parse(frame: &[u8], link_header: usize) -> Option<(bool, Packet<'_>)> {
+fn parse(frame: &[u8], link_header: usize, iface: u32) -> Option<Arrival<'_>> {
     let checksum_known = frame.first()? & CHECKSUM_KNOWN != 0;
     let ip = frame.get(VNET_LEN + link_header..)?;
     let address = |at: usize| <[u8; 4]>::try_from(ip.get(at..at + 4)?).ok().map(Ipv4Addr::from);
@@ -183,10 +161,11 @@ fn parse(frame: &[u8], link_header: usize) -> Option<(bool, Packet<'_>)> {
     if header_len < 20 || ip[0] >> 4 != 4 || sum.finish() != 0 || i32::from(ip[9]) != libc::IPPROTO_TCP {
         return None;
     }
-    let packet = Packet {
+    Some(Arrival {
         src: address(12)?.into(),
         dst: address(16)?.into(),
+        iface,
         tcp: ip.get(header_len..total_len)?,
-    };
-    Some((checksum_known, packet))
+        checksum_known,
+    })
 }
