@@ -43,11 +43,9 @@ fn bypass(reason: Bypass) {
 
 /// After listen(): tells the engine of a socket that was prepared.
 pub fn settle(fd: c_int, prepared: bool, done: Outcome) -> Verdict {
-    if prepared {
-        if done.is_err() || !register(fd) {
-            // It was attached just now.
-            let _ = multipath::set_answerer(fd, None);
-        }
+    if prepared && (done.is_err() || !register(fd)) {
+        // It was attached just now.
+        let _ = multipath::set_answerer(fd, None);
     }
     Verdict::Done(done.map(|value| value as c_int))
 }

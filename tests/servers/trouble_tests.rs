@@ -216,6 +216,9 @@ fn clients_of_a_stopped_server_wait() {
     let site = Site::new();
     let program = site.file("echo.py", ECHO);
     let server = site.serve(8000, &["python3", "-u", &program]);
+    eventually("the engine knows of it", || {
+        site.log().contains("listens at 0.0.0.0:8000")
+    });
     let pid = rustix::process::Pid::from_child(&server.child);
     let signal = |signal| rustix::process::kill_process(pid, signal).expect("it lives");
     signal(rustix::process::Signal::STOP);
