@@ -1,7 +1,9 @@
 //! An engine in a process of its own, and a program that speaks the control protocol.
 
 use mptcp::control::shadow::ShadowName;
-use mptcp::control::{believes, channel, Bypass, Cgroup, Connect, EngineId, Phase, Privileges, Reply, Request, MESSAGE_MAX};
+use mptcp::control::{
+    believes, channel, Bypass, Cgroup, Connect, EngineId, Phase, Privileges, Reply, Request, MESSAGE_MAX,
+};
 use mptcp::engine::status::Status;
 use rustix::net::{socket_with, sockopt, AddressFamily, SocketFlags, SocketType};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -361,7 +361,10 @@ fn an_idle_engine_goes_and_a_busy_one_stays() {
     assert_eq!(engine.phase(program.cookie), Phase::Established);
     drop((program, peer));
     assert!(engine.child.wait().unwrap().success());
-    assert_eq!(channel::open(engine.id, believes).unwrap_err(), channel::CallError::NoEngine);
+    assert_eq!(
+        channel::open(engine.id, believes).unwrap_err(),
+        channel::CallError::NoEngine
+    );
 }
 
 #[test]
