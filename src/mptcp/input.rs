@@ -362,10 +362,17 @@ impl Connection {
     fn on_ack(&mut self, ctx: &mut Ctx<'_>, index: usize, seg: &Segment<'_>) -> bool {
         let plain = self.plain();
         let sf = &mut self.subflows[index];
+        let before = sf.last_window;
         let window = sf.window_of(&seg.header);
         if seg.header.ack.lt(sf.tx.snd_una()) {
             return true;
         }
+        // RFC 5681 section 2. With DSS options an acknowledgment may be about another subflow.
+        let duplicate = plain
+            && window == before
+            && seg.header.ack == sf.tx.snd_una()
+            && seg.payload.is_empty()
+            && !seg.header.flags.has(Flags::FIN);
         let sack = if sf.sack { seg.options.sack } else { Default::default() };
         let echo = seg.options.timestamps.and_then(|ts| sf.echoed(ctx.now, ts.ecr));
         self.couple(index);
@@ -373,11 +380,15 @@ impl Connection {
         let outcome = sf
             .tx
             .on_ack(ctx.now, seg.header.ack, sack.as_slice(), echo, SendTag::trim);
+        let found = !sf.sack && {
+            sf.tx.without_sack();
+            duplicate && sf.tx.on_duplicate(ctx.now)
+        };
         if outcome.acked > 0 {
             sf.one_at_a_time = false;
             sf.stalled = false;
         }
-        if outcome.lost {
+        if outcome.lost || found {
             self.reinject_lost(index);
         }
         let sf = &mut self.subflows[index];

@@ -165,6 +165,8 @@ pub(super) struct Subflow {
     pub peer_mss: u32,
     /// Largest window the peer ever offered, for RFC 5961 section 5.
     pub max_window: u32,
+    /// The last one that it announced.
+    pub last_window: u32,
     /// Window of the last segment, for status.
     pub last_advertised: u32,
     pub maps: VecDeque<RecvMap>,
@@ -238,6 +240,7 @@ impl Subflow {
             rcv_scale: 0,
             peer_mss: 536,
             max_window: 0,
+            last_window: 0,
             last_advertised: 0,
             maps: VecDeque::new(),
             unmapped: 0,
@@ -316,6 +319,7 @@ impl Subflow {
         }
         // RFC 7323 section 2.2: the window of a SYN is never scaled.
         self.max_window = u32::from(seg.header.window);
+        self.last_window = self.max_window;
         let options = if self.timestamps { 12 } else { 0 };
         self.tx = Sender::new(
             now,
@@ -329,6 +333,7 @@ impl Subflow {
     pub fn window_of(&mut self, header: &Header) -> u32 {
         let w = u32::from(header.window) << self.snd_scale;
         self.max_window = self.max_window.max(w);
+        self.last_window = w;
         w
     }
 

@@ -17,6 +17,8 @@ use crate::time::{Duration, Instant};
 use crate::wire::SeqNum;
 use std::collections::VecDeque;
 
+mod newreno;
+
 /// RFC 8985 section 7.2: worst-case delayed-ACK time of the peer.
 const WORST_DELAYED_ACK: Duration = Duration::from_millis(200);
 /// RFC 5681, RFC 6675: duplicate acknowledgments that mean a loss.
@@ -100,6 +102,8 @@ pub struct Sender<T> {
     sacked_segments: usize,
     lost_segments: usize,
     mss: u32,
+    /// The peer sends SACK blocks (RFC 2018). Without them `sacked` is a guess (`newreno`).
+    selective: bool,
     /// Round-trip time.
     pub rtt: RttEstimator,
     /// Congestion window.
@@ -147,6 +151,7 @@ impl<T> Sender<T> {
             sacked_segments: 0,
             lost_segments: 0,
             mss,
+            selective: true,
             rtt: RttEstimator::new(),
             cc: Congestion::new(algorithm, now, mss, u64::from(first.0)),
             delivery: Delivery::default(),
@@ -421,10 +426,11 @@ impl<T> Sender<T> {
         while self.queue.front().is_some_and(|s| s.end().le(ack)) {
             let Some(s) = self.queue.pop_front() else { break };
             out.acked += s.len;
-            if s.sacked {
-                self.sacked_segments -= 1;
-            } else {
+            self.sacked_segments -= usize::from(s.sacked);
+            if !s.sacked {
                 out.delivered += s.len;
+            }
+            if !s.sacked || !self.selective {
                 Self::note_delivered(&s, now, &mut newest, &mut clean_rtt);
                 self.delivery.on_delivered(now, s.len, &s.snapshot, s.last_sent);
                 self.rack.note_order(s.end(), s.transmissions > 1);
@@ -468,7 +474,10 @@ impl<T> Sender<T> {
         if needless | (dsack && self.episode.on_dsack()) {
             self.undo();
         }
-        out.lost = self.detect_losses(now) | self.sacked_head_lost(now);
+        out.lost = match self.selective {
+            true => self.detect_losses(now) | self.sacked_head_lost(now),
+            false => self.partial_acknowledgment(now, &out),
+        };
         self.update_mode(now, ack, prior_pipe, &out);
         self.update_model(now, clean_rtt, out.delivered, self.delivery.lost > lost_before);
         self.arm(now);
@@ -845,6 +854,7 @@ impl<T> Sender<T> {
         self.consecutive_rtos += 1;
         self.mode = Mode::Loss(self.snd_nxt);
         self.tlp_end = None;
+        self.forget_guesses();
         for s in self.queue.iter_mut().filter(|s| s.in_flight()) {
             s.lost = true;
             self.lost_segments += 1;

@@ -13,10 +13,11 @@ except TimeoutError: pass
 
 const ASK: &str = "import socket, sys
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
-s.sendall(sys.stdin.buffer.read())
-first = s.recv(1)
-s.shutdown(socket.SHUT_WR)
-sys.stdout.buffer.write(first + s.makefile('rb').read())
+question = sys.stdin.buffer.read()
+s.sendall(question)
+# tr answers behind the end of its input. Who asks nothing leaves its side open: a kernel does not join after its end.
+if question: s.shutdown(socket.SHUT_WR)
+sys.stdout.buffer.write(s.makefile('rb').read())
 ";
 
 #[test]

@@ -43,6 +43,7 @@ fn cluster(run: &Run) -> Vec<String> {
 fn session(address: &str) -> String {
     format!(
         "export PATH=$(cat bin):$PATH PGHOST={address} PGUSER=postgres
+         for i in $(seq 100); do pg_isready -q && break; sleep 0.1; done
          psql -Atc 'select inet_client_addr(), inet_server_addr(), inet_server_port()'
          psql -Atc \"select repeat(md5(i::text), 20) from generate_series(1, 5000) i\" | sha256sum
          psql -Atc 'select 1/0'; seq 100000 | psql -qc 'create table t(i int)' -c '\\copy t from pstdin' -c 'select sum(i) from t'

@@ -19,6 +19,10 @@ fn nodelay() -> Script {
 
 /// Connected over a path of 100 ms, with `n` segments of 1000 bytes in flight.
 fn in_flight(n: usize) -> Script {
+    in_flight_to(syn_ack(), n, 1000)
+}
+
+fn in_flight_to(syn_ack: Seg, n: usize, len: usize) -> Script {
     let options = ConnOptions {
         congestion: Algorithm::Cubic,
         multipath: false,
@@ -27,10 +31,10 @@ fn in_flight(n: usize) -> Script {
     };
     let mut s = Script::client(1, 2, options);
     s.advance(100);
-    s.inject(syn_ack());
+    s.inject(syn_ack);
     s.take_sent();
     for i in 0..n {
-        s.send([i as u8; 1000]);
+        s.send(vec![i as u8; len]);
     }
     assert_eq!(s.take_sent().len(), n);
     s
@@ -213,6 +217,66 @@ fn three_duplicate_acknowledgments_with_sack_send_the_hole_again() {
     assert_eq!(numbers(&mut s), [0]);
     s.inject(ack(1, 1).sack(&[(1001, 5001)]));
     s.expect_nothing();
+}
+
+// Proves R6582-2.
+#[test]
+fn without_sack_three_duplicates_send_the_first_again_and_a_partial_acknowledgment_the_next() {
+    let mut s = in_flight_to(syn_ack().no_sack(), 8, 1000);
+    s.advance(100);
+    // The first has another window than the SYN/ACK.
+    for _ in 0..3 {
+        s.inject(ack(1, 1));
+    }
+    s.expect_nothing();
+    s.inject(ack(1, 1));
+    assert_eq!(numbers(&mut s), [0]);
+    s.inject(ack(1, 1));
+    s.inject(ack(1, 1));
+    s.expect_nothing();
+    // The first has arrived, the fourth has not.
+    s.advance(100);
+    s.inject(ack(1, 3001));
+    assert_eq!(numbers(&mut s), [3]);
+    s.advance(100);
+    s.inject(ack(1, 8001));
+    s.advance(5000);
+    s.expect_nothing();
+    assert_eq!(s.info().unwrap().subflows[0].retransmits, 2);
+}
+
+// Proves R6582-2.
+#[test]
+fn without_sack_what_says_something_new_is_no_duplicate() {
+    let mut s = in_flight_to(syn_ack().no_sack(), 8, 1000);
+    s.advance(100);
+    for window in 1..10 {
+        s.inject(ack(1, 1).win(2000 + window));
+    }
+    for i in 0..5 {
+        s.inject(data(1 + 10 * i, 1, [7; 10]));
+    }
+    assert_eq!(s.info().unwrap().subflows[0].retransmits, 0);
+}
+
+// Proves R3042-1.
+#[test]
+fn without_sack_two_duplicates_let_two_new_segments_out() {
+    // All that the initial window lets out.
+    let mut s = in_flight_to(syn_ack().no_sack(), 10, 1448);
+    for i in 10..20 {
+        s.send([i; 1448]);
+    }
+    s.expect_nothing();
+    s.advance(100);
+    s.inject(ack(1, 1).win(500));
+    s.expect_nothing();
+    s.inject(ack(1, 1).win(500));
+    assert_eq!(numbers(&mut s), [10]);
+    s.inject(ack(1, 1).win(500));
+    // It is paced.
+    s.advance(20);
+    assert_eq!(numbers(&mut s), [11]);
 }
 
 // Proves R8985-1.
