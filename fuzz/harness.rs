@@ -1,6 +1,6 @@
 //! What the fuzzers do with their input; `tests/corpus.rs` does the same with the committed corpora. A panic is a finding.
 
-use mptcp::control::multipath::stash::{self, Filter, Instruction, Kept};
+use mptcp::control::multipath::stash::{self, Answerer, Filter, Instruction, Kept};
 use mptcp::control::multipath::{name, read_sockaddr, Socket, Stage, Wishes};
 use mptcp::control::picture::{Picture, MPTCP_INFO_LEN, PICTURE_MAX};
 use mptcp::control::{setting, Reply, Request};
@@ -94,8 +94,15 @@ pub fn wishes(data: &[u8]) {
             assert_eq!(wishes, before, "what is refused changes nothing");
         }
         let _ = read_sockaddr(value);
-        let deaf = manner & 0x20 != 0;
-        assert_eq!(kept(&Filter::new(&wishes, deaf)), Kept { wishes, deaf });
+        let answerer = |engine| Answerer {
+            engine,
+            uid: u32::from(*len),
+        };
+        let answered_by = match manner & 0x20 {
+            0 => None,
+            _ => EngineId::from_bits(u64::from(*manner) << 40 | u64::from(*option)).map(answerer),
+        };
+        assert_eq!(kept(&Filter::new(&wishes, answered_by)), Kept { wishes, answered_by });
     }
 }
 

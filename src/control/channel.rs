@@ -2,7 +2,7 @@
 //!
 //! Only direct system calls (rustix), nothing allocated: the shim calls this inside a program's `connect`.
 
-use super::{trusted_uid, DecodeError, EngineId, Reply, Request, MESSAGE_MAX};
+use super::{DecodeError, EngineId, Reply, Request, MESSAGE_MAX};
 use core::mem::MaybeUninit;
 use core::time::Duration;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -39,8 +39,8 @@ impl From<Errno> for CallError {
     }
 }
 
-/// Connects to an engine, and refuses one that runs as somebody else. Each later call on the channel fails with EAGAIN after [`ANSWER_TIME_MAX`].
-pub fn open(engine: EngineId) -> Result<OwnedFd, CallError> {
+/// Connects to an engine, and refuses one of a user whom the caller does not believe. Each later call on the channel fails with EAGAIN after [`ANSWER_TIME_MAX`].
+pub fn open(engine: EngineId, believes: fn(u32) -> bool) -> Result<OwnedFd, CallError> {
     let fd = above_stdio(socket_with(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -61,7 +61,7 @@ pub fn open(engine: EngineId) -> Result<OwnedFd, CallError> {
         }
     }
     let peer = sockopt::socket_peercred(&fd)?;
-    if !trusted_uid(peer.uid.as_raw(), rustix::process::geteuid().as_raw()) {
+    if !believes(peer.uid.as_raw()) {
         return Err(CallError::Untrusted);
     }
     Ok(fd)
@@ -76,8 +76,13 @@ pub fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Errno> {
 }
 
 /// Sends one request, with a descriptor if given; the channel is for [`answer`].
-pub fn submit(engine: EngineId, request: &Request<'_>, fd: Option<BorrowedFd<'_>>) -> Result<OwnedFd, CallError> {
-    let channel = open(engine)?;
+pub fn submit(
+    engine: EngineId,
+    believes: fn(u32) -> bool,
+    request: &Request<'_>,
+    fd: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, CallError> {
+    let channel = open(engine, believes)?;
     let mut buf = [0; MESSAGE_MAX];
     let len = request.encode(&mut buf).map_err(|_| CallError::Os(Errno::MSGSIZE))?;
     match send(&channel, &buf[..len], fd) {
@@ -107,11 +112,12 @@ pub fn receive(channel: impl AsFd, buf: &mut [u8]) -> Result<(usize, Option<Owne
 /// One request and its reply.
 pub fn call<'b>(
     engine: EngineId,
+    believes: fn(u32) -> bool,
     request: &Request<'_>,
     fd: Option<BorrowedFd<'_>>,
     buf: &'b mut [u8],
 ) -> Result<(Reply<'b>, Option<OwnedFd>), CallError> {
-    let channel = submit(engine, request, fd)?;
+    let channel = submit(engine, believes, request, fd)?;
     answer(&channel, buf)
 }
 
@@ -170,6 +176,7 @@ pub fn recv(channel: impl AsFd, buf: &mut [u8]) -> Result<(usize, Option<OwnedFd
 
 #[cfg(test)]
 mod tests {
+    use super::super::believes;
     use super::*;
     use rustix::net::socketpair;
 
@@ -206,7 +213,7 @@ mod tests {
             cgroup: u64::from(std::process::id()),
         };
         let nobody = EngineId::new(u32::MAX, place, super::super::Privileges::NONE);
-        let answer = call(nobody, &Request::Status, None, &mut [0; MESSAGE_MAX]).map(|_| ());
+        let answer = call(nobody, believes, &Request::Status, None, &mut [0; MESSAGE_MAX]).map(|_| ());
         assert_eq!(answer, Err(CallError::NoEngine));
     }
 }

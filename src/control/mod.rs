@@ -65,7 +65,7 @@ pub mod options;
 pub mod picture;
 pub mod shadow;
 
-pub use address::{trusted_uid, Cgroup, EngineId, ParseIdError, Privileges};
+pub use address::{believes, trusted_uid, Cgroup, EngineId, ParseIdError, Privileges};
 pub use bypass::Bypass;
 pub use codec::{DecodeError, Overflow};
 pub use message::{loopback_wanted, setting, Connect, Listen, Phase, PhaseReport, Queues, Reply, Request};

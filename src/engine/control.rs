@@ -72,20 +72,25 @@ impl Control {
     /// # Errors
     /// EADDRINUSE when an engine is there already.
     pub fn listen(id: EngineId, event_loop: &EventLoop) -> io::Result<Control> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        bind(&listener, &SocketAddrUnix::new_abstract_name(&id.name())?)?;
-        listen(&listener, BACKLOG)?;
+        Control::on(take_name(id)?, event_loop)
+    }
+
+    /// Goes on with the listener of an engine that died: [`Control::name`].
+    pub fn on(listener: OwnedFd, event_loop: &EventLoop) -> io::Result<Control> {
         event_loop.add(&listener, Source::Control)?;
-        let listener = Some(listener);
         Ok(Control {
-            listener,
+            listener: Some(listener),
             clients: Slots::default(),
             held: 0,
             foreign: 0,
             order: VecDeque::new(),
             retry: None,
         })
+    }
+
+    /// The listener: whoever holds it has the name, also when this engine is dead. None once it was given up.
+    pub fn name(&self) -> Option<BorrowedFd<'_>> {
+        self.listener.as_ref().map(AsFd::as_fd)
     }
 
     /// No client is being served.
@@ -267,4 +272,12 @@ impl Control {
     pub fn close(&mut self) {
         self.listener = None;
     }
+}
+
+fn take_name(id: EngineId) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    bind(&listener, &SocketAddrUnix::new_abstract_name(&id.name())?)?;
+    listen(&listener, BACKLOG)?;
+    Ok(listener)
 }

@@ -104,7 +104,7 @@ impl Core {
             event_loop.add(fd, Source::Link(index as u32))?;
         }
         event_loop.add(routes.fd(), Source::Monitor)?;
-        Ok(Core {
+        let mut core = Core {
             endpoint: Endpoint::new(Box::new(KernelEntropy::new()?)),
             by_conn: HashMap::new(),
             listeners: Listeners::new().ok(),
@@ -121,7 +121,9 @@ impl Core {
             admitted_changes,
             more_to_receive: false,
             more_to_send: false,
-        })
+        };
+        core.learn_mtus();
+        Ok(core)
     }
 
     /// The link's name, for people.
@@ -149,11 +151,19 @@ impl Core {
         let changed = self.routes.changed();
         // Where the tables cannot be read, the next change tries again.
         if changed && self.routes.refresh().is_ok() {
+            self.learn_mtus();
             let interfaces = self.routes.interfaces();
             self.link
                 .retain_interfaces(|index| interfaces.iter().any(|interface| interface.index == index));
         }
         changed
+    }
+
+    /// What the interfaces take, for those who answer SYNs.
+    fn learn_mtus(&mut self) {
+        let interfaces = self.routes.interfaces().iter();
+        self.endpoint
+            .set_mtus(interfaces.map(|interface| (interface.index, interface.mtu)));
     }
 
     /// Opens a connection: takes the port, has the link hear it, and lets the core send its SYN.

@@ -71,10 +71,13 @@ impl Engine {
                     tuple.local,
                     tuple.remote
                 );
+                // One that is not delivered yet has its guard with that: the listener keeps the kernel silent meanwhile.
                 let connection = self.key_of(conn).and_then(|key| self.connections.get(key));
-                let reuse = connection.is_none_or(|connection| connection.options.reuses_address());
+                let reuse = connection.map(|connection| connection.options.reuses_address());
                 if let Some(core) = &mut self.core {
-                    core.subflow_up(tuple, reuse);
+                    if let Some(reuse) = reuse {
+                        core.subflow_up(tuple, reuse);
+                    }
                     // One whose other end is here dies with the engine altogether.
                     if let Some(ledger) = self.ledger.as_mut().filter(|_| !core.is_own_hosts(tuple)) {
                         let remote_key = core.endpoint.peer_key(conn);
@@ -210,6 +213,7 @@ impl Engine {
         if let Some(ledger) = &mut self.ledger {
             ledger.close(conn);
         }
+        self.undelivered.retain(|(waiting, _)| *waiting != conn);
         let Some(key) = self.core.as_mut().and_then(|core| core.by_conn.remove(&conn)) else {
             return;
         };

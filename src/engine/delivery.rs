@@ -26,9 +26,10 @@ use rustix::net::{
     bind, connect, getpeername, getsockname, send, socket_with, sockopt, AddressFamily, SendFlags, SocketFlags,
     SocketType, UCred,
 };
+use rustix::process::{getrlimit, Resource};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// How often carriers are looked at that were accepted and not claimed.
@@ -36,6 +37,8 @@ const CLAIM_TIME: Duration = Duration::from_millis(200);
 /// How often one is found so until it is the connection itself: a program that is stopped just there for longer loses the peer's address, no
 /// more. Where the last one was never claimed, the next is not waited for.
 const PATIENCE: u32 = 5;
+/// When to try again to hand over what there were no descriptors for.
+const RETRY: Duration = Duration::from_millis(50);
 /// Carriers that are looked at in one turn.
 const LOOKS_MAX: usize = 64;
 
@@ -100,6 +103,45 @@ impl Origin {
 impl Engine {
     /// The core has accepted a connection.
     pub(super) fn on_accepted(&mut self, now: Instant, conn: ConnId, tuple: FourTuple) {
+        if !self.undelivered.is_empty() {
+            // In their order, as in the kernel's queue.
+            return self.undelivered.push_back((conn, tuple));
+        }
+        self.try_delivery(now, conn, tuple);
+    }
+
+    /// Tries again to hand over what there were no descriptors for.
+    pub(super) fn deliver_late(&mut self, now: Instant) {
+        if self.undelivered_due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.undelivered_due = None;
+        for (conn, tuple) in std::mem::take(&mut self.undelivered) {
+            self.on_accepted(now, conn, tuple);
+        }
+        if self.undelivered.is_empty() {
+            self.set_saturated(false);
+        }
+    }
+
+    /// As a program that is out of descriptors leaves connections in the kernel's queue, until the queue is full.
+    fn wait_for_descriptors(&mut self, now: Instant, conn: ConnId, tuple: FourTuple) {
+        self.undelivered.push_back((conn, tuple));
+        self.undelivered_due = Some(now + RETRY);
+        self.set_saturated(true);
+    }
+
+    fn set_saturated(&mut self, saturated: bool) {
+        let listeners = self.core.as_mut().and_then(|core| core.listeners.as_mut());
+        let changed = listeners.is_some_and(|listeners| listeners.set_saturated(saturated));
+        match saturated {
+            true if changed => log::warn!("no descriptors are left: new connections wait"),
+            false if changed => log::info!("there are descriptors again"),
+            _ => {}
+        }
+    }
+
+    fn try_delivery(&mut self, now: Instant, conn: ConnId, tuple: FourTuple) {
         let origin = self.core.as_mut().and_then(|core| {
             let listeners = core.listeners.as_mut()?;
             listeners.count(tuple.local).map(Origin::of)
@@ -110,6 +152,7 @@ impl Engine {
         };
         match delivered {
             Ok(key) => self.turn(now, key),
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS) => self.wait_for_descriptors(now, conn, tuple),
             Err(error) => {
                 log::warn!("{} > {} cannot be delivered: {error}", tuple.remote, tuple.local);
                 if let Some(core) = &mut self.core {
@@ -121,7 +164,13 @@ impl Engine {
 
     /// Makes the engine's side of a new connection, and sends it on its way.
     fn deliver(&mut self, now: Instant, conn: ConnId, tuple: FourTuple, origin: Origin) -> Result<Key, Errno> {
+        if let Some(core) = &mut self.core {
+            core.subflow_up(tuple, origin.options.reuses_address());
+        }
         let (shadow, end) = Shadow::pair().map_err(errno)?;
+        if end.as_raw_fd() as u64 >= descriptors_max() {
+            return Err(Errno::MFILE);
+        }
         let cookie = sockopt::socket_cookie(&end)?;
         let mut relay = Relay::new(shadow);
         relay.establish();
@@ -382,6 +431,13 @@ impl Engine {
                 .set_options(now, conn, &mut |options| kept.update_core(ipv6, options));
         }
     }
+}
+
+/// The highest number that a connection may take: the kernel gives the lowest that is free. The others are for those who claim connections, and for
+/// guards.
+fn descriptors_max() -> u64 {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    limit - limit / 8
 }
 
 /// A TCP socket that is connecting to a program's listener on this host.

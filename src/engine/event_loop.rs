@@ -29,6 +29,8 @@ pub enum Source {
     Pump(Key),
     /// The keeper has gone.
     Keeper,
+    /// SIGTERM.
+    Signal,
     /// The link has received something, or can send again.
     Link(u32),
     /// Addresses, routes or interfaces changed.
@@ -195,6 +197,13 @@ fn encode(source: Source) -> u64 {
                 generation: 0,
             },
         ),
+        Source::Signal => (
+            10,
+            Key {
+                index: 0,
+                generation: 0,
+            },
+        ),
         Source::Monitor => (
             6,
             Key {
@@ -213,6 +222,7 @@ fn decode(data: u64) -> Option<Source> {
     };
     match data >> 56 {
         1 => Some(Source::Control),
+        10 => Some(Source::Signal),
         2 => Some(Source::Client(key)),
         3 => Some(Source::Shadow(key)),
         4 => Some(Source::Kernel(key)),

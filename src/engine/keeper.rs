@@ -1,8 +1,10 @@
 //! The keeper: a process that outlives the engine and gives a new one the listeners of the old.
 //!
 //! A listening socket is deaf for the engine's sake; were nobody there to answer in its stead, a server that sleeps in epoll_wait would
-//! never know. The keeper is forked from the engine with the first listener. It parses no packet and holds no socket of anybody's: it remembers
+//! never know. The keeper is forked from the engine with the first listener. It parses no packet and holds no socket of a program's: it remembers
 //! where programs listen, waits for the engine's end, and forks a new engine then. The engine in turn replaces a keeper that was killed.
+//! It holds the engine's own listener: the name is not free while one engine is dead and the next one not there, so no program starts one that knows
+//! of nobody who listens; requests of that time wait in its queue.
 //!
 //! Not here: what is lost with an engine. Its connections are; programs get ECONNRESET by the shadow's own means, and the next engine tells the peers,
 //! whom it knows from the `ledger`.
@@ -65,19 +67,20 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Forks a keeper. Call it on the engine's one thread only.
-    pub fn start(settings: &Settings, table: Rc<Table>) -> io::Result<Keeper> {
+    /// Forks a keeper, which holds `name` ([`super::control::Control::name`]) too. Call it on the engine's one thread only.
+    pub fn start(settings: &Settings, name: BorrowedFd<'_>, table: Rc<Table>) -> io::Result<Keeper> {
         let (ours, theirs) = pair()?;
+        let name = name.try_clone_to_owned()?;
         match fork()? {
             Some(child) => Ok(Keeper {
                 channel: ours,
                 child: Some(child),
             }),
             None => {
-                // Until now it is a copy of the engine, name and links and all: every descriptor but one goes.
-                process::close_all_but(theirs.as_fd());
+                // Until now it is a copy of the engine, name and links and all: every descriptor but these goes.
+                process::close_all_but([theirs.as_fd(), name.as_fd()]);
                 std::mem::forget(ours);
-                let code = keep(theirs, settings, table);
+                let code = keep(theirs, name, settings, table);
                 process::exit_now(code)
             }
         }
@@ -123,6 +126,8 @@ pub struct Inheritance {
     pub records: Vec<Record>,
     /// The connections that were lost are in it.
     pub table: Rc<Table>,
+    /// The engine's listener.
+    pub name: Option<OwnedFd>,
 }
 
 fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -145,7 +150,7 @@ fn fork() -> io::Result<Option<Pid>> {
 }
 
 /// The keeper's life.
-fn keep(mut channel: OwnedFd, settings: &Settings, table: Rc<Table>) -> i32 {
+fn keep(mut channel: OwnedFd, name: OwnedFd, settings: &Settings, table: Rc<Table>) -> i32 {
     // Only a name.
     let _ = rustix::thread::set_name(c"mptcp-keeper");
     let mut records = BTreeMap::new();
@@ -154,19 +159,19 @@ fn keep(mut channel: OwnedFd, settings: &Settings, table: Rc<Table>) -> i32 {
     loop {
         let clock = Clock::start();
         remember(&channel, &mut records);
-        let ended = child
-            .take()
-            .and_then(|child| waitpid(Some(child), WaitOptions::empty()).ok()?);
-        // A program was faster, and started an engine that knows of no listener: it goes when it is idle.
-        let taken = ended.is_some_and(|(_, status)| status.exit_status() == Some(process::NAME_TAKEN));
         if records.is_empty() {
+            // An engine that goes may still have to: the name is for the next one at once.
             return 0;
+        }
+        if let Some(child) = child.take() {
+            // It has closed its end, so it is over or nearly so.
+            let _ = waitpid(Some(child), WaitOptions::empty());
         }
         failures = match clock.now().since(crate::time::Instant::ZERO) < SHORT_LIFE {
             true => failures + 1,
             false => 0,
         };
-        if failures > FAILURES_MAX && !taken {
+        if failures > FAILURES_MAX {
             log::error!("the engine does not stay alive: {} listeners are deaf", records.len());
             return 1;
         }
@@ -184,14 +189,19 @@ fn keep(mut channel: OwnedFd, settings: &Settings, table: Rc<Table>) -> i32 {
                 child = Some(pid);
             }
             Ok(None) => {
-                process::close_all_but(theirs.as_fd());
+                process::close_all_but([theirs.as_fd(), name.as_fd()]);
                 std::mem::forget((ours, channel));
                 let keeper = Keeper {
                     channel: theirs,
                     child: None,
                 };
                 let records = records.into_values().collect();
-                let inheritance = Inheritance { keeper, records, table };
+                let inheritance = Inheritance {
+                    keeper,
+                    records,
+                    table,
+                    name: Some(name),
+                };
                 let code = process::serve(settings.clone(), Some(inheritance));
                 process::exit_now(code)
             }

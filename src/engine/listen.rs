@@ -3,6 +3,7 @@
 //! Authority is the passed socket: who could bind it may answer at that address. The engine closes its copy at once.
 
 use super::connection::unmap;
+use super::control::Control;
 use super::event_loop::{EventLoop, Key, Source};
 use super::keeper::{Inheritance, Keeper, Record};
 use super::ledger::{Ledger, Table};
@@ -16,6 +17,7 @@ use crate::control::{loopback_wanted, setting, Bypass, Listen, Reply};
 use crate::link::diag::TCP_LISTEN;
 use crate::link::GuardKind;
 use crate::time::{Duration, Instant};
+use rustix::io::Errno;
 use rustix::net::{getsockname, ipproto, sockopt, UCred};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,6 +36,9 @@ impl Engine {
         fd: Option<OwnedFd>,
         cred: UCred,
     ) {
+        if cred.uid != rustix::process::geteuid() {
+            return self.serve_foreign_listen(now, client, fd);
+        }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let program = text(request.program);
         let pid = cred.pid.as_raw_nonzero().get() as u32;
@@ -59,6 +64,21 @@ impl Engine {
         }
     }
 
+    /// Another user's program, which holds a socket that is known here, has changed its options.
+    fn serve_foreign_listen(&mut self, now: Instant, client: Key, fd: Option<OwnedFd>) {
+        let listeners = self.core.as_ref().and_then(|core| core.listeners.as_ref());
+        let known = record_of(fd, true).ok().and_then(|new| {
+            let old = &listeners?.get(new.cookie)?.record;
+            let options = new.options;
+            Some(Record { options, ..old.clone() })
+        });
+        match known.map(|record| self.listen(now, record)) {
+            Some(Ok(())) => drop(self.answer(client, &Reply::Done, None)),
+            Some(Err(reason)) => drop(self.answer(client, &Reply::Bypass(reason), None)),
+            None => self.answer_error(client, Errno::ACCESS),
+        }
+    }
+
     fn refuse_listener(&mut self, client: Key, program: &str, pid: u32, reason: Bypass) {
         log::info!("{program}[{pid}]: a listener is left to the kernel: {}", reason.text());
         self.answer(client, &Reply::Bypass(reason), None);
@@ -79,7 +99,7 @@ impl Engine {
             return Err(Bypass::Unproven);
         }
         if self.keeper.is_none() {
-            let keeper = start_keeper(&self.settings, &self.event_loop, &mut self.ledger);
+            let keeper = start_keeper(&self.settings, &self.control, &self.event_loop, &mut self.ledger);
             self.keeper = Some(keeper.ok_or(Bypass::NoResources)?);
         }
         let listener = Listener::new(record.clone(), lease).ok_or(Bypass::EngineFault)?;
@@ -111,7 +131,9 @@ impl Engine {
     /// Takes over the listeners of an engine that died, and tells the peers of its connections.
     pub fn inherit(&mut self, inheritance: Inheritance) {
         let now = self.clock.now();
-        let Inheritance { keeper, records, table } = inheritance;
+        let Inheritance {
+            keeper, records, table, ..
+        } = inheritance;
         if self.event_loop.add(keeper.as_fd(), Source::Keeper).is_ok() {
             self.keeper = Some(keeper);
         }
@@ -141,7 +163,7 @@ impl Engine {
         let Some(listeners) = listeners.filter(|listeners| !listeners.is_empty()) else {
             return;
         };
-        self.keeper = start_keeper(&self.settings, &self.event_loop, &mut self.ledger);
+        self.keeper = start_keeper(&self.settings, &self.control, &self.event_loop, &mut self.ledger);
         if let Some(keeper) = &self.keeper {
             for listener in listeners.iter() {
                 keeper.listens(listener.record.clone());
@@ -179,13 +201,21 @@ impl Engine {
     }
 }
 
-fn start_keeper(settings: &Settings, event_loop: &EventLoop, ledger: &mut Option<Ledger>) -> Option<Keeper> {
+fn start_keeper(
+    settings: &Settings,
+    control: &Control,
+    event_loop: &EventLoop,
+    ledger: &mut Option<Ledger>,
+) -> Option<Keeper> {
     let mut start = || {
         let table = match ledger {
             Some(ledger) => ledger.table(),
             None => ledger.insert(Ledger::open(Rc::new(Table::new()?)).0).table(),
         };
-        let keeper = Keeper::start(settings, table)?;
+        let keeper = {
+            let name = control.name().ok_or(std::io::ErrorKind::NotConnected)?;
+            Keeper::start(settings, name, table)?
+        };
         event_loop.add(keeper.as_fd(), Source::Keeper)?;
         Ok(keeper)
     };

@@ -74,6 +74,8 @@ pub struct Listeners {
     diag: TcpDiag,
     by_cookie: HashMap<u64, Listener>,
     by_address: HashMap<SocketAddr, Vec<u64>>,
+    /// Nobody gets a connection for now.
+    saturated: bool,
 }
 
 /// Who gets a new connection.
@@ -81,7 +83,8 @@ pub struct Listeners {
 pub enum Reception {
     /// Nobody, or a socket that is not ours to answer for: the kernel sees to it.
     Kernel,
-    /// A listener whose program accepts more slowly than clients come: the kernel would say nothing, so that they try again.
+    /// A listener whose program accepts more slowly than clients come, or the engine has no descriptors left: the kernel would say nothing, so that
+    /// they try again.
     Full,
     /// A listener.
     Open,
@@ -106,12 +109,18 @@ impl Listeners {
             diag: TcpDiag::new()?,
             by_cookie: HashMap::new(),
             by_address: HashMap::new(),
+            saturated: false,
         })
     }
 
     /// None at all.
     pub fn is_empty(&self) -> bool {
         self.by_cookie.is_empty()
+    }
+
+    /// The one with this cookie.
+    pub fn get(&self, cookie: u64) -> Option<&Listener> {
+        self.by_cookie.get(&cookie)
     }
 
     /// Every one.
@@ -179,7 +188,7 @@ impl Listeners {
         match self.diag.find(tuple.local, tuple.remote) {
             Ok(Some(socket)) if socket.state == TCP_LISTEN && self.by_cookie.contains_key(&socket.cookie) => {
                 // sk_acceptq_is_full of net/sock.h.
-                match socket.queue as usize + coming > socket.backlog as usize {
+                match self.saturated || socket.queue as usize + coming > socket.backlog as usize {
                     true => Reception::Full,
                     false => Reception::Open,
                 }
@@ -196,6 +205,11 @@ impl Listeners {
     pub fn is_taken(&mut self, tuple: FourTuple) -> bool {
         // In doubt there is one.
         !matches!(self.diag.find(tuple.local, tuple.remote), Ok(None))
+    }
+
+    /// The engine cannot hand over any more connections, or can again; whether that is news.
+    pub fn set_saturated(&mut self, saturated: bool) -> bool {
+        std::mem::replace(&mut self.saturated, saturated) != saturated
     }
 
     /// Counts a connection for a listener at this address, and shows it.

@@ -28,6 +28,7 @@ pub mod entry;
 mod event_loop;
 mod keeper;
 mod kernel_stream;
+mod leaving;
 mod ledger;
 mod listen;
 mod listeners;

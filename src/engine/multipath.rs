@@ -36,7 +36,7 @@ pub fn write_wishes(socket: BorrowedFd<'_>, wishes: &Wishes) {
     if *wishes == Wishes::default() {
         return;
     }
-    let filter = Filter::new(wishes, false);
+    let filter = Filter::new(wishes, None);
     let program = filter.program();
     let len = size_of::<libc::sock_fprog>() as libc::socklen_t;
     let value: *const libc::sock_fprog = &program;

@@ -10,7 +10,7 @@ use super::clock::Clock;
 use super::keeper::Inheritance;
 use super::server::{Engine, Settings};
 use crate::control::channel::{self, CallError};
-use crate::control::{EngineId, Privileges};
+use crate::control::{believes, EngineId, Privileges};
 use crate::time::Duration;
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -26,10 +26,8 @@ use std::os::unix::fs::OpenOptionsExt;
 const IDLE: Duration = Duration::from_secs(10);
 /// Descriptors that the engine asks for: a thousand short connections a second over two paths.
 const DESCRIPTORS_MAX: u64 = 1 << 18;
-/// The exit code of an engine that found another one of its name.
-pub(super) const NAME_TAKEN: i32 = 3;
 /// How often, and after which pauses, a name is tried for whose owner is leaving.
-const LEAVING_TRIES: usize = 100;
+const LEAVING_TRIES: usize = 500;
 const LEAVING_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// Runs the engine named `id` (this process's own, when it was started by hand) until it is idle; the exit code.
@@ -72,15 +70,12 @@ pub(super) fn serve(settings: Settings, inheritance: Option<Inheritance>) -> i32
         Ok(()) => 0,
         Err(error) => {
             log::error!("engine {id} gives up: {error}");
-            match error.raw_os_error() {
-                Some(libc::EADDRINUSE) => NAME_TAKEN,
-                _ => 1,
-            }
+            1
         }
     }
 }
 
-fn try_serve(settings: Settings, inheritance: Option<Inheritance>) -> std::io::Result<()> {
+fn try_serve(settings: Settings, mut inheritance: Option<Inheritance>) -> std::io::Result<()> {
     let Settings { id, idle } = settings;
     if !Privileges::current().cover(id.privileges()) {
         // The program has capabilities that execve(2) does not hand on. With this name, and without them, we would be in the way
@@ -89,7 +84,8 @@ fn try_serve(settings: Settings, inheritance: Option<Inheritance>) -> std::io::R
             "it has not the capabilities of the program that started it",
         ));
     }
-    match start(id, idle) {
+    let name = inheritance.as_mut().and_then(|inheritance| inheritance.name.take());
+    match start(id, idle, name) {
         Ok(mut engine) => {
             log::info!(
                 "engine {id} of libmptcp {} serves as process {}",
@@ -103,24 +99,27 @@ fn try_serve(settings: Settings, inheritance: Option<Inheritance>) -> std::io::R
             log::info!("engine {id} goes, having been idle for {idle:?}");
             Ok(())
         }
-        // Another one was faster. A keeper that has something to hand over tries again.
-        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) && inheritance.is_none() => Ok(()),
+        // Another one was faster.
+        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Takes the name, also from an engine that is just about to give it up: it refuses clients before it does.
-fn start(id: EngineId, idle: Duration) -> std::io::Result<Engine> {
+/// Takes the name, also from an engine that is just about to give it up: it refuses clients before it does. A `name` that is inherited is had already.
+fn start(id: EngineId, idle: Duration, name: Option<OwnedFd>) -> std::io::Result<Engine> {
+    if name.is_some() {
+        return Engine::start(Settings { id, idle }, name);
+    }
     let taken = |error: &std::io::Error| error.raw_os_error() == Some(libc::EADDRINUSE);
     for _ in 0..LEAVING_TRIES {
-        match Engine::start(Settings { id, idle }) {
-            Err(error) if taken(&error) && matches!(channel::open(id), Err(CallError::NoEngine)) => {
+        match Engine::start(Settings { id, idle }, None) {
+            Err(error) if taken(&error) && matches!(channel::open(id, believes), Err(CallError::NoEngine)) => {
                 std::thread::sleep(LEAVING_PAUSE);
             }
             result => return result,
         }
     }
-    Engine::start(Settings { id, idle })
+    Engine::start(Settings { id, idle }, None)
 }
 
 /// Leaves what was inherited. The log, if there is one, becomes standard error: so the last words of a panic or of the
@@ -175,10 +174,16 @@ fn close_above_stdio() {
     }
 }
 
-/// Closes every descriptor above the standard three but one. For a forked child that never drops what its parent owned.
-pub(super) fn close_all_but(kept: BorrowedFd<'_>) {
-    let kept = kept.as_raw_fd() as libc::c_uint;
-    for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
+/// Closes every descriptor above the standard three but two. For a forked child that never drops what its parent owned.
+pub(super) fn close_all_but(kept: [BorrowedFd<'_>; 2]) {
+    let mut kept = kept.map(|fd| fd.as_raw_fd() as libc::c_uint);
+    kept.sort_unstable();
+    let [low, high] = kept;
+    for (first, last) in [
+        (3, low.saturating_sub(1)),
+        (low + 1, high.saturating_sub(1)),
+        (high + 1, u32::MAX),
+    ] {
         if first <= last {
             // SAFETY: what these numbers belonged to is never used again; the call touches no memory. It fails where it
             // is not known (before Linux 5.9): then the child holds copies for its life.

@@ -35,13 +35,14 @@ impl Engine {
         match Request::decode(&bytes[..len]) {
             // Before all that only the engine's own user may ask: the accepted socket is the proof.
             Ok(Request::Claim) => self.serve_claim(now, client, fd, cred),
+            // The listening socket is the proof, where it is one that is known.
+            Ok(Request::Listen(request)) if !self.retired => self.serve_listen(now, client, &request, fd, cred),
             // Status is text, and that of nobody's business is empty.
             Ok(Request::Status) if !self.may_ask(&Request::Status, &cred) => self.control.answer_text(client, b""),
             Ok(request) if !self.may_ask(&request, &cred) => self.answer_error(client, Errno::ACCESS),
             // The name is being given up, and later questions about a connection would not find us: the program is to start another engine.
             Ok(Request::Connect(_) | Request::Listen(_)) if self.retired => self.control.dismiss(client),
             Ok(Request::Connect(request)) => self.serve_connect(now, client, &request, fd, cred),
-            Ok(Request::Listen(request)) => self.serve_listen(now, client, &request, fd, cred),
             Ok(Request::Status) => {
                 let text = self.status(now);
                 self.control.answer_text(client, &text);

@@ -14,6 +14,7 @@ use super::delivery::Delivery;
 use super::event_loop::{EventLoop, Key, Readiness, Source};
 use super::keeper::Keeper;
 use super::kernel_stream::Attempt;
+use super::leaving::Leaving;
 use super::ledger::Ledger;
 use super::paths::Review;
 use super::plain_peers::PlainPeers;
@@ -26,11 +27,13 @@ use super::slots::Slots;
 use super::socket_options;
 use super::stream::Stream;
 use crate::control::{EngineId, Phase, PhaseReport, Reply};
+use crate::mptcp::endpoint::{ConnId, FourTuple};
 use crate::time::{Duration, Instant};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 /// How the engine was started.
 #[derive(Clone, Debug)]
@@ -58,6 +61,9 @@ pub struct Engine {
     /// Connections on their way to programs, and the carriers' addresses.
     pub(super) deliveries: Slots<Delivery>,
     pub(super) by_carrier: HashMap<(SocketAddr, SocketAddr), Key>,
+    /// Connections for which there were no descriptors, and when to try again.
+    pub(super) undelivered: VecDeque<(ConnId, FourTuple)>,
+    pub(super) undelivered_due: Option<Instant>,
     /// Ports whose last connection was accepted without the library.
     pub(super) unclaimed_ports: HashSet<u16>,
     /// When to look for carriers that were accepted and not claimed; None while none is under way.
@@ -67,6 +73,8 @@ pub struct Engine {
     pub(super) pumps_more: Vec<Key>,
     /// When to look whether listeners still listen; None while there are none.
     pub(super) sweep_due: Option<Instant>,
+    /// When a service manager has said so.
+    pub(super) leaving: Leaving,
     /// There is one while there are listeners.
     pub(super) keeper: Option<Keeper>,
     /// What the next engine will want to know, once there was a keeper.
@@ -100,13 +108,18 @@ pub struct Counters {
 const SCRATCH: usize = 256 * 1024;
 
 impl Engine {
-    /// Takes the name and gets ready.
+    /// Takes the name, unless its listener is inherited, and gets ready.
     ///
     /// # Errors
     /// EADDRINUSE when an engine of that name is there already.
-    pub fn start(settings: Settings) -> io::Result<Engine> {
+    pub fn start(settings: Settings, name: Option<OwnedFd>) -> io::Result<Engine> {
         let event_loop = EventLoop::new()?;
-        let control = Control::listen(settings.id, &event_loop)?;
+        let leaving = Leaving::prepare()?;
+        event_loop.add(leaving.fd(), Source::Signal)?;
+        let control = match name {
+            Some(name) => Control::on(name, &event_loop)?,
+            None => Control::listen(settings.id, &event_loop)?,
+        };
         let (core, no_core) = match Core::start(&event_loop) {
             Ok(core) => (Some(core), None),
             Err(error) => {
@@ -126,11 +139,14 @@ impl Engine {
             by_cookie: HashMap::new(),
             deliveries: Slots::default(),
             by_carrier: HashMap::new(),
+            undelivered: VecDeque::new(),
+            undelivered_due: None,
             unclaimed_ports: HashSet::new(),
             claims_due: None,
             pumps: Slots::default(),
             pumps_more: Vec::new(),
             sweep_due: None,
+            leaving,
             keeper: None,
             ledger: None,
             ends: Ends::default(),
@@ -152,7 +168,7 @@ impl Engine {
         let mut events = Vec::new();
         loop {
             let now = self.clock.now();
-            if self.is_finished(now) {
+            if self.is_finished(now) || self.leaves(now) {
                 return Ok(());
             }
             self.event_loop.wait(now, self.deadline(now), &mut events)?;
@@ -181,6 +197,7 @@ impl Engine {
             Source::Pump(key) => self.turn_pump(key),
             Source::Keeper if ready.hung_up || ready.read_closed => self.replace_keeper(),
             Source::Keeper => {}
+            Source::Signal => self.on_terminate(now),
             Source::Link(_) => {
                 if let Some(core) = &mut self.core {
                     core.receive(now);
@@ -204,6 +221,8 @@ impl Engine {
             self.review.due(now),
             self.sweep_due,
             self.claims_due,
+            self.undelivered_due,
+            self.leaving.due(),
         ]
         .into_iter()
         .flatten()
@@ -221,6 +240,7 @@ impl Engine {
         self.review_paths(now);
         self.sweep_when_due(now);
         self.look_for_unclaimed(now);
+        self.deliver_late(now);
         for key in std::mem::take(&mut self.pumps_more) {
             self.turn_pump(key);
         }
@@ -246,6 +266,8 @@ impl Engine {
             return false;
         }
         self.retired = true;
+        // It holds the name too.
+        self.keeper = None;
         self.control.retire();
         self.accept(now);
         self.control.close();
@@ -253,7 +275,10 @@ impl Engine {
     }
 
     fn is_idle(&self) -> bool {
-        let nothing = self.connections.is_empty() && self.deliveries.is_empty() && self.sweep_due.is_none();
+        let nothing = self.connections.is_empty()
+            && self.deliveries.is_empty()
+            && self.undelivered.is_empty()
+            && self.sweep_due.is_none();
         nothing && self.control.is_idle() && self.core.as_ref().is_none_or(Core::is_idle)
     }
 

@@ -27,6 +27,8 @@ pub struct Endpoint {
     pub(super) tuples: HashMap<FourTuple, (ConnId, SubflowId)>,
     pub(super) tokens: HashMap<u32, ConnId>,
     pub(super) listeners: HashMap<SocketAddr, ConnOptions>,
+    /// Of interfaces by index.
+    pub(super) mtus: HashMap<u32, u32>,
     /// Connections of listeners that are not established yet.
     pub(super) half_open: usize,
     pub(super) cookies: Cookies,
@@ -54,6 +56,7 @@ impl Endpoint {
             tuples: HashMap::new(),
             tokens: HashMap::new(),
             listeners: HashMap::new(),
+            mtus: HashMap::new(),
             half_open: 0,
             cookies: Cookies::new(isn_key),
             inherited: Inherited::default(),
@@ -392,6 +395,13 @@ impl Endpoint {
         }
         self.listeners.insert(local, options);
         Ok(())
+    }
+
+    /// The MTUs of interfaces by index, bytes: what comes in by one says by them which segments it takes (RFC 9293 section 3.7.1). Those of
+    /// others are taken to be [`MTU_UNKNOWN`].
+    pub fn set_mtus(&mut self, mtus: impl IntoIterator<Item = (u32, u32)>) {
+        self.mtus.clear();
+        self.mtus.extend(mtus);
     }
 
     /// Stops accepting at `local`; connections live on.

@@ -27,6 +27,7 @@ const MAX_HALF_OPEN_JOINS: usize = 4;
 struct Opening<'a> {
     tuple: FourTuple,
     iface: u32,
+    mtu: u32,
     syn: &'a Segment<'a>,
     options: ConnOptions,
     id: ConnId,
@@ -45,7 +46,17 @@ fn answer_by(tuple: FourTuple, iface: u32) -> u32 {
     }
 }
 
+/// The MTU of an interface of which nothing was said: Ethernet's.
+pub(super) const MTU_UNKNOWN: u32 = 1500;
+
 impl Endpoint {
+    fn mtu(&self, iface: u32) -> u32 {
+        match iface {
+            LOOPBACK => own_host::MTU,
+            _ => self.mtus.get(&iface).copied().unwrap_or(MTU_UNKNOWN),
+        }
+    }
+
     fn listener_options(&self, local: SocketAddr) -> Option<&ConnOptions> {
         let wildcard = match local.ip() {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -60,6 +71,7 @@ impl Endpoint {
         let Some(options) = self.listener_options(tuple.local).cloned() else {
             return false;
         };
+        let mtu = self.mtu(iface);
         let iface = answer_by(tuple, iface);
         let ts_offset = self.ts_offset(tuple);
         if self.half_open >= MAX_HALF_OPEN {
@@ -70,6 +82,7 @@ impl Endpoint {
                     Opening {
                         tuple,
                         iface,
+                        mtu,
                         syn,
                         options,
                         id: ConnId(0),
@@ -84,6 +97,7 @@ impl Endpoint {
         let opening = Opening {
             tuple,
             iface,
+            mtu,
             syn,
             options,
             key: self.fresh_key(),
@@ -146,6 +160,7 @@ impl Endpoint {
         let opening = Opening {
             tuple,
             iface: answer_by(tuple, iface),
+            mtu: self.mtu(iface),
             syn: &syn,
             options,
             id: self.fresh_id(),
@@ -206,12 +221,13 @@ impl Endpoint {
             return true;
         }
         let iss = self.isn(now, tuple);
+        let mtu = self.mtu(iface);
         let local_nonce = self.entropy.next_u64() as u32;
         let ts_offset = self.ts_offset(tuple);
         let subflow = self.with(now, id, |conn, _| {
             let subflow = SubflowId(conn.next_subflow);
             conn.next_subflow += 1;
-            let mut sf = Subflow::new(now, subflow, tuple, iface, 1500, iss, State::SynReceived);
+            let mut sf = Subflow::new(now, subflow, tuple, iface, mtu, iss, State::SynReceived);
             sf.learn_syn(now, segment, &conn.options);
             sf.ts_offset = ts_offset;
             sf.join = Some(Join {
@@ -240,6 +256,7 @@ fn half_open(now: Instant, opening: Opening<'_>) -> Connection {
     let Opening {
         tuple,
         iface,
+        mtu,
         syn,
         options,
         id,
@@ -250,7 +267,7 @@ fn half_open(now: Instant, opening: Opening<'_>) -> Connection {
     let path = LocalPath {
         addr: tuple.local.ip(),
         iface,
-        mtu: if iface == LOOPBACK { own_host::MTU } else { 1500 },
+        mtu,
         backup: false,
     };
     let mut conn = Connection::new(now, id, Role::Server, tuple, path, options, key);

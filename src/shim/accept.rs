@@ -1,13 +1,13 @@
 //! accept(): a carrier becomes the connection that it stands for; every other socket is what it is.
 //!
 //! The kernel has accepted, with the program's own arguments. A carrier is recognised by one system call ([`may_be_carrier`]), and shown to the
-//! engine, which gives the shadow for it. What the carrier inherited from the listener (status flags, timeouts, close-on-exec) the shadow gets.
+//! engine that its filter names ([`multipath::answerer`]), which gives the shadow for it. What the carrier inherited from the listener (status flags, timeouts, close-on-exec) the shadow gets.
 
 use super::log::debug;
 use super::send::Outcome;
 use super::sys;
 use super::table::{self, Kind};
-use super::{engine, identify, listen, memory, multipath, names, replace, start};
+use super::{engine, identify, memory, multipath, names, replace, start};
 use crate::control::carrier::may_be_carrier;
 use crate::control::shadow::ShadowName;
 use core::ffi::{c_int, c_void};
@@ -81,7 +81,7 @@ enum Taken {
 fn take_over(fd: c_int) -> Taken {
     // SAFETY: accepted just now, and nobody but this thread knows its number; borrowed for this call.
     let accepted = unsafe { BorrowedFd::borrow_raw(fd) };
-    let claimed = listen::engines().find_map(|engine| engine::claim(engine, accepted));
+    let claimed = multipath::answerer(fd).and_then(|answerer| engine::claim(answerer, accepted));
     let Some((end, cookie)) = claimed else {
         return Taken::Native;
     };

@@ -4,7 +4,6 @@ use super::memory;
 use super::sys;
 use super::table::{self, Ownership};
 use super::{config, multipath, start};
-use crate::control::carrier::CARRIER_MSS;
 use crate::control::options::{TCP_REPAIR, TCP_ULP};
 use crate::control::{heuristic_off, Bypass};
 use core::ffi::{c_int, c_void};
@@ -107,18 +106,8 @@ pub fn listener(fd: c_int) -> Result<(), Bypass> {
         Ownership::Odd => return Err(Bypass::TcpFeature),
     }
     fresh(fd)?;
-    options(fd)?;
-    // The carriers' segment size has to come through.
-    if sys::getsockopt_int(fd, libc::IPPROTO_TCP, libc::TCP_MAXSEG).unwrap_or(0) < CARRIER_MSS
-        && sys::getsockopt_int(fd, libc::IPPROTO_TCP, libc::TCP_MAXSEG) != Ok(MSS_UNSET)
-    {
-        return Err(Bypass::Option);
-    }
-    Ok(())
+    options(fd)
 }
-
-/// What TCP_MAXSEG says of an unconnected socket on which it was not set.
-const MSS_UNSET: c_int = 536;
 
 /// Unconnected and not listening: TCP_INFO's first byte is the state.
 fn fresh(fd: c_int) -> Result<(), Bypass> {

@@ -2,13 +2,15 @@
 
 use super::log::{debug, warning};
 use super::{config, spawn, sys};
+use crate::control::multipath::stash::Answerer;
 use crate::control::{
+    self,
     channel::{self, CallError},
     picture::Picture,
     Bypass, Cgroup, EngineId, Phase, Queues, Reply, Request, MESSAGE_MAX, PICTURE_MESSAGE_MAX, VALUE_MAX,
 };
 use core::ffi::c_int;
-use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
@@ -21,6 +23,28 @@ const RETRY_MS: i64 = 30_000;
 static FAILED_AT_MS: AtomicI64 = AtomicI64::new(i64::MIN);
 /// When an engine was last waited for in vain: it is stopped, or worse. The next programs' threads do not wait as long again.
 static SILENT_AT_MS: AtomicI64 = AtomicI64::new(i64::MIN);
+
+/// Users besides this program's own and root whose engines are believed: those that answer for sockets from which this process, or an ancestor,
+/// has accepted. Each is one more than the number; 0 is none.
+static BELIEVED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+
+/// From now on engines of this user are believed.
+fn believe(uid: u32) {
+    let entry = u64::from(uid) + 1;
+    if believes(uid) {
+        return;
+    }
+    let free = |slot: &&AtomicU64| slot.compare_exchange(0, entry, Relaxed, Relaxed).is_ok();
+    if BELIEVED.iter().find(free).is_none() {
+        BELIEVED[0].store(entry, Relaxed);
+    }
+}
+
+/// Whether what an engine of this user says, and gives, is taken for true.
+pub fn believes(uid: u32) -> bool {
+    let entry = u64::from(uid) + 1;
+    control::believes(uid) || BELIEVED.iter().any(|slot| slot.load(Relaxed) == entry)
+}
 
 /// The engine that serves this process as it is now: its effective user and capabilities, and the cgroup it was moved to meanwhile if /proc can
 /// still be read.
@@ -70,7 +94,7 @@ fn call_started<'b>(
     let mut received = Err(CallError::NoAnswer);
     // An engine that closes without an answer was about to go, or dies: another one shall do it.
     for _ in 0..2 {
-        let submitted = match channel::submit(engine, request, Some(socket)) {
+        let submitted = match channel::submit(engine, believes, request, Some(socket)) {
             Err(CallError::NoEngine) => Ok(start_and_submit(engine, request, socket)?),
             other => other,
         };
@@ -122,7 +146,7 @@ fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<
     while runs && sys::monotonic_ms().saturating_sub(start) < START_MS_MAX {
         // Looked at before asking: whoever wins the race for the name listens before the loser is gone.
         runs = process.runs_after(pause_us);
-        match channel::submit(engine, request, Some(socket)) {
+        match channel::submit(engine, believes, request, Some(socket)) {
             Err(CallError::NoEngine) => {}
             other => return other.map_err(why),
         }
@@ -131,19 +155,29 @@ fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<
     failed(Bypass::NoEngine)
 }
 
-/// Sends a Listen request to this process's engine: that engine when it answers from now on.
-pub fn listen(request: &Request<'_>, socket: BorrowedFd<'_>) -> Result<EngineId, Bypass> {
-    let engine = own().ok_or(Bypass::NoLibrary)?;
+/// Sends a Listen request to this process's engine, which answers for the socket from now on.
+pub fn listen(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<'_>) -> Result<(), Bypass> {
     match call_started(engine, request, socket, &mut [0; MESSAGE_MAX])? {
-        (Reply::Done, _) => Ok(engine),
+        (Reply::Done, _) => Ok(()),
         (Reply::Bypass(reason), _) => Err(reason),
         _ => Err(Bypass::EngineFault),
     }
 }
 
-/// Shows an accepted socket to an engine: the shadow that it stands for, and its cookie. None when it is not that engine's.
-pub fn claim(engine: EngineId, accepted: BorrowedFd<'_>) -> Option<(OwnedFd, u64)> {
-    match channel::call(engine, &Request::Claim, Some(accepted), &mut [0; MESSAGE_MAX]) {
+/// Shows a listening socket once more to the engine that answers for it: its options have changed. One that does not take it knows the socket as
+/// it was.
+pub fn listen_again(Answerer { engine, uid }: Answerer, request: &Request<'_>, socket: BorrowedFd<'_>) {
+    believe(uid);
+    if let Err(error) = channel::call(engine, believes, request, Some(socket), &mut [0; MESSAGE_MAX]) {
+        debug!("showing a listening socket to its engine again: {error:?}");
+    }
+}
+
+/// Shows an accepted socket to the engine that answers for the listening socket it came from: the shadow that it stands for, and its cookie. None
+/// when it is somebody's own connection.
+pub fn claim(Answerer { engine, uid }: Answerer, accepted: BorrowedFd<'_>) -> Option<(OwnedFd, u64)> {
+    believe(uid);
+    match channel::call(engine, believes, &Request::Claim, Some(accepted), &mut [0; MESSAGE_MAX]) {
         Ok((Reply::Shadow { cookie }, Some(end))) => Some((end, cookie)),
         _ => None,
     }
@@ -152,9 +186,15 @@ pub fn claim(engine: EngineId, accepted: BorrowedFd<'_>) -> Option<(OwnedFd, u64
 /// What the engine knows about a connection; None when it does not answer.
 pub fn query(engine: EngineId, cookie: u64) -> Option<Phase> {
     phase_reply(
-        channel::call(engine, &Request::Query { cookie }, None, &mut [0; MESSAGE_MAX])
-            .ok()?
-            .0,
+        channel::call(
+            engine,
+            believes,
+            &Request::Query { cookie },
+            None,
+            &mut [0; MESSAGE_MAX],
+        )
+        .ok()?
+        .0,
     )
 }
 
@@ -168,14 +208,20 @@ pub fn phase_reply(reply: Reply<'_>) -> Option<Phase> {
 
 /// Asks to be told the result of the handshake on the channel.
 pub fn submit_wait(engine: EngineId, cookie: u64) -> Result<OwnedFd, CallError> {
-    channel::submit(engine, &Request::Wait { cookie }, None)
+    channel::submit(engine, believes, &Request::Wait { cookie }, None)
 }
 
 /// Ends the connection; an unconnected kernel socket like the program's when it connected.
 pub fn abort(engine: EngineId, cookie: u64) -> Option<OwnedFd> {
-    channel::call(engine, &Request::Abort { cookie }, None, &mut [0; MESSAGE_MAX])
-        .ok()?
-        .1
+    channel::call(
+        engine,
+        believes,
+        &Request::Abort { cookie },
+        None,
+        &mut [0; MESSAGE_MAX],
+    )
+    .ok()?
+    .1
 }
 
 /// getsockopt on a connection: the length of the value in `value`, or the errno. None when the engine does not answer.
@@ -194,7 +240,10 @@ pub fn get_option(
         name,
         room,
     };
-    match channel::call(engine, &request, None, &mut [0; MESSAGE_MAX]).ok()?.0 {
+    match channel::call(engine, believes, &request, None, &mut [0; MESSAGE_MAX])
+        .ok()?
+        .0
+    {
         Reply::Value(bytes) => {
             let n = bytes.len().min(VALUE_MAX);
             value[..n].copy_from_slice(&bytes[..n]);
@@ -213,7 +262,7 @@ pub fn set_option(
     like: BorrowedFd<'_>,
 ) -> Option<Result<(), c_int>> {
     let request = Request::SetOption { cookie, level, name };
-    match channel::call(engine, &request, Some(like), &mut [0; MESSAGE_MAX])
+    match channel::call(engine, believes, &request, Some(like), &mut [0; MESSAGE_MAX])
         .ok()?
         .0
     {
@@ -226,7 +275,10 @@ pub fn set_option(
 /// setsockopt of an option of `mptcp.h` on a connection. None when the engine does not answer.
 pub fn set_wish(engine: EngineId, cookie: u64, name: c_int, value: &[u8]) -> Option<Result<(), c_int>> {
     let request = Request::SetWish { cookie, name, value };
-    match channel::call(engine, &request, None, &mut [0; MESSAGE_MAX]).ok()?.0 {
+    match channel::call(engine, believes, &request, None, &mut [0; MESSAGE_MAX])
+        .ok()?
+        .0
+    {
         Reply::Done => Some(Ok(())),
         Reply::Error(errno) => Some(Err(errno)),
         _ => None,
@@ -250,7 +302,7 @@ pub fn ask_wish(
     into: &mut [u8; VALUE_MAX],
 ) -> Option<Result<Answer, c_int>> {
     let request = Request::AskWish { cookie, name, value };
-    match channel::call(engine, &request, None, &mut [0; MESSAGE_MAX]).ok()? {
+    match channel::call(engine, believes, &request, None, &mut [0; MESSAGE_MAX]).ok()? {
         (Reply::Value(bytes), _) => {
             let n = bytes.len().min(VALUE_MAX);
             into[..n].copy_from_slice(&bytes[..n]);
@@ -268,7 +320,7 @@ pub fn ask_wish(
 /// ENOTCONN when there is none, or no engine.
 pub fn picture(engine: EngineId, cookie: u64) -> Result<Picture, c_int> {
     let mut buf = [0; PICTURE_MESSAGE_MAX];
-    match channel::call(engine, &Request::Picture { cookie }, None, &mut buf) {
+    match channel::call(engine, believes, &Request::Picture { cookie }, None, &mut buf) {
         Ok((Reply::Picture(bytes), _)) => Picture::decode(bytes).map_err(|_| libc::ENOTCONN),
         Ok((Reply::Error(errno), _)) => Err(errno),
         Ok(_) | Err(_) => Err(libc::ENOTCONN),
@@ -278,14 +330,20 @@ pub fn picture(engine: EngineId, cookie: u64) -> Result<Picture, c_int> {
 /// Has everything that came handed to the shadow before its reading side is shut down. An engine that does not answer has nothing to hand.
 pub fn shutdown(engine: EngineId, cookie: u64, both: bool) {
     let request = Request::Shutdown { cookie, both };
-    let _ = channel::call(engine, &request, None, &mut [0; MESSAGE_MAX]);
+    let _ = channel::call(engine, believes, &request, None, &mut [0; MESSAGE_MAX]);
 }
 
 /// What is not acknowledged and not sent yet. None when the engine does not answer.
 pub fn queues(engine: EngineId, cookie: u64) -> Option<Queues> {
-    match channel::call(engine, &Request::QueueSizes { cookie }, None, &mut [0; MESSAGE_MAX])
-        .ok()?
-        .0
+    match channel::call(
+        engine,
+        believes,
+        &Request::QueueSizes { cookie },
+        None,
+        &mut [0; MESSAGE_MAX],
+    )
+    .ok()?
+    .0
     {
         Reply::Queues(queues) => Some(queues),
         _ => None,

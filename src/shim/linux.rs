@@ -54,7 +54,7 @@ pub fn made(fd: c_int, asked: c_int, given: c_int) {
         ..Wishes::default()
     };
     // Without memory for it, it is a TCP socket.
-    let _ = multipath::store(fd, &wishes, false);
+    let _ = multipath::store(fd, &wishes, None);
 }
 
 /// The socket is left to the kernel: where its program asked for IPPROTO_MPTCP, to the kernel's MPTCP, if there is one.

@@ -12,45 +12,11 @@ use super::send::Outcome;
 use super::sys;
 use super::{config, eligible, engine, linux, multipath, start, Verdict};
 use crate::control::multipath::is_ours;
+use crate::control::multipath::stash::Answerer;
 use crate::control::options::KEPT;
-use crate::control::{Bypass, EngineId, Listen, Request};
+use crate::control::{Bypass, Listen, Request};
 use core::ffi::c_int;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rustix::fd::BorrowedFd;
-
-/// Engines that answer for sockets of this process and its ancestors: an accepted socket is shown to them, whatever user this process has become
-/// since it started or called listen().
-/// 0 is none.
-static ENGINES: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
-
-/// The engines that an accepted socket may belong to, the likeliest first.
-pub fn engines() -> impl Iterator<Item = EngineId> {
-    let known = ENGINES
-        .iter()
-        .filter_map(|slot| EngineId::from_bits(slot.load(Relaxed)));
-    let own = engine::own().filter(|own| !ENGINES.iter().any(|slot| slot.load(Relaxed) == own.bits()));
-    known.chain(own)
-}
-
-/// As the process starts: it may have inherited listening sockets by exec, and become another user before it accepts (nginx's new binary).
-pub fn remember_own() {
-    if let Some(own) = engine::own() {
-        remember(own);
-    }
-}
-
-fn remember(engine: EngineId) {
-    let bits = engine.bits();
-    if ENGINES.iter().any(|slot| slot.load(Relaxed) == bits) {
-        return;
-    }
-    for slot in &ENGINES {
-        if slot.compare_exchange(0, bits, Relaxed, Relaxed).is_ok() {
-            return;
-        }
-    }
-    ENGINES[0].store(bits, Relaxed);
-}
 
 /// Before listen(): whether the socket is deaf to other hosts now.
 pub fn prepare(fd: c_int) -> bool {
@@ -59,7 +25,8 @@ pub fn prepare(fd: c_int) -> bool {
     }
     let judged = eligible::listener(fd)
         .and_then(|()| multipath::judge_listener(fd))
-        .and_then(|()| multipath::set_deaf(fd, true).map_err(|_| Bypass::NoFilter));
+        .and_then(|()| own().ok_or(Bypass::NoLibrary))
+        .and_then(|own| multipath::set_answerer(fd, Some(own)).map_err(|_| Bypass::NoFilter));
     if let Err(reason) = judged {
         // To change the backlog of a listening socket is no news.
         if reason != Bypass::NotFresh {
@@ -78,49 +45,49 @@ fn bypass(reason: Bypass) {
 
 /// After listen(): tells the engine of a socket that was prepared.
 pub fn settle(fd: c_int, prepared: bool, done: Outcome) -> Verdict {
-    if prepared {
-        let result = match done {
-            Ok(_) => register(fd),
-            Err(_) => None,
-        };
-        match result {
-            Some(engine) => remember(engine),
-            None => {
-                // It was attached just now.
-                let _ = multipath::set_deaf(fd, false);
-            }
-        }
+    if prepared && (done.is_err() || !register(fd)) {
+        // It was attached just now.
+        let _ = multipath::set_answerer(fd, None);
     }
     Verdict::Done(done.map(|value| value as c_int))
 }
 
-/// After setsockopt() of an option that the next connections have, down to their SYN-ACKs, and the engine has to know.
+/// After setsockopt(): what the engine has to know of a listening socket before anybody accepts from it (when to hand connections over, what is in a
+/// SYN/ACK) is brought up to date.
 pub fn option_changed(fd: c_int, level: c_int, name: c_int) {
+    let forced = level == libc::SOL_SOCKET && [libc::SO_RCVBUFFORCE, libc::SO_SNDBUFFORCE].contains(&name);
     let kept = || KEPT.iter().any(|option| (option.level, option.name) == (level, name));
-    if (is_ours(level, name) || kept())
-        && !start::sandboxed()
-        && sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1)
-        && multipath::is_deaf(fd)
+    if !(is_ours(level, name) || forced || kept())
+        || start::sandboxed()
+        || sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) != Ok(1)
     {
-        // An engine that does not take it knows the socket as it was.
-        let _ = submit(fd);
+        return;
+    }
+    if let Some(answerer) = multipath::answerer(fd) {
+        show(fd, |request, socket| engine::listen_again(answerer, request, socket));
     }
 }
 
-fn register(fd: c_int) -> Option<EngineId> {
-    match submit(fd) {
-        Ok(engine) => {
-            info!("listen: answered by engine {engine}");
-            Some(engine)
-        }
-        Err(reason) => {
-            bypass(reason);
-            None
-        }
-    }
+fn own() -> Option<Answerer> {
+    let uid = rustix::process::geteuid().as_raw();
+    engine::own().map(|engine| Answerer { engine, uid })
 }
 
-fn submit(fd: c_int) -> Result<EngineId, Bypass> {
+fn register(fd: c_int) -> bool {
+    let answerer = multipath::answerer(fd).ok_or(Bypass::NoFilter);
+    let answered = answerer.and_then(|Answerer { engine, .. }| {
+        show(fd, |request, socket| engine::listen(engine, request, socket))?;
+        Ok(engine)
+    });
+    match answered {
+        Ok(engine) => info!("listen: answered by engine {engine}"),
+        Err(reason) => bypass(reason),
+    }
+    answered.is_ok()
+}
+
+/// Shows a listening socket to an engine by `ask`.
+fn show<R>(fd: c_int, ask: impl FnOnce(&Request<'_>, BorrowedFd<'_>) -> R) -> R {
     let request = Request::Listen(Listen {
         program: config::get().program(),
         settings: config::get().settings(),
@@ -128,7 +95,7 @@ fn submit(fd: c_int) -> Result<EngineId, Bypass> {
     let mask = sys::block_signals();
     // SAFETY: the program's descriptor, which it does not close while it listens on it; borrowed for this call.
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };
-    let answer = engine::listen(&request, socket);
+    let answer = ask(&request, socket);
     sys::restore_signals(mask);
     answer
 }

@@ -5,7 +5,7 @@
 
 use super::sys::{self, Errno};
 use super::{config, engine, identify, listen, memory, start, table, Verdict};
-use crate::control::multipath::stash::{self, Filter, Foreign, Kept, SO_GET_FILTER};
+use crate::control::multipath::stash::{self, Answerer, Filter, Foreign, Kept, SO_GET_FILTER};
 use crate::control::multipath::{is_steering, name, take_address, Socket, Stage, Wishes, LIST_MAX};
 use crate::control::shadow::ShadowName;
 use crate::control::{heuristic_off, Bypass};
@@ -33,9 +33,9 @@ pub fn load(fd: c_int) -> Result<Kept, Foreign> {
     })
 }
 
-/// Has a kernel socket carry wishes, and hear everything, or only what comes by the loopback device.
-pub fn store(fd: c_int, wishes: &Wishes, deaf: bool) -> Result<(), Errno> {
-    let filter = Filter::new(wishes, deaf);
+/// Has a kernel socket carry wishes, and hear everything, or only what comes by the loopback device where an engine answers for the rest.
+pub fn store(fd: c_int, wishes: &Wishes, answered_by: Option<Answerer>) -> Result<(), Errno> {
+    let filter = Filter::new(wishes, answered_by);
     let program = filter.program();
     let args = [
         fd as usize,
@@ -94,18 +94,18 @@ pub fn judge_listener(fd: c_int) -> Result<(), Bypass> {
     }
 }
 
-/// Whether the socket hears only what comes by the loopback device.
-pub fn is_deaf(fd: c_int) -> bool {
-    matches!(load(fd), Ok(kept) if kept.deaf)
+/// The engine that answers for a listening socket, or did for the one that this socket was accepted from.
+pub fn answerer(fd: c_int) -> Option<Answerer> {
+    load(fd).ok()?.answered_by
 }
 
-/// Makes a socket hear only what comes by the loopback device, or everything again.
-pub fn set_deaf(fd: c_int, deaf: bool) -> Result<(), Errno> {
+/// Makes a socket hear only what comes by the loopback device, because an engine answers for the rest, or everything again.
+pub fn set_answerer(fd: c_int, answered_by: Option<Answerer>) -> Result<(), Errno> {
     let Kept { wishes, .. } = load(fd).map_err(|Foreign| libc::EOPNOTSUPP)?;
-    if !deaf && wishes == Wishes::default() {
+    if answered_by.is_none() && wishes == Wishes::default() {
         return sys::setsockopt_bytes(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0i32.to_ne_bytes());
     }
-    store(fd, &wishes, deaf)
+    store(fd, &wishes, answered_by)
 }
 
 /// Whether a kernel TCP socket is AF_INET6, and unconnected; None for other descriptors.
@@ -365,14 +365,17 @@ impl KernelSocket {
     }
 
     fn set(&self, fd: c_int, option: c_int, value: &[u8]) -> Result<(), Errno> {
-        let Kept { mut wishes, deaf } = load(fd).map_err(|Foreign| libc::EOPNOTSUPP)?;
+        let Kept {
+            mut wishes,
+            answered_by,
+        } = load(fd).map_err(|Foreign| libc::EOPNOTSUPP)?;
         let mut socket = Socket {
             inet6: self.inet6,
             stage: self.stage,
             is_local: &mut is_local,
         };
         wishes.set(option, value, &mut socket)?;
-        store(fd, &wishes, deaf)?;
+        store(fd, &wishes, answered_by)?;
         listen::option_changed(fd, libc::IPPROTO_TCP, option);
         table::set_aware(fd);
         Ok(())

@@ -1,7 +1,7 @@
 //! Turns the hooks on, in a process that has libmptcp.so preloaded, once its constructors run. Before that, and in the engine, every hook is a plain system call.
 
 #[cfg(feature = "preload")]
-use super::{config, hooks, listen, log, table};
+use super::{config, hooks, log, table};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 static ACTIVE: AtomicBool = AtomicBool::new(false);
@@ -51,7 +51,6 @@ extern "C" fn construct() {
     // Uncounted forks could make us take a socket that another process holds too.
     if counted && !config.off {
         ACTIVE.store(true, Relaxed);
-        listen::remember_own();
     }
 }
 

@@ -1,7 +1,9 @@
 //! An engine in a process of its own, and a program that speaks the control protocol.
 
 use mptcp::control::shadow::ShadowName;
-use mptcp::control::{channel, Bypass, Cgroup, Connect, EngineId, Phase, Privileges, Reply, Request, MESSAGE_MAX};
+use mptcp::control::{
+    believes, channel, Bypass, Cgroup, Connect, EngineId, Phase, Privileges, Reply, Request, MESSAGE_MAX,
+};
 use mptcp::engine::status::Status;
 use rustix::net::{socket_with, sockopt, AddressFamily, SocketFlags, SocketType};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -61,7 +63,7 @@ impl Engine {
 
     pub fn start_idle(idle_ms: u64) -> Engine {
         let engine = Engine::spawn(Engine::new_id(), idle_ms);
-        wait_until("the engine listens", || channel::open(engine.id).is_ok());
+        wait_until("the engine listens", || channel::open(engine.id, believes).is_ok());
         engine
     }
 
@@ -78,7 +80,7 @@ impl Engine {
         then: impl FnOnce(Reply<'_>, Option<OwnedFd>) -> T,
     ) -> T {
         let mut buf = [0; MESSAGE_MAX];
-        let (reply, fd) = channel::call(self.id, request, fd.map(|fd| fd.as_fd()), &mut buf).unwrap();
+        let (reply, fd) = channel::call(self.id, believes, request, fd.map(|fd| fd.as_fd()), &mut buf).unwrap();
         then(reply, fd)
     }
 
@@ -123,7 +125,7 @@ impl Engine {
     }
 
     pub fn status(&self) -> Status {
-        let fd = channel::open(self.id).unwrap();
+        let fd = channel::open(self.id, believes).unwrap();
         let mut buf = [0; MESSAGE_MAX];
         let len = Request::Status.encode(&mut buf).unwrap();
         channel::send(&fd, &buf[..len], None).unwrap();

@@ -1,7 +1,7 @@
 //! The kernel's TCP as the network side, over loopback.
 
 use super::client::*;
-use mptcp::control::{channel, Bypass, Phase, Reply, Request, MESSAGE_MAX};
+use mptcp::control::{believes, channel, Bypass, Phase, Reply, Request, MESSAGE_MAX};
 use rustix::net::{shutdown, socket_with, sockopt, AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -310,8 +310,8 @@ fn wait_is_answered_when_the_handshake_is_over() {
     let _first = TcpStream::connect(address).unwrap();
     let program = engine.connect(address);
     let wait = Request::Wait { cookie: program.cookie };
-    let channel = channel::submit(engine.id, &wait, None).unwrap();
-    let gone = channel::submit(engine.id, &wait, None).unwrap();
+    let channel = channel::submit(engine.id, believes, &wait, None).unwrap();
+    let gone = channel::submit(engine.id, believes, &wait, None).unwrap();
     drop(gone);
     assert_eq!(engine.phase(program.cookie), Phase::Connecting);
     // Longer than a silent client may hold its place.
@@ -334,7 +334,7 @@ fn wait_is_answered_when_the_handshake_is_over() {
 #[test]
 fn silent_and_senseless_clients_hold_nothing_up() {
     let engine = Engine::start();
-    let silent: Vec<OwnedFd> = (0..400).map(|_| channel::open(engine.id).unwrap()).collect();
+    let silent: Vec<OwnedFd> = (0..400).map(|_| channel::open(engine.id, believes).unwrap()).collect();
     for (i, fd) in silent.iter().enumerate().take(40) {
         // The oldest were sent away already.
         let _ = channel::send(fd, &pattern(i * 50), None);
@@ -361,7 +361,10 @@ fn an_idle_engine_goes_and_a_busy_one_stays() {
     assert_eq!(engine.phase(program.cookie), Phase::Established);
     drop((program, peer));
     assert!(engine.child.wait().unwrap().success());
-    assert_eq!(channel::open(engine.id).unwrap_err(), channel::CallError::NoEngine);
+    assert_eq!(
+        channel::open(engine.id, believes).unwrap_err(),
+        channel::CallError::NoEngine
+    );
 }
 
 #[test]
@@ -373,7 +376,7 @@ fn a_request_at_the_moment_of_leaving_is_served_or_refused_and_never_dropped() {
         let pause = Duration::from_millis(12 + 2 * round);
         for _ in 0..20 {
             let query = Request::Query { cookie: 0 };
-            match channel::call(engine.id, &query, None, &mut [0; MESSAGE_MAX]).map(|_| ()) {
+            match channel::call(engine.id, believes, &query, None, &mut [0; MESSAGE_MAX]).map(|_| ()) {
                 Ok(()) => {}
                 // Not there yet, or gone.
                 Err(channel::CallError::NoEngine) => {

@@ -14,6 +14,7 @@
 //! itself a user namespace; where that is refused, `Lab::new` fails with one line that says so.
 #![allow(dead_code, unused_imports, reason = "every test uses its own part of the lab")]
 
+pub mod cgroup;
 pub mod channel;
 pub mod clock;
 pub mod holding;
@@ -23,6 +24,7 @@ pub mod namespace;
 pub mod spec;
 pub mod stream;
 
+pub use cgroup::Cgroup;
 pub use holding::{Holding, Talking};
 pub use host::{Host, Peer, Report, Transport};
 pub use library::library;

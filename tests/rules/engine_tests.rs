@@ -1,6 +1,6 @@
 //! The engine's life: started once, unseen by the program, gone when idle, dead or silent in mid-transfer, and nobody else's.
 
-use crate::lab::stream;
+use crate::lab::{stream, Cgroup};
 use crate::site::{finish, wait_until, By, Ended, Site};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -211,8 +211,8 @@ fn a_killed_cgroup_takes_its_own_engine_only() {
     let site = Site::new();
     let inside = |group: &Cgroup, len: u64| {
         let script = format!(
-            "echo $$ > {}/cgroup.procs && exec env LD_PRELOAD={} bash -c 'curl -sS {} | sha256sum'",
-            group.0.display(),
+            "echo $$ > {} && exec env LD_PRELOAD={} bash -c 'curl -sS {} | sha256sum'",
+            group.procs().display(),
             crate::lab::library().display(),
             site.url(&format!("/{len}"))
         );
@@ -227,49 +227,6 @@ fn a_killed_cgroup_takes_its_own_engine_only() {
     assert!(finish(first).stdout.trim() != stream::sha256(100_000_000));
     let second = finish(second);
     assert!(second.stdout.contains(&stream::sha256(10_000_000)), "{second:?}");
-}
-
-/// A cgroup, removed when dropped.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    /// In the first hierarchy that can have one: version 2, or pids of version 1.
-    fn new(name: &str) -> Cgroup {
-        let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"];
-        let name = format!("mptcp-rules-{}-{name}", std::process::id());
-        let mut made = places.iter().map(|place| Path::new(place).join(&name)).filter(|path| {
-            fs::create_dir(path).is_ok() && {
-                let whole = path.join("cgroup.procs").exists();
-                if !whole {
-                    let _ = fs::remove_dir(path);
-                }
-                whole
-            }
-        });
-        Cgroup(made.next().expect("root may make a cgroup"))
-    }
-
-    /// Kills everything in it; how many that were.
-    fn kill(&self) -> usize {
-        let procs = fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
-        let pids: Vec<i32> = procs.lines().filter_map(|line| line.parse().ok()).collect();
-        for &pid in &pids {
-            Site::signal(pid, libc::SIGKILL);
-        }
-        pids.len()
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        for _ in 0..200 {
-            self.kill();
-            if fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-    }
 }
 
 /// A directory of this test's, removed when dropped.

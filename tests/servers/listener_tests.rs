@@ -273,3 +273,59 @@ fn a_source_address_is_let_in_or_not_as_with_the_kernel() {
     let other = format!("http://{}:8000/1000", server_address(1, false));
     assert_eq!(site.curl_code(Client::Plain, &other), Some(7), "refused");
 }
+
+/// The segment size that SYN/ACKs announce is what the interface takes, and what the program asks for, also when it asks after listen(). What is
+/// below the size by which carriers are recognised is no exception.
+#[test]
+fn the_segment_size_is_that_of_the_interface_and_of_the_listening_socket() {
+    let site = Site::new();
+    let program = site.file(
+        "maxseg.py",
+        "import socket, sys
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('', 8000)); s.listen()
+for size in sys.argv[1:]:
+    if size != '0': s.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, int(size))
+    c, a = s.accept(); print(a[0], flush=True); c.sendall(b'hello'); c.recv(1); c.close()
+",
+    );
+    let host = site.lab.server();
+    let route = host.output("ip", &["-o", "route", "get", "192.0.2.1"]).expect("ip(8)");
+    let device = route
+        .split_once(" dev ")
+        .expect("a device")
+        .1
+        .split(' ')
+        .next()
+        .expect("its name");
+    host.output("ip", &["link", "set", "dev", device, "mtu", "1400"])
+        .expect("ip(8)");
+    let sizes = ["0", "900", "500"];
+    let ask = "import socket
+c = socket.create_connection(('192.0.2.2', 8000), 10); print(c.recv(5), c.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))";
+    let measure = |mut server: crate::site::Server| {
+        let asked = sizes.map(|_| {
+            let output = site
+                .client(Client::Plain, &["python3", "-c", ask])
+                .output()
+                .expect("timeout(1)");
+            String::from_utf8_lossy(&output.stdout).trim().to_string()
+        });
+        eventually("it has served all", || {
+            server.child.try_wait().expect("a child").is_some()
+        });
+        assert_eq!(
+            server.output().matches("192.0.2.1\n").count(),
+            sizes.len(),
+            "{}",
+            server.output()
+        );
+        asked
+    };
+    let words = [&["python3", "-u", &program], &sizes[..]].concat();
+    let mut kernel = host.command("env");
+    kernel.args(&words);
+    let expected = measure(site.start(8000, kernel));
+    assert_eq!(expected, ["b'hello' 1348", "b'hello' 888", "b'hello' 488"]);
+    eventually("the port is free", || !site.listens(8000));
+    assert_eq!(measure(site.serve(8000, &words)), expected, "{}", site.log());
+}

@@ -1,8 +1,9 @@
 //! A lab whose server host runs programs under the library, and clients of each kind.
 
 use crate::lab::{clock, library, server_address, stream, Holding, Lab, LabSpec, Wire};
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -106,6 +107,11 @@ impl Site {
             .current_dir(&self.directory)
             .stdin(Stdio::null());
         command
+    }
+
+    /// Every user's programs may use the directory.
+    pub fn open_directory(&self) {
+        fs::set_permissions(&self.directory, Permissions::from_mode(0o777)).expect("ours");
     }
 
     fn engine_log(&self) -> PathBuf {

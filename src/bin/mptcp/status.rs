@@ -3,7 +3,7 @@
 use super::{print, print_json, Stop};
 use lexopt::Arg;
 use mptcp::control::channel::{self, CallError};
-use mptcp::control::{EngineId, Request, MESSAGE_MAX, STATUS_CHUNK_MAX};
+use mptcp::control::{believes, EngineId, Request, MESSAGE_MAX, STATUS_CHUNK_MAX};
 use mptcp::engine::status::{ConnectionStatus, PolicyStatus, Status, SubflowStatus};
 use rustix::io::Errno;
 use rustix::net::sockopt;
@@ -116,7 +116,7 @@ impl From<CallError> for Fault {
 }
 
 fn fetch(engine: EngineId) -> Result<Status, Fault> {
-    let channel = channel::open(engine)?;
+    let channel = channel::open(engine, believes)?;
     let mut request = [0; MESSAGE_MAX];
     let len = Request::Status
         .encode(&mut request)

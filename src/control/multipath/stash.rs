@@ -1,10 +1,12 @@
 //! Where a kernel socket keeps [`Wishes`]: in a socket filter that lets everything pass, or, on a listening socket that the engine answers for,
-//! what comes by the loopback device (`shim/listen.rs`).
+//! what comes by the loopback device (`shim/listen.rs`), and who answers the rest. An accepted socket inherits the filter, so that any process
+//! which accepts knows whom to ask, whatever user it has become, and however it got the listening socket.
 //!
 //! A classic filter (SO_ATTACH_FILTER) belongs to the socket's description, can be read back (SO_GET_FILTER), needs no privilege, and its
 //! instructions behind the first return are never executed: they carry our bytes, four each. A program that attaches a filter of its own takes
 //! the place; such a socket is left to the kernel in any case.
 
+use super::super::EngineId;
 use super::{AddressList, Intent, JoinPolicy, Names, Wishes, ADDRESSES_MAX, CONGESTIONS, SCHEDULERS};
 use core::net::{IpAddr, SocketAddr};
 
@@ -24,8 +26,8 @@ const RETURN: u16 = 0x06;
 const LOAD: u16 = 0x00;
 /// Everything passes, whole.
 const ALL: u32 = u32::MAX;
-/// `MPW1`: ours, and the layout's version.
-const MAGIC: u32 = 0x4d50_5731;
+/// `MPW2`: ours, and the layout's version.
+const MAGIC: u32 = 0x4d50_5732;
 
 const fn instruction(code: u32, jump_true: u8, jump_false: u8, k: u32) -> Instruction {
     Instruction {
@@ -60,15 +62,26 @@ const DEAF: [Instruction; 4] = [
 pub struct Kept {
     /// What the program asked for.
     pub wishes: Wishes,
-    /// Only what comes by the loopback device passes.
-    pub deaf: bool,
+    /// Only what comes by the loopback device passes, and this engine answers for the rest.
+    pub answered_by: Option<Answerer>,
+}
+
+/// The engine that answers for a listening socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answerer {
+    /// Its name.
+    pub engine: EngineId,
+    /// Its user. Who may attach a filter to a listening socket is believed by whoever accepts from that socket.
+    pub uid: u32,
 }
 
 /// Words of the fixed part: magic, flags, lengths.
 const HEAD: usize = 3;
 /// Words of an address: family, sixteen bytes, scope.
 const ADDRESS: usize = 6;
-const WORDS_MAX: usize = HEAD + 2 * ADDRESSES_MAX * ADDRESS;
+/// Words of an [`Answerer`]: the engine's id in two, the user.
+const ANSWERER: usize = 3;
+const WORDS_MAX: usize = HEAD + 2 * ADDRESSES_MAX * ADDRESS + ANSWERER;
 /// The longest filter, instructions.
 const LEN_MAX: usize = DEAF.len() + WORDS_MAX + 1;
 
@@ -115,10 +128,10 @@ impl Filter {
         len: 0,
     };
 
-    /// The filter that carries these wishes, and lets pass everything or (`deaf`) what comes by the loopback device.
-    pub fn new(wishes: &Wishes, deaf: bool) -> Filter {
+    /// The filter that carries these wishes, and lets pass everything, or what comes by the loopback device where an engine answers for the rest.
+    pub fn new(wishes: &Wishes, answered_by: Option<Answerer>) -> Filter {
         let mut filter = Filter::EMPTY;
-        let head: &[Instruction] = if deaf { &DEAF } else { &OPEN };
+        let head: &[Instruction] = if answered_by.is_some() { &DEAF } else { &OPEN };
         filter.instructions[..head.len()].copy_from_slice(head);
         filter.len = head.len();
         filter.push(LOAD, MAGIC);
@@ -127,6 +140,11 @@ impl Filter {
         filter.push(LOAD, count(&wishes.listed) << 16 | count(&wishes.removed));
         for address in wishes.listed.iter().chain(wishes.removed.iter()) {
             filter.push_address(address);
+        }
+        if let Some(Answerer { engine, uid }) = answered_by {
+            filter.push(LOAD, (engine.bits() >> 32) as u32);
+            filter.push(LOAD, engine.bits() as u32);
+            filter.push(LOAD, uid);
         }
         filter.push(RETURN, ALL);
         filter
@@ -137,9 +155,13 @@ impl Filter {
         let instructions = &self.instructions[..self.len];
         let rest = instructions.strip_prefix(&DEAF);
         let deaf = rest.is_some();
-        let words = rest.or(instructions.strip_prefix(&OPEN))?.iter().map(|i| i.k);
-        let wishes = from_words(words)?;
-        Some(Kept { wishes, deaf })
+        let mut words = rest.or(instructions.strip_prefix(&OPEN))?.iter().map(|i| i.k);
+        let wishes = from_words(&mut words)?;
+        let answered_by = match deaf {
+            true => Some(pop_answerer(&mut words)?),
+            false => None,
+        };
+        Some(Kept { wishes, answered_by })
     }
 
     /// struct sock_fprog for setsockopt(SO_ATTACH_FILTER); it points into `self`.
@@ -177,7 +199,7 @@ impl Filter {
 
 /// Wishes as words, for another process of the same version.
 pub fn words(wishes: &Wishes) -> Vec<u32> {
-    let filter = Filter::new(wishes, false);
+    let filter = Filter::new(wishes, None);
     filter.instructions[OPEN.len()..filter.len]
         .iter()
         .map(|i| i.k)
@@ -198,6 +220,14 @@ pub fn from_words(mut words: impl Iterator<Item = u32>) -> Option<Wishes> {
         wishes.removed.push(pop_address(&mut words)?).ok()?;
     }
     Some(wishes)
+}
+
+fn pop_answerer(words: &mut impl Iterator<Item = u32>) -> Option<Answerer> {
+    let bits = u64::from(words.next()?) << 32 | u64::from(words.next()?);
+    Some(Answerer {
+        engine: EngineId::from_bits(bits)?,
+        uid: words.next()?,
+    })
 }
 
 fn pop_address(words: &mut impl Iterator<Item = u32>) -> Option<SocketAddr> {

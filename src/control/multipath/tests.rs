@@ -1,4 +1,5 @@
-use super::stash::{self, Filter, Foreign, Kept, SO_GET_FILTER};
+use super::super::EngineId;
+use super::stash::{self, Answerer, Filter, Foreign, Kept, SO_GET_FILTER};
 use super::*;
 
 fn list(addresses: &[&str]) -> Vec<u8> {
@@ -216,10 +217,12 @@ fn on_a_socket(wishes: &Wishes) -> [Wishes; 2] {
     use std::os::fd::AsRawFd;
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
     assert_eq!(read(socket.as_raw_fd()), Ok(Kept::default()));
-    [false, true].map(|deaf| {
-        attach(socket.as_raw_fd(), &Filter::new(wishes, deaf).program());
+    let engine = EngineId::from_bits(0xfedc_ba98_7654).expect("not 0");
+    let uid = u32::MAX;
+    [None, Some(Answerer { engine, uid })].map(|answered_by| {
+        attach(socket.as_raw_fd(), &Filter::new(wishes, answered_by).program());
         let kept = read(socket.as_raw_fd()).expect("a filter of ours");
-        assert_eq!(kept.deaf, deaf);
+        assert_eq!(kept.answered_by, answered_by);
         kept.wishes
     })
 }

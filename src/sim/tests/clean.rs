@@ -205,6 +205,33 @@ fn a_slow_reader_closes_the_window_and_opens_it_again() {
     }
 }
 
+/// The kernel would give up a minute after close().
+#[test]
+fn what_was_written_before_close_arrives_however_slowly_it_is_read() {
+    let mut reader = quiet();
+    reader.read = Pace {
+        chunk_max: 5_000,
+        pause_max: Duration::from_secs(4),
+    };
+    let writer = Plan {
+        finish: Finish::Close,
+        ..Plan::sends(200_000)
+    };
+    for paths in [1, 2] {
+        for writes in [CLIENT, SERVER] {
+            let plans = if writes == CLIENT {
+                (writer, reader)
+            } else {
+                (reader, writer)
+            };
+            let mut scenario = Scenario::clean(paths, plans.0, plans.1);
+            scenario.conns[0].options[1 - writes].recv_buffer = 10_000;
+            let report = completes(&scenario);
+            assert!(report.through_at > Instant::from_millis(90_000), "{report:?}");
+        }
+    }
+}
+
 // Proves MUST-39.
 #[test]
 fn a_reader_of_single_bytes() {
