@@ -398,7 +398,7 @@ impl Endpoint {
     }
 
     /// The MTUs of interfaces by index, bytes: what comes in by one says by them which segments it takes (RFC 9293 section 3.7.1). Those of
-    /// others are taken to be [`MTU_UNKNOWN`].
+    /// others are taken to be 1500.
     pub fn set_mtus(&mut self, mtus: impl IntoIterator<Item = (u32, u32)>) {
         self.mtus.clear();
         self.mtus.extend(mtus);
