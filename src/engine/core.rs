@@ -325,9 +325,13 @@ impl Core {
         self.guards.kind()
     }
 
-    /// Has the link hear a port on which a program listens, from the next [`Core::admit_ports`] on.
-    pub fn lease(&mut self, port: u16) -> Lease {
+    /// From now on the link is one that hears what the host's filters let in.
+    pub fn hear_after_filters(&mut self) {
         self.link.hear_after_filters();
+    }
+
+    /// Has the link hear a port on which a program listens, from the next [`Core::admit_ports`] on.
+    pub fn lease(&self, port: u16) -> Lease {
         self.guards.lease(port)
     }
 

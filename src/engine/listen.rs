@@ -47,6 +47,16 @@ impl Engine {
         if off("MPTCP") || off("MPTCP_LISTEN") {
             return self.refuse_listener(client, &program, pid, Bypass::ListenOff);
         }
+        if fd
+            .as_ref()
+            .is_some_and(|fd| sockopt::socket_acceptconn(fd) == Ok(false))
+        {
+            // It is about to, and will be deaf for our sake.
+            return match self.get_ready() {
+                Ok(()) => drop(self.answer(client, &Reply::Done, None)),
+                Err(reason) => self.refuse_listener(client, &program, pid, reason),
+            };
+        }
         let record = match record_of(fd, loopback_wanted(&settings)) {
             Ok(record) => Record {
                 program: program.clone(),
@@ -84,23 +94,34 @@ impl Engine {
         self.answer(client, &Reply::Bypass(reason), None);
     }
 
-    /// Answers for a listening socket from now on.
-    fn listen(&mut self, now: Instant, record: Record) -> Result<(), Bypass> {
+    /// All that answering for listening sockets takes and that takes its time: the link that it needs, and the keeper.
+    fn get_ready(&mut self) -> Result<(), Bypass> {
         let core = self.core.as_mut().ok_or(Bypass::NoLink)?;
         if core.guard_kind() != GuardKind::Repair {
             // Connections that outlive their listener would need its port.
             return Err(Bypass::NoPrivilege);
         }
+        if core.listeners.is_none() {
+            return Err(Bypass::NoDiag);
+        }
+        core.hear_after_filters();
+        if self.keeper.is_none() {
+            let keeper = start_keeper(&self.settings, &self.control, &self.event_loop, &mut self.ledger);
+            self.keeper = Some(keeper.ok_or(Bypass::NoResources)?);
+        }
+        Ok(())
+    }
+
+    /// Answers for a listening socket from now on.
+    fn listen(&mut self, now: Instant, record: Record) -> Result<(), Bypass> {
+        self.get_ready()?;
+        let core = self.core.as_mut().ok_or(Bypass::NoLink)?;
         let Record { cookie, bound, .. } = record;
         // To a loopback address no segment comes from the network.
         let lease = (!unmap(bound).ip().is_loopback()).then(|| core.lease(bound.port()));
         let listeners = core.listeners.as_mut().ok_or(Bypass::NoDiag)?;
         if !listeners.confirm(cookie, bound).map_err(|_| Bypass::NoDiag)? {
             return Err(Bypass::Unproven);
-        }
-        if self.keeper.is_none() {
-            let keeper = start_keeper(&self.settings, &self.control, &self.event_loop, &mut self.ledger);
-            self.keeper = Some(keeper.ok_or(Bypass::NoResources)?);
         }
         let listener = Listener::new(record.clone(), lease).ok_or(Bypass::EngineFault)?;
         let settings = self

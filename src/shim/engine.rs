@@ -155,13 +155,7 @@ fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<
     failed(Bypass::NoEngine)
 }
 
-/// Waits until this process's engine serves; starts one where none does.
-pub fn wake(engine: EngineId, socket: BorrowedFd<'_>) -> Result<(), Bypass> {
-    // About no connection at all.
-    call_started(engine, &Request::Query { cookie: 0 }, socket, &mut [0; MESSAGE_MAX]).map(drop)
-}
-
-/// Sends a Listen request to this process's engine, which answers for the socket from now on.
+/// Sends a Listen request to this process's engine, which answers for the socket from now on; or is ready to, when it does not listen yet.
 pub fn listen(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<'_>) -> Result<(), Bypass> {
     match call_started(engine, request, socket, &mut [0; MESSAGE_MAX])? {
         (Reply::Done, _) => Ok(()),

@@ -4,8 +4,8 @@
 //! and the engine, which hands established connections over that way ([`super::accept`]). All else that listening sockets can do and
 //! have done to them is therefore the kernel's: names, options, backlog, poll and epoll, EADDRINUSE, duplicates, forks, exec, the last close.
 //!
-//! The order: an engine runs, filter, listen(), and the engine knows. So nothing is answered twice, clients that come at once are not kept waiting by
-//! an engine that starts, and when the engine cannot, the filter goes and it is a listening socket like any other.
+//! The order: the engine is ready, filter, listen(), and the engine knows. So nothing is answered twice, clients that come at once are not kept
+//! waiting by an engine that starts, and when the engine cannot, the filter goes and it is a listening socket like any other.
 
 use super::log::info;
 use super::send::Outcome;
@@ -26,7 +26,7 @@ pub fn prepare(fd: c_int) -> bool {
     let judged = eligible::listener(fd)
         .and_then(|()| multipath::judge_listener(fd))
         .and_then(|()| own().ok_or(Bypass::NoLibrary))
-        .and_then(|own| borrowed(fd, |socket| engine::wake(own.engine, socket)).map(|()| own))
+        .and_then(|own| show(fd, |request, socket| engine::listen(own.engine, request, socket)).map(|()| own))
         .and_then(|own| multipath::set_answerer(fd, Some(own)).map_err(|_| Bypass::NoFilter));
     if let Err(reason) = judged {
         // To change the backlog of a listening socket is no news.
@@ -93,14 +93,10 @@ fn show<R>(fd: c_int, ask: impl FnOnce(&Request<'_>, BorrowedFd<'_>) -> R) -> R 
         program: config::get().program(),
         settings: config::get().settings(),
     });
-    borrowed(fd, |socket| ask(&request, socket))
-}
-
-/// Asks an engine something about a socket, undisturbed by signals.
-fn borrowed<R>(fd: c_int, ask: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
     let mask = sys::block_signals();
     // SAFETY: the program's descriptor, which it does not close while it listens on it; borrowed for this call.
-    let answer = ask(unsafe { BorrowedFd::borrow_raw(fd) });
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    let answer = ask(&request, socket);
     sys::restore_signals(mask);
     answer
 }
