@@ -2,6 +2,7 @@
 //!
 //! Not here: what the core's events mean to connections (`core_events`), and which paths they get (`paths`).
 
+use super::descriptors;
 use super::event_loop::{EventLoop, Key, Source};
 use super::ledger::Entry as Lost;
 use super::listeners::{Listeners, Reception};
@@ -14,7 +15,6 @@ use crate::link::{
 use crate::mptcp::endpoint::{CallError, ConnId, ConnOptions, Endpoint, Entropy, Event, FourTuple, LocalPath};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, MpJoin, Segment};
-use rustix::process::{getrlimit, Resource};
 use std::collections::hash_map::{Entry, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -46,7 +46,7 @@ pub struct Core {
     routes: Routes,
     /// A guard for each 4-tuple that is in use, TIME_WAIT included.
     held: HashMap<FourTuple, Guard>,
-    /// With so many, accepted connections do without: they would leave no descriptors for the connections themselves.
+    /// With so many, accepted connections do without.
     guards_max: usize,
     /// Where joins may come to an address when the listener has gone.
     doors: HashMap<IpAddr, Guard>,
@@ -114,7 +114,7 @@ impl Core {
             guards,
             routes,
             held: HashMap::new(),
-            guards_max: descriptors_max() * 19 / 40,
+            guards_max: descriptors::for_guards(),
             doors: HashMap::new(),
             missed: Vec::new(),
             admitted,
@@ -462,14 +462,6 @@ impl Core {
     pub fn poll_event(&mut self) -> Option<Event> {
         self.endpoint.poll_event()
     }
-}
-
-/// How many descriptors this process may have.
-fn descriptors_max() -> usize {
-    let limit = getrlimit(Resource::Nofile).current;
-    limit
-        .and_then(|limit| usize::try_from(limit).ok())
-        .unwrap_or(usize::MAX / 19)
 }
 
 /// What stands between the link and the core: only segments that are ours pass.

@@ -7,6 +7,7 @@
 //! become; and it has inherited the listener's socket options, as the kernel does it.
 
 use super::connection::{map_like, unmap, Backend, Connection};
+use super::descriptors;
 use super::event_loop::{Key, Readiness, Source};
 use super::listeners::Listener;
 use super::paths;
@@ -26,7 +27,6 @@ use rustix::net::{
     bind, connect, getpeername, getsockname, send, socket_with, sockopt, AddressFamily, SendFlags, SocketFlags,
     SocketType, UCred,
 };
-use rustix::process::{getrlimit, Resource};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -168,7 +168,7 @@ impl Engine {
             core.subflow_up(tuple, origin.options.reuses_address());
         }
         let (shadow, end) = Shadow::pair().map_err(errno)?;
-        if end.as_raw_fd() as u64 >= descriptors_max() {
+        if end.as_raw_fd() as usize >= descriptors::for_connections() {
             return Err(Errno::MFILE);
         }
         let cookie = sockopt::socket_cookie(&end)?;
@@ -431,13 +431,6 @@ impl Engine {
                 .set_options(now, conn, &mut |options| kept.update_core(ipv6, options));
         }
     }
-}
-
-/// The highest number that a connection may take: the kernel gives the lowest that is free. The others are for those who claim connections, and for
-/// guards.
-fn descriptors_max() -> u64 {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    limit - limit / 8
 }
 
 /// A TCP socket that is connecting to a program's listener on this host.

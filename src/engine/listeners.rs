@@ -74,7 +74,7 @@ pub struct Listeners {
     diag: TcpDiag,
     by_cookie: HashMap<u64, Listener>,
     by_address: HashMap<SocketAddr, Vec<u64>>,
-    /// Nobody gets a connection for now.
+    /// The engine has no descriptors left: new connections wait, at every listener.
     saturated: bool,
 }
 

@@ -23,6 +23,7 @@ mod core;
 mod core_events;
 mod core_stream;
 mod delivery;
+mod descriptors;
 #[cfg(feature = "preload")]
 pub mod entry;
 mod event_loop;
