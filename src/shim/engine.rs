@@ -183,19 +183,27 @@ pub fn claim(Answerer { engine, uid }: Answerer, accepted: BorrowedFd<'_>) -> Op
     }
 }
 
+/// One request, and its answer; None when the engine does not give one.
+fn ask<'b>(
+    engine: EngineId,
+    request: &Request<'_>,
+    buf: &'b mut [u8; MESSAGE_MAX],
+) -> Option<(Reply<'b>, Option<OwnedFd>)> {
+    channel::call(engine, believes, request, None, buf).ok()
+}
+
+/// An answer without a value.
+fn done(reply: Reply<'_>) -> Option<Result<(), c_int>> {
+    match reply {
+        Reply::Done => Some(Ok(())),
+        Reply::Error(errno) => Some(Err(errno)),
+        _ => None,
+    }
+}
+
 /// What the engine knows about a connection; None when it does not answer.
 pub fn query(engine: EngineId, cookie: u64) -> Option<Phase> {
-    phase_reply(
-        channel::call(
-            engine,
-            believes,
-            &Request::Query { cookie },
-            None,
-            &mut [0; MESSAGE_MAX],
-        )
-        .ok()?
-        .0,
-    )
+    phase_reply(ask(engine, &Request::Query { cookie }, &mut [0; MESSAGE_MAX])?.0)
 }
 
 /// A phase out of a reply, if it is one.
@@ -213,15 +221,7 @@ pub fn submit_wait(engine: EngineId, cookie: u64) -> Result<OwnedFd, CallError> 
 
 /// Ends the connection; an unconnected kernel socket like the program's when it connected.
 pub fn abort(engine: EngineId, cookie: u64) -> Option<OwnedFd> {
-    channel::call(
-        engine,
-        believes,
-        &Request::Abort { cookie },
-        None,
-        &mut [0; MESSAGE_MAX],
-    )
-    .ok()?
-    .1
+    ask(engine, &Request::Abort { cookie }, &mut [0; MESSAGE_MAX])?.1
 }
 
 /// getsockopt on a connection: the length of the value in `value`, or the errno. None when the engine does not answer.
@@ -240,10 +240,7 @@ pub fn get_option(
         name,
         room,
     };
-    match channel::call(engine, believes, &request, None, &mut [0; MESSAGE_MAX])
-        .ok()?
-        .0
-    {
+    match ask(engine, &request, &mut [0; MESSAGE_MAX])?.0 {
         Reply::Value(bytes) => {
             let n = bytes.len().min(VALUE_MAX);
             value[..n].copy_from_slice(&bytes[..n]);
@@ -262,27 +259,15 @@ pub fn set_option(
     like: BorrowedFd<'_>,
 ) -> Option<Result<(), c_int>> {
     let request = Request::SetOption { cookie, level, name };
-    match channel::call(engine, believes, &request, Some(like), &mut [0; MESSAGE_MAX])
-        .ok()?
-        .0
-    {
-        Reply::Done => Some(Ok(())),
-        Reply::Error(errno) => Some(Err(errno)),
-        _ => None,
-    }
+    let mut buf = [0; MESSAGE_MAX];
+    let (reply, _) = channel::call(engine, believes, &request, Some(like), &mut buf).ok()?;
+    done(reply)
 }
 
 /// setsockopt of an option of `mptcp.h` on a connection. None when the engine does not answer.
 pub fn set_wish(engine: EngineId, cookie: u64, name: c_int, value: &[u8]) -> Option<Result<(), c_int>> {
     let request = Request::SetWish { cookie, name, value };
-    match channel::call(engine, believes, &request, None, &mut [0; MESSAGE_MAX])
-        .ok()?
-        .0
-    {
-        Reply::Done => Some(Ok(())),
-        Reply::Error(errno) => Some(Err(errno)),
-        _ => None,
-    }
+    done(ask(engine, &request, &mut [0; MESSAGE_MAX])?.0)
 }
 
 /// What [`ask_wish`] gave.
@@ -302,7 +287,7 @@ pub fn ask_wish(
     into: &mut [u8; VALUE_MAX],
 ) -> Option<Result<Answer, c_int>> {
     let request = Request::AskWish { cookie, name, value };
-    match channel::call(engine, believes, &request, None, &mut [0; MESSAGE_MAX]).ok()? {
+    match ask(engine, &request, &mut [0; MESSAGE_MAX])? {
         (Reply::Value(bytes), _) => {
             let n = bytes.len().min(VALUE_MAX);
             into[..n].copy_from_slice(&bytes[..n]);
@@ -330,21 +315,12 @@ pub fn picture(engine: EngineId, cookie: u64) -> Result<Picture, c_int> {
 /// Has everything that came handed to the shadow before its reading side is shut down. An engine that does not answer has nothing to hand.
 pub fn shutdown(engine: EngineId, cookie: u64, both: bool) {
     let request = Request::Shutdown { cookie, both };
-    let _ = channel::call(engine, believes, &request, None, &mut [0; MESSAGE_MAX]);
+    let _ = ask(engine, &request, &mut [0; MESSAGE_MAX]);
 }
 
 /// What is not acknowledged and not sent yet. None when the engine does not answer.
 pub fn queues(engine: EngineId, cookie: u64) -> Option<Queues> {
-    match channel::call(
-        engine,
-        believes,
-        &Request::QueueSizes { cookie },
-        None,
-        &mut [0; MESSAGE_MAX],
-    )
-    .ok()?
-    .0
-    {
+    match ask(engine, &Request::QueueSizes { cookie }, &mut [0; MESSAGE_MAX])?.0 {
         Reply::Queues(queues) => Some(queues),
         _ => None,
     }
