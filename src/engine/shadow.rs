@@ -167,11 +167,11 @@ impl Shadow {
         u32::try_from(queued.saturating_sub(self.padding.max(1) as u64)).unwrap_or(u32::MAX)
     }
 
-    /// Reads what the program wrote, at most `buf.len() - 1` bytes (one is needed to look at the byte that stays).
-    /// The last byte returned remains in the queue as the held one.
-    pub fn read(&mut self, buf: &mut [u8]) -> io::Result<Read> {
+    /// Reads what the program wrote, at most `max` bytes, to where `room` says that so many bytes belong. The last byte returned remains in
+    /// the queue as the held one.
+    pub fn read<'b>(&mut self, max: usize, room: impl FnOnce(usize) -> [&'b mut [u8]; 2]) -> io::Result<Read> {
         let queued = rustix::io::ioctl_fionread(&self.end)? as usize;
-        let n = queued.saturating_sub(1).min(buf.len().saturating_sub(1));
+        let n = queued.saturating_sub(1).min(max);
         if n == 0 {
             return Ok(match (self.hung_up, self.write_shut) {
                 _ if self.reset => Read::Reset,
@@ -183,8 +183,16 @@ impl Shadow {
         }
         // [held, d1, …, d(n-1)] is consumed, d(n) is looked at: the result is d1…d(n). A short read only happens where
         // somebody sent a descriptor along; d(n) is then what comes next, whatever it is.
-        let mut held = [0];
-        let mut slices = [IoSliceMut::new(&mut held), IoSliceMut::new(&mut buf[..n - 1])];
+        let [head, tail] = room(n);
+        if head.len() + tail.len() < n {
+            return Ok(Read::Nothing);
+        }
+        let (mut held, cut) = ([0], head.len().min(n - 1));
+        let mut slices = [
+            IoSliceMut::new(&mut held),
+            IoSliceMut::new(&mut head[..cut]),
+            IoSliceMut::new(&mut tail[..n - 1 - cut]),
+        ];
         let n = recvmsg(
             &self.end,
             &mut slices,
@@ -192,7 +200,11 @@ impl Shadow {
             RecvFlags::DONTWAIT,
         )?
         .bytes;
-        let last = buf.get_mut(n.wrapping_sub(1)..n).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let at = n.checked_sub(1).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let last = match at.checked_sub(head.len()) {
+            None => &mut head[at..n],
+            Some(at) => &mut tail[at..at + 1],
+        };
         let (peeked, _) = recv(&self.end, last, RecvFlags::DONTWAIT | RecvFlags::PEEK)?;
         if peeked != 1 {
             return Err(io::ErrorKind::UnexpectedEof.into());
