@@ -196,6 +196,10 @@ impl Relay {
                 Read::Bytes(n) => {
                     stream.sent(n);
                     budget -= n;
+                    if self.shadow.is_drained() {
+                        self.silent = true;
+                        break;
+                    }
                 }
                 Read::HalfClosed if !self.out_ended => {
                     self.out_ended = true;
