@@ -10,6 +10,8 @@ mod capture;
 mod own_peer;
 #[path = "api/rows.rs"]
 mod rows;
+#[path = "api/silence.rs"]
+mod silence;
 #[path = "api/wire.rs"]
 mod wire;
 

@@ -220,7 +220,9 @@ impl Engine {
         name: i32,
         value: &mut [u8],
     ) -> Result<usize, Errno> {
-        let (key, connection) = self.connection(cookie)?;
+        let Ok((key, connection)) = self.connection(cookie) else {
+            return self.get_option_of_the_past(cookie, level, name, value);
+        };
         if is_ours(level, name) {
             let answer = self.get_multipath(key, name)?.to_ne_bytes();
             let len = answer.len().min(value.len());
@@ -250,6 +252,22 @@ impl Engine {
         Ok(len)
     }
 
+    /// A connection that is over keeps its options, as the kernel's do; those of `mptcp.h` end with it.
+    fn get_option_of_the_past(&self, cookie: u64, level: i32, name: i32, value: &mut [u8]) -> Result<usize, Errno> {
+        let end = self.ends.get(cookie).filter(|_| !is_ours(level, name));
+        let end = end.ok_or(Errno::NOTCONN)?;
+        let answer = match (level, name) {
+            (libc::IPPROTO_TCP, libc::TCP_INFO) => &end.tcp_info[..],
+            _ => match end.options.get(level, name) {
+                Some(kept) => kept,
+                None => return end.options.get_unset(level, name, value),
+            },
+        };
+        let len = answer.len().min(value.len());
+        value[..len].copy_from_slice(&answer[..len]);
+        Ok(len)
+    }
+
     /// The program has set the option on `judge`, a socket of its own: what it may not do there it cannot do here.
     fn set_option(
         &mut self,
@@ -260,7 +278,10 @@ impl Engine {
         name: i32,
     ) -> Result<(), Errno> {
         namespace::check(judge)?;
-        let key = *self.by_cookie.get(&cookie).ok_or(Errno::NOTCONN)?;
+        let Some(key) = self.by_cookie.get(&cookie).copied() else {
+            let end = self.ends.get_mut(cookie).ok_or(Errno::NOTCONN)?;
+            return end.options.set_as(judge, level, name);
+        };
         let connection = self.connections.get_mut(key).ok_or(Errno::NOTCONN)?;
         let conn = match &connection.backend {
             Backend::Core(conn) => *conn,

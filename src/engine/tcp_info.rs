@@ -147,6 +147,13 @@ pub fn bytes(info: &ConnInfo, ends: (bool, bool), unread: u32, now: Instant) -> 
     out.bytes()
 }
 
+/// The struct's bytes for a connection that is over; None of the kernel's.
+pub fn closed(info: Option<&ConnInfo>, now: Instant) -> [u8; TCP_INFO_LEN] {
+    let mut out = info.map_or([0; TCP_INFO_LEN], |info| bytes(info, (true, true), 0, now));
+    out[0] = TCP_CLOSE;
+    out
+}
+
 /// The struct's bytes for one subflow.
 pub fn of_subflow(subflow: &SubflowInfo, now: Instant) -> [u8; TCP_INFO_LEN] {
     let mut out = fill(subflow, now);
