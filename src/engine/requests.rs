@@ -5,14 +5,13 @@ use super::control::Asked;
 use super::core_stream::CoreStream;
 use super::event_loop::Key;
 use super::multipath;
-use super::namespace;
 use super::relay::Ending;
 use super::server::Engine;
 use super::socket_options;
 use super::stream::Stream;
 use super::tcp_info;
 use crate::control::multipath::is_ours;
-use crate::control::{Phase, PhaseReport, Queues, Reply, Request, PICTURE_MESSAGE_MAX, VALUE_MAX};
+use crate::control::{Phase, PhaseReport, Queues, Reply, Request, MESSAGE_MAX, PICTURE_MESSAGE_MAX, VALUE_MAX};
 use crate::mptcp::endpoint::ConnInfo;
 use crate::time::Instant;
 use rustix::io::Errno;
@@ -103,6 +102,15 @@ impl Engine {
         let mut bytes = [0; PICTURE_MESSAGE_MAX];
         match reply.encode(&mut bytes) {
             Ok(len) => self.control.answer(client, &bytes[..len], fd).is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    /// Sends the first of two answers; false when the client has gone.
+    pub(super) fn answer_first(&mut self, client: Key, reply: &Reply<'_>, fd: BorrowedFd<'_>) -> bool {
+        let mut bytes = [0; MESSAGE_MAX];
+        match reply.encode(&mut bytes) {
+            Ok(len) => self.control.answer_first(client, &bytes[..len], Some(fd)).is_ok(),
             Err(_) => false,
         }
     }
@@ -277,7 +285,7 @@ impl Engine {
         level: i32,
         name: i32,
     ) -> Result<(), Errno> {
-        namespace::check(judge)?;
+        self.namespace.check(judge)?;
         let Some(key) = self.by_cookie.get(&cookie).copied() else {
             let end = self.ends.get_mut(cookie).ok_or(Errno::NOTCONN)?;
             return end.options.set_as(judge, level, name);

@@ -16,6 +16,7 @@ use super::keeper::Keeper;
 use super::kernel_stream::Attempt;
 use super::leaving::Leaving;
 use super::ledger::Ledger;
+use super::namespace::Namespace;
 use super::paths::Review;
 use super::plain_peers::PlainPeers;
 use super::pump::Pump;
@@ -23,6 +24,7 @@ use super::recent::{Bypasses, End, Ends};
 use super::relay::{Ending, Relay, Turn};
 use super::sandbox;
 use super::settings_files::SettingsFiles;
+use super::shadow::Padding;
 use super::slots::Slots;
 use super::socket_options;
 use super::stream::Stream;
@@ -83,6 +85,8 @@ pub struct Engine {
     pub(super) ends: Ends,
     pub(super) bypasses: Bypasses,
     pub(super) plain_peers: PlainPeers,
+    pub(super) padding: Padding,
+    pub(super) namespace: Namespace,
     pub(super) settings_files: SettingsFiles,
     pub(super) counters: Counters,
     /// Connections whose turn ended with more to do.
@@ -153,6 +157,8 @@ impl Engine {
             ends: Ends::default(),
             bypasses: Bypasses::default(),
             plain_peers: PlainPeers::default(),
+            padding: Padding::new(),
+            namespace: Namespace::own()?,
             settings_files: SettingsFiles::default(),
             counters: Counters::default(),
             more: VecDeque::new(),
@@ -199,9 +205,9 @@ impl Engine {
             Source::Keeper if ready.hung_up || ready.read_closed => self.replace_keeper(),
             Source::Keeper => {}
             Source::Signal => self.on_terminate(now),
-            Source::Link(_) => {
+            Source::Link(source) => {
                 if let Some(core) = &mut self.core {
-                    core.receive(now);
+                    core.on_link_ready(now, source);
                 }
             }
             Source::Monitor => self.on_routes_event(now),

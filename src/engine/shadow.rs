@@ -5,7 +5,7 @@
 //! ECONNRESET, so whichever way this process ends, the program sees a broken connection and never a clean end of file.
 //! Only [`Shadow::finish`] consumes that byte.
 //!
-//! **Not writable before it is connected.** [`Shadow::pair`] fills the program's end with padding until EAGAIN, so poll
+//! **Not writable before it is connected.** [`Shadow::connecting`] fills the program's end with padding until EAGAIN, so poll
 //! says "not writable" as on a connecting TCP socket; [`Shadow::open`] drains it and the POLLOUT edge arrives.
 //!
 //! | the program does                   | we see                     | it is                                    |
@@ -25,8 +25,9 @@
 //!
 //! Not here: where the bytes go, and what a reset or a close means to the network (`relay`).
 
-use crate::control::shadow::{PADDING_BYTE, PADDING_CHUNK, SNDBUF_MIN};
+use crate::control::shadow::{PADDING_BYTE, PADDING_CHUNK, RETAINED_BYTES, SNDBUF_MIN};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::fs::{ftruncate, memfd_create, sendfile, MemfdFlags};
 use rustix::io::Errno;
 use rustix::net::{
     bind, recv, recvmsg, send, sendmsg, shutdown, socketpair, sockopt, AddressFamily, RecvAncillaryBuffer, RecvFlags,
@@ -40,6 +41,11 @@ use super::event_loop::Readiness;
 #[cfg(test)]
 mod tests;
 
+/// Bytes of the file of padding: what the kernel queues at a time.
+const PADDING_FILE: usize = 65536;
+/// What is left of the send buffer for the last, small writes.
+const PADDING_TAIL: usize = 8192;
+const _: () = assert!(PADDING_BYTE == 0);
 /// The smallest padding write but the single bytes.
 const PADDING_WRITE_MIN: usize = 1024;
 
@@ -85,12 +91,21 @@ pub enum Write {
 }
 
 impl Shadow {
-    /// A new pair: our end, and the program's end, full of padding. Both are close-on-exec; blocking mode is the
-    /// receiver's choice (we never rely on it).
+    /// A new pair for a connection that is being made: our end, and the program's end, full of padding. Both are close-on-exec; blocking mode
+    /// is the receiver's choice (we never rely on it).
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM; another one when the machine's limits make the send buffer too small.
-    pub fn pair() -> io::Result<(Shadow, OwnedFd)> {
+    pub fn connecting(padding: &Padding) -> io::Result<(Shadow, OwnedFd)> {
+        Shadow::pair(|program| padding.fill(program))
+    }
+
+    /// A new pair for a connection that is there already: the program's end can be written at once. Otherwise as [`Shadow::connecting`].
+    pub fn connected() -> io::Result<(Shadow, OwnedFd)> {
+        Shadow::pair(|program| Ok(send(program, &[PADDING_BYTE; RETAINED_BYTES], SendFlags::DONTWAIT)?))
+    }
+
+    fn pair(fill: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>) -> io::Result<(Shadow, OwnedFd)> {
         let (end, program) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         if sockopt::socket_send_buffer_size(&program)? < SNDBUF_MIN {
             raise_send_buffer(program.as_fd())?;
@@ -274,24 +289,59 @@ fn raise_send_buffer(program: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Fills the program's end until EAGAIN; how many bytes that took. The last writes are of one byte each, so that the
-/// byte that stays after [`Shadow::open`] does not pin a large buffer; before them, as few as possible: the kernel wakes
-/// the program for each one that is read below the mark of writability.
-fn fill(program: BorrowedFd<'_>) -> io::Result<usize> {
-    let limit = sockopt::socket_send_buffer_size(program)?;
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let padding = [PADDING_BYTE; PADDING_CHUNK];
-    let mut total = 0;
-    let mut size = PADDING_CHUNK;
-    loop {
-        while size > 1 && out_queue(program)? + padding_cost_max(size) >= limit {
-            size = if size > PADDING_WRITE_MIN { size / 2 } else { 1 };
+/// What program's ends are filled with.
+pub struct Padding {
+    /// A file of [`PADDING_BYTE`]s, whose pages the kernel queues without copying them; None where it gives us none.
+    file: Option<OwnedFd>,
+}
+
+impl Padding {
+    /// Once for all shadows.
+    pub fn new() -> Padding {
+        let file = memfd_create(c"mptcp-padding", MemfdFlags::CLOEXEC).ok();
+        Padding {
+            // It has no pages of its own: what was never written reads as zeros.
+            file: file.filter(|file| ftruncate(file, PADDING_FILE as u64).is_ok()),
         }
-        match send(program, &padding[..size], flags) {
-            Ok(n) => total += n,
-            Err(Errno::AGAIN) if total > 0 => return Ok(total),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+    }
+
+    /// Fills the program's end until EAGAIN; how many bytes that took. The last writes are of one byte each, so that the
+    /// byte that stays after [`Shadow::open`] does not pin a large buffer; before them, as few as possible: the kernel wakes
+    /// the program for each one that is read below the mark of writability.
+    fn fill(&self, program: BorrowedFd<'_>) -> io::Result<usize> {
+        let limit = sockopt::socket_send_buffer_size(program)?;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let padding = [PADDING_BYTE; PADDING_CHUNK];
+        let mut total = self.fill_by_pages(program, limit)?;
+        let mut size = PADDING_CHUNK;
+        loop {
+            let used = out_queue(program)?;
+            while size > 1 && used + padding_cost_max(size) >= limit {
+                size = if size > PADDING_WRITE_MIN { size / 2 } else { 1 };
+            }
+            match send(program, &padding[..size], flags) {
+                Ok(n) => total += n,
+                Err(Errno::AGAIN) if total > 0 => return Ok(total),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The most of it, from the file. There is room for all of it, so that it does not block.
+    fn fill_by_pages(&self, program: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
+        let Some(file) = &self.file else { return Ok(0) };
+        let mut total = 0;
+        loop {
+            let room = limit.saturating_sub(out_queue(program)? + PADDING_TAIL);
+            if room < PADDING_TAIL {
+                return Ok(total);
+            }
+            match sendfile(program, file, Some(&mut 0), room.min(PADDING_FILE)) {
+                Ok(n) if n > 0 => total += n,
+                // The kernel cannot do it: by copies, then.
+                _ => return Ok(total),
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The relay between a real shadow and a stream that remembers what it was told.
 
 use super::*;
+use crate::engine::shadow::Padding;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::net::{recv, send, shutdown, RecvFlags, SendFlags, Shutdown};
 use std::os::fd::OwnedFd;
@@ -60,7 +61,7 @@ struct Rig {
 
 impl Rig {
     fn connecting() -> Rig {
-        let (shadow, program) = Shadow::pair().unwrap();
+        let (shadow, program) = Shadow::connecting(&Padding::new()).unwrap();
         let fake = Fake {
             space: 1 << 20,
             ..Fake::default()

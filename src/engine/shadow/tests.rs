@@ -16,7 +16,7 @@ struct Rig {
 
 impl Rig {
     fn connecting() -> Rig {
-        let (shadow, program) = Shadow::pair().unwrap();
+        let (shadow, program) = Shadow::connecting(&Padding::new()).unwrap();
         let event_loop = EventLoop::new().unwrap();
         event_loop
             .add(
@@ -104,11 +104,11 @@ fn program_cannot_write_until_connected_and_then_gets_its_edge() {
 fn the_programs_end_shows_our_name() {
     let text = format!("mptcp-test-{}", std::process::id());
     let name = SocketAddrUnix::new_abstract_name(text.as_bytes()).unwrap();
-    let (shadow, program) = Shadow::pair().unwrap();
+    let (shadow, program) = Shadow::connecting(&Padding::new()).unwrap();
     shadow.bind(text.as_bytes()).unwrap();
     let peer = getpeername(&program).unwrap().unwrap();
     assert_eq!(SocketAddrUnix::try_from(peer).unwrap(), name);
-    let (other, _) = Shadow::pair().unwrap();
+    let (other, _) = Shadow::connecting(&Padding::new()).unwrap();
     assert_eq!(other.bind(text.as_bytes()), Err(Errno::ADDRINUSE));
 }
 
