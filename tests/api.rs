@@ -6,6 +6,8 @@ use interop::lab;
 
 #[path = "rules/capture.rs"]
 mod capture;
+#[path = "api/info.rs"]
+mod info;
 #[path = "api/own_peer.rs"]
 mod own_peer;
 #[path = "api/rows.rs"]

@@ -1,5 +1,6 @@
 """Options of TCP and IP that a client sets: an upload, whose first half has what was set before connect(), and its second half what was set then.
-Arguments: server, port, and words as `before:tos=16` or `after:ttl=9`. Prints a line of JSON for each half: what getsockopt() says."""
+Arguments: server, port, and words as `before:tos=16` or `after:ttl=9`. Prints a line of JSON for each half: what getsockopt()
+says of the options that were named."""
 import fcntl
 import json
 import socket
@@ -17,7 +18,9 @@ address = (sys.argv[1], int(sys.argv[2]))
 family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
 options = (V6 if family == socket.AF_INET6 else V4) | {
     "mark": (socket.SOL_SOCKET, socket.SO_MARK), "maxseg": (TCP, socket.TCP_MAXSEG),
+    "clamp": (TCP, socket.TCP_WINDOW_CLAMP), "rcvbuf": (socket.SOL_SOCKET, socket.SO_RCVBUF),
 }
+named = {word.split(":")[1].split("=")[0] for word in sys.argv[3:]}
 
 
 def put(s, when):
@@ -25,7 +28,7 @@ def put(s, when):
         moment, name, value = word.replace("=", ":").split(":")
         if moment == when:
             s.setsockopt(*options[name], int(value))
-    print(json.dumps({name: s.getsockopt(*number) for name, number in options.items()}), flush=True)
+    print(json.dumps({name: s.getsockopt(*options[name]) for name in named}), flush=True)
 
 
 s = socket.socket(family)

@@ -195,6 +195,8 @@ const OPT_SACK: u8 = 2;
 const OPT_WSCALE: u8 = 4;
 /// tcpi_delivery_rate_app_limited.
 const FLAG_RATE_LIMITED_BY_PROGRAM: u8 = if cfg!(target_endian = "little") { 1 } else { 0x80 };
+/// TCP_MIN_RCVMSS.
+const RCV_MSS_MIN: u32 = 536;
 /// How far segments may be out of order before one counts as lost (RFC 6675 DupThresh).
 const REORDERING: u32 = 3;
 
@@ -232,11 +234,8 @@ fn fill(subflow: &SubflowInfo, now: Instant) -> TcpInfo {
         },
         rto: subflow.rto_us,
         snd_mss: subflow.mss,
-        // Before anything came, what TCP has to take for granted.
-        rcv_mss: match subflow.largest_received {
-            0 => 536,
-            n => n,
-        },
+        // As in the kernel never less than what TCP takes for granted.
+        rcv_mss: subflow.largest_received.max(RCV_MSS_MIN),
         advmss: subflow.payload_max,
         ato: us(DELAYED_ACK) as u32,
         reordering: REORDERING,

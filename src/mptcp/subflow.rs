@@ -310,6 +310,8 @@ impl Subflow {
         let mss_limit = asked.mss_limit;
         let o = &seg.options;
         self.irs = seg.header.seq;
+        // As Linux counts them.
+        (self.counted.last_data_sent, self.counted.last_data_received) = (now, now);
         self.rx = Receiver::new(now, seg.header.seq + 1);
         // RFC 9293 section 3.7.1: 536 without the option. An absurdly small value would make us send tinygrams for ever.
         let default = if self.tuple.local.is_ipv4() { 536 } else { 1220 };

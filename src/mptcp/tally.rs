@@ -32,7 +32,7 @@ pub struct Tally {
     pub timeouts: u32,
     /// Recoveries that a timeout began.
     pub timeout_recoveries: u32,
-    /// When payload was last sent; before any, when the subflow began.
+    /// When payload was last sent; before any, when the peer's SYN came.
     pub last_data_sent: Instant,
     /// When payload last came; as above.
     pub last_data_received: Instant,

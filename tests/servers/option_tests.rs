@@ -265,3 +265,23 @@ fn what_is_set_is_what_the_wire_shows() {
         assert_eq!(changes, 1, "{client:?}");
     }
 }
+
+/// Also below the size by which accepted sockets are recognised that stand for a connection.
+#[test]
+fn a_small_segment_size_of_a_listener_is_announced() {
+    for word in ["before:maxseg=500", "later:maxseg=500"] {
+        let site = Site::new();
+        let server = serve(&site, &["MPTCP_JOIN=never"], &[word]);
+        for (line, client) in [Client::Kernel, Client::Library, Client::Plain].into_iter().enumerate() {
+            let capture = WireCapture::start(&site.lab, 0);
+            site.fetch(client, &url(), LEN);
+            let peer = json!({"peer": client_address(0, false).to_string()});
+            assert_said(&told(&server, 2 * line)["accepted"], peer);
+            let segments = capture.finish();
+            let answers = answers(&segments);
+            assert_eq!(answers.first().and_then(|s| s.mss), Some(500), "{word}, {client:?}");
+            assert!(answers.iter().all(|s| s.payload.len() <= 500), "{word}, {client:?}");
+        }
+        assert_eq!(site.mptcp(), 1, "the kernel's client, {word}: {}", site.log());
+    }
+}
