@@ -1,6 +1,7 @@
 """A server of the files in its directory that sets options and says, a line of JSON for each connection, what they are on its listener and on what
 it accepts. Arguments: the port, and words like `before:intent=2` (before listen()), `later:tos=16` (after it), `accepted:ttl=9` (in the middle of
-each answer). Options of mptcp.h, by number: Python's socket module is all that is needed."""
+each answer). `later:wrong=bind` tries lists that are wrong on the listener, and `accepted:wrong=bind` on what it accepts: the errno of each is told
+too, by the list's name, and that of any other list. Options of mptcp.h, by number: Python's socket module is all that is needed."""
 import json
 import socket
 import struct
@@ -25,14 +26,37 @@ def addresses(text):
     )
 
 
+FIRST = addresses("192.0.2.2")
+WRONG = {
+    "foreign": addresses("192.0.2.2,203.0.113.200"), "twice": FIRST + FIRST,
+    "families": FIRST + struct.pack("=HHI16sI", socket.AF_INET6, 0, 0, socket.inet_pton(socket.AF_INET6, "2001:db8::1"), 0),
+    "odd": FIRST[:-1], "port": FIRST[:3] + b"P" + FIRST[4:], "wildcard": addresses("0.0.0.0"), "many": FIRST * 10_000,
+}
+failures = {}
+
+
+def fail(s, option):
+    for name, addresses in WRONG.items():
+        try:
+            s.setsockopt(TCP, LISTS[option], addresses)
+            failures[name] = 0
+        except OSError as error:
+            failures[name] = error.errno
+
+
 def put(s, when):
     for word in sys.argv[2:]:
         moment, _, rest = word.partition(":")
         name, _, value = rest.partition("=")
         if moment != when:
             continue
-        if name in LISTS:
-            s.setsockopt(TCP, LISTS[name], addresses(value))
+        if name == "wrong":
+            fail(s, value)
+        elif name in LISTS:
+            try:
+                s.setsockopt(TCP, LISTS[name], addresses(value))
+            except OSError as error:
+                failures[name] = error.errno
         elif name in MULTIPATH:
             s.setsockopt(TCP, MULTIPATH[name], int(value))
         else:
@@ -48,7 +72,9 @@ def peer(s):
 
 def said(s):
     numbers = {name: (TCP, number) for name, number in MULTIPATH.items()} | PLAIN
-    return {name: s.getsockopt(*number) for name, number in numbers.items()} | {"peer": peer(s)}
+    return {name: s.getsockopt(*number) for name, number in numbers.items()} | {
+        "peer": peer(s), "failures": failures,
+    }
 
 
 listener = socket.socket()

@@ -1,10 +1,24 @@
-"""The other end of the programs of this directory, for a library that is preloaded here too: HTTP GET /N gives the first N bytes of a file.
+"""The other end of the programs of this directory, for a library that is preloaded here too: HTTP GET /N gives the first N bytes of a file, PUT takes
+as many as it says.
 Arguments: the port, the file."""
 import json
 import mmap
 import socket
 import sys
 import threading
+
+
+def take(connection, request):
+    head, body = request.split(b"\r\n\r\n", 1)
+    left = int(head.lower().split(b"content-length:")[1].split()[0]) - len(body)
+    while left > 0:
+        more = connection.recv(min(left, 1 << 16))
+        if not more:
+            return
+        left -= len(more)
+    connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\ntaken")
+    while connection.recv(4096):
+        pass
 
 
 def serve(connection):
@@ -14,6 +28,8 @@ def serve(connection):
         if not more:
             return
         request += more
+    if request.startswith(b"PUT"):
+        return take(connection, request)
     count = int(request.split()[1][1:])
     connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % count)
     connection.sendall(memoryview(data)[:count])

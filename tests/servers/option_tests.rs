@@ -196,26 +196,64 @@ fn a_listeners_list_is_obeyed_before_its_program_accepts() {
     ] {
         let site = Site::new();
         passive(&site);
-        let _server = serve(&site, &[], &[&word]);
+        let server = serve(&site, &[], &[&word]);
         site.fetch(Client::Kernel, &url(), LEN);
         let seen = (site.mptcp(), counter(&site, "AddAddr"), site.joins());
         assert_eq!(seen, (1, announced, announced), "{word}: {}", site.log());
+        assert_eq!(told(&server, 0)["accepted"]["failures"], json!({}), "{word}");
     }
 }
 
-/// REMOVE on an accepted socket: the peer is told, and the rest of the bytes goes the other way.
+/// REMOVE and BIND on an accepted socket: the peer is told, and the rest of the bytes goes the other way.
 #[test]
 fn a_server_takes_an_address_back_in_the_middle_of_a_connection() {
+    let [first, second] = [0, 1].map(|wire| server_address(wire, false).to_string());
+    for word in [format!("accepted:remove={first}"), format!("accepted:bind={second}")] {
+        let site = Site::new();
+        passive(&site);
+        let server = serve(&site, &[], &[&word]);
+        let before = site.lab.wire(1).stats().expect("counters").to_client.bytes_out;
+        site.fetch(Client::Kernel, &url(), LEN);
+        assert!(told(&server, 1)["accepted"].is_object());
+        let gained = site.lab.wire(1).stats().expect("counters").to_client.bytes_out - before;
+        assert!(
+            counter(&site, "RmAddr") >= 1 && site.joins() == 1,
+            "{word}: {}",
+            site.log()
+        );
+        assert!(gained > LEN / 4, "{word}: {gained} bytes by the second wire");
+    }
+}
+
+/// Lists that are wrong have the errno of `mptcp(7)` and change nothing, on a listener and on what it accepts.
+#[test]
+fn wrong_lists_of_a_server_change_nothing() {
+    let expected = json!({
+        "foreign": libc::EADDRNOTAVAIL, "twice": libc::EINVAL, "families": libc::EAFNOSUPPORT, "odd": libc::EINVAL,
+        "port": libc::EINVAL, "wildcard": libc::EADDRNOTAVAIL, "many": libc::ENOSPC,
+    });
+    for moment in ["later", "accepted"] {
+        for option in ["bind", "add", "remove"] {
+            let site = Site::new();
+            passive(&site);
+            let server = serve(&site, &[], &[&format!("{moment}:wrong={option}")]);
+            site.fetch(Client::Kernel, &url(), LEN);
+            assert_eq!(told(&server, 1)["accepted"]["failures"], expected, "{moment}, {option}");
+            let seen = (site.mptcp(), site.joins(), counter(&site, "RmAddr"));
+            assert_eq!(seen, (1, 1, 0), "{moment}, {option}: {}", site.log());
+        }
+    }
+}
+
+/// A connection in plain TCP has one path, and no list of addresses.
+#[test]
+fn what_is_accepted_in_plain_tcp_takes_no_list() {
     let site = Site::new();
-    passive(&site);
     let first = server_address(0, false).to_string();
-    let server = serve(&site, &[], &[&format!("accepted:remove={first}")]);
-    let before = site.lab.wire(1).stats().expect("counters").to_client.bytes_out;
-    site.fetch(Client::Kernel, &url(), LEN);
-    assert!(told(&server, 1)["accepted"].is_object());
-    let gained = site.lab.wire(1).stats().expect("counters").to_client.bytes_out - before;
-    assert!(counter(&site, "RmAddr") >= 1 && site.joins() == 1, "{}", site.log());
-    assert!(gained > LEN / 4, "{gained} bytes by the second wire");
+    let server = serve(&site, &[], &[&format!("accepted:bind={first}")]);
+    site.fetch(Client::Plain, &url(), LEN);
+    let failures = &told(&server, 1)["accepted"]["failures"];
+    assert_eq!(failures, &json!({ "bind": libc::EOPNOTSUPP }));
 }
 
 /// What the server sent, from its SYN-ACK on; a connection before may still be closing.
