@@ -7,16 +7,15 @@ import socket
 import struct
 import sys
 
-TCP = socket.IPPROTO_TCP
+from common import OPTIONS, TCP, read_head, words
+
 MULTIPATH = {
     "enable": 0x689701, "names": 0x689711, "fate": 0x689712, "join": 0x689713,
     "intent": 0x689714, "scheduler": 0x689715, "congestion": 0x689716,
 }
 LISTS = {"bind": 0x689702, "add": 0x689703, "remove": 0x689704}
 PLAIN = {
-    "tos": (socket.IPPROTO_IP, socket.IP_TOS), "ttl": (socket.IPPROTO_IP, socket.IP_TTL),
-    "maxseg": (TCP, socket.TCP_MAXSEG), "nodelay": (TCP, socket.TCP_NODELAY), "mark": (socket.SOL_SOCKET, socket.SO_MARK),
-    "keepidle": (TCP, socket.TCP_KEEPIDLE), "timeout": (TCP, socket.TCP_USER_TIMEOUT), "syncnt": (TCP, socket.TCP_SYNCNT),
+    name: OPTIONS[name] for name in ("tos", "ttl", "maxseg", "nodelay", "mark", "keepidle", "timeout", "syncnt")
 }
 
 
@@ -45,11 +44,7 @@ def fail(s, option):
 
 
 def put(s, when):
-    for word in sys.argv[2:]:
-        moment, _, rest = word.partition(":")
-        name, _, value = rest.partition("=")
-        if moment != when:
-            continue
+    for name, value in words(sys.argv[2:], when):
         if name == "wrong":
             fail(s, value)
         elif name in LISTS:
@@ -85,12 +80,7 @@ listener.listen()
 put(listener, "later")
 while True:
     s, _ = listener.accept()
-    request = b""
-    while b"\r\n\r\n" not in request:
-        more = s.recv(4096)
-        if not more:
-            break
-        request += more
+    request, _ = read_head(s)
     print(json.dumps({"listener": said(listener), "accepted": said(s)}), flush=True)
     try:
         body = open(request.split()[1][1:], "rb").read()

@@ -1,5 +1,5 @@
 /* TCP_INFO: what programs read (iperf3, nginx, ss) is counted. Each bound holds on the kernel's TCP too, on which this program is run as well.
- * argv[4]: `down` or `up`. */
+ * argv[4]: `down` or `up`; argv[5]: `plain` for a server that speaks plain TCP. */
 #include "api.h"
 
 #include <errno.h>
@@ -149,7 +149,10 @@ int main(int argc, char **argv)
 	fd = api_socket();
 	before = info(fd);
 	CHECK(before.tcpi_state == 7 && before.tcpi_bytes_acked == 0);
-	api_connect(fd);
+	if (argc > 5 && strcmp(argv[5], "plain") == 0)
+		api_connect_plain(fd);
+	else
+		api_connect(fd);
 	before = info(fd);
 	shown("connected", &before);
 	CHECK(before.tcpi_state == 1 && before.tcpi_bytes_received == 0 && before.tcpi_data_segs_out == 0);

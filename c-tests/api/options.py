@@ -9,25 +9,18 @@ import sys
 import termios
 import time
 
-LEN = 400_000
-TCP = socket.IPPROTO_TCP
-V4 = {"tos": (socket.IPPROTO_IP, socket.IP_TOS), "ttl": (socket.IPPROTO_IP, socket.IP_TTL)}
-V6 = {"tos": (socket.IPPROTO_IPV6, socket.IPV6_TCLASS), "ttl": (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)}
+from common import OPTIONS, OPTIONS_V6, words
 
+LEN = 400_000
 address = (sys.argv[1], int(sys.argv[2]))
 family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-options = (V6 if family == socket.AF_INET6 else V4) | {
-    "mark": (socket.SOL_SOCKET, socket.SO_MARK), "maxseg": (TCP, socket.TCP_MAXSEG),
-    "clamp": (TCP, socket.TCP_WINDOW_CLAMP), "rcvbuf": (socket.SOL_SOCKET, socket.SO_RCVBUF),
-}
+options = OPTIONS_V6 if family == socket.AF_INET6 else OPTIONS
 named = {word.split(":")[1].split("=")[0] for word in sys.argv[3:]}
 
 
 def put(s, when):
-    for word in sys.argv[3:]:
-        moment, name, value = word.replace("=", ":").split(":")
-        if moment == when:
-            s.setsockopt(*options[name], int(value))
+    for name, value in words(sys.argv[3:], when):
+        s.setsockopt(*options[name], int(value))
     print(json.dumps({name: s.getsockopt(*options[name]) for name in named}), flush=True)
 
 

@@ -7,9 +7,10 @@ import socket
 import sys
 import threading
 
+from common import read_head
 
-def take(connection, request):
-    head, body = request.split(b"\r\n\r\n", 1)
+
+def take(connection, head, body):
     left = int(head.lower().split(b"content-length:")[1].split()[0]) - len(body)
     while left > 0:
         more = connection.recv(min(left, 1 << 16))
@@ -22,14 +23,11 @@ def take(connection, request):
 
 
 def serve(connection):
-    request = b""
-    while b"\r\n\r\n" not in request:
-        more = connection.recv(4096)
-        if not more:
-            return
-        request += more
+    request, rest = read_head(connection)
+    if not request:
+        return
     if request.startswith(b"PUT"):
-        return take(connection, request)
+        return take(connection, request, rest)
     count = int(request.split()[1][1:])
     connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % count)
     connection.sendall(memoryview(data)[:count])

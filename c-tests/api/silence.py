@@ -10,13 +10,9 @@ import socket
 import sys
 import time
 
+from common import OPTIONS, read_head
+
 PATIENCE = 60
-TCP = socket.IPPROTO_TCP
-OPTIONS = {
-    "syncnt": (TCP, socket.TCP_SYNCNT), "timeout": (TCP, socket.TCP_USER_TIMEOUT),
-    "keepalive": (socket.SOL_SOCKET, socket.SO_KEEPALIVE), "keepidle": (TCP, socket.TCP_KEEPIDLE),
-    "keepintvl": (TCP, socket.TCP_KEEPINTVL), "keepcnt": (TCP, socket.TCP_KEEPCNT),
-}
 
 server, port, directory, what = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 chosen = dict(word.split("=") for word in sys.argv[5:])
@@ -29,11 +25,11 @@ try:
     s.connect((server, port))
     if what != "connect":
         s.sendall(b"GET /1000 HTTP/1.1\r\nHost: lab\r\n\r\n")
-        answer = b""
-        while b"\r\n\r\n" not in answer or len(answer) < answer.index(b"\r\n\r\n") + 4 + 1000:
+        _, body = read_head(s)
+        while len(body) < 1000:
             more = s.recv(65536)
-            assert more, answer
-            answer += more
+            assert more, body
+            body += more
         open(os.path.join(directory, "ready"), "w").close()
         while not os.path.exists(os.path.join(directory, "go")):
             time.sleep(0.005)

@@ -1,8 +1,9 @@
 //! TCP_INFO beside the kernel's: `info.c` checks the same bounds on the kernel's TCP, and under the library in MPTCP over one and over two wires
 //! and in plain TCP.
 
-use crate::interop::{run, server_address, LabSpec, Site, Transport, Wire};
-use crate::{program, PLAIN_PORT};
+use crate::interop::{run, LabSpec, Site, Transport, Wire};
+use crate::{Program, PLAIN_PORT};
+use std::path::Path;
 
 /// Says what it saw, where it fails.
 fn counted(way: &str) {
@@ -10,19 +11,18 @@ fn counted(way: &str) {
     let _mptcp = site.http(Transport::Mptcp);
     let plain = site.lab().server().http_server(Transport::Tcp, &["--port", PLAIN_PORT]);
     let _plain = plain.expect("the HTTP server starts");
-    let program = program("info");
-    let address = server_address(0, false).to_string();
-    for (what, port) in [
-        ("kernel", "80"),
-        ("one path", "80"),
-        ("two paths", "80"),
-        ("plain", PLAIN_PORT),
+    let program = Program::compile("info");
+    for (what, plain) in [
+        ("kernel", false),
+        ("one path", false),
+        ("two paths", false),
+        ("plain", true),
     ] {
-        let mut command = match what {
-            "kernel" => site.lab().client().command(&program),
-            _ => site.command(&program),
+        let run_by = |path: &Path| match what {
+            "kernel" => site.lab().client().command(path),
+            _ => site.command(path),
         };
-        command.args([&address, port, PLAIN_PORT, way]);
+        let mut command = program.command(run_by, false, &[way, if plain { "plain" } else { "mptcp" }]);
         if what != "two paths" {
             command.env("MPTCP_JOIN", "never");
         }
@@ -31,7 +31,6 @@ fn counted(way: &str) {
         eprintln!("{what}: {said}");
         assert!(outcome.status.success(), "{what}: {}\n{said}", outcome.stderr);
     }
-    std::fs::remove_file(program).expect("it was just made");
 }
 
 #[test]

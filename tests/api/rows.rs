@@ -1,7 +1,7 @@
 //! What RFC 6897 says of programs that know nothing of MPTCP: the rows of the table in `ARCHITECTURE.md`, by their numbers.
 
 use crate::interop::{self, run, Running};
-use crate::{program, Place};
+use crate::{Place, Program};
 use std::time::Duration;
 
 fn row(name: &str) {
@@ -65,16 +65,9 @@ fn l8_options_hold_on_all_subflows() {
 /// Runs a row to which the status is asked until it says what is expected of its one connection.
 fn until_status(row: &str, variables: &[(&str, &str)], expected: impl Fn(&serde_json::Value) -> bool) {
     let place = Place::new();
-    let program = program("rows");
-    let mut command = place.site.command(&program);
-    command
-        .args([
-            &interop::server_address(0, false).to_string(),
-            "80",
-            crate::PLAIN_PORT,
-            row,
-        ])
-        .envs(variables.iter().copied());
+    let program = Program::compile("rows");
+    let mut command = program.command(|path| place.site.command(path), false, &[row]);
+    command.envs(variables.iter().copied());
     let running = Running::start(command);
     let mut tries = 0;
     loop {
@@ -96,7 +89,6 @@ fn until_status(row: &str, variables: &[(&str, &str)], expected: impl Fn(&serde_
         std::thread::sleep(Duration::from_millis(50));
     }
     drop(running);
-    std::fs::remove_file(program).expect("it was just made");
 }
 
 #[test]
@@ -124,12 +116,9 @@ fn l11_other_options_do_not_interfere() {
 fn l14_not_beside_mobile_ipv6() {
     let place = Place::new();
     let server = interop::server_address(0, true).to_string();
+    let program = Program::compile("rows");
     let paths = |row: &str| {
-        let program = program("rows");
-        let mut command = place.site.command(&program);
-        command.args([&server, "80", crate::PLAIN_PORT, row]);
-        let outcome = run(command);
-        std::fs::remove_file(program).expect("it was just made");
+        let outcome = run(program.command(|path| place.site.command(path), true, &[row]));
         assert!(
             outcome.status.success(),
             "{row}: {}\n{}",
@@ -159,21 +148,15 @@ fn l14_not_beside_mobile_ipv6() {
 #[test]
 fn l15_sctp_is_another_matter() {
     let place = Place::new();
-    let program = program("rows");
-    let said = |mut command: std::process::Command| {
-        command.args([
-            &interop::server_address(0, false).to_string(),
-            "80",
-            crate::PLAIN_PORT,
-            "l15",
-        ]);
+    let program = Program::compile("rows");
+    let said = |command: std::process::Command| {
         let outcome = run(command);
         assert!(outcome.status.success(), "{}", outcome.stderr);
         String::from_utf8(outcome.stdout).expect("text")
     };
-    let kernel = said(place.site.lab().client().command(&program));
-    let library = said(place.site.command(&program));
-    std::fs::remove_file(program).expect("it was just made");
+    let client = place.site.lab().client();
+    let kernel = said(program.command(|path| client.command(path), false, &["l15"]));
+    let library = said(program.command(|path| place.site.command(path), false, &["l15"]));
     assert!(
         kernel.lines().count() >= 4 && kernel == library,
         "kernel:\n{kernel}library:\n{library}"
