@@ -300,6 +300,7 @@ fn the_header_has_the_numbers_that_the_library_answers() {
     assert!(output.status.success(), "{output:?}");
 }
 
+// Proves REQ1.
 #[test]
 fn enable() {
     let place = Place::new();
@@ -307,6 +308,7 @@ fn enable() {
     place.site.assert_server_mptcp(1, 1);
 }
 
+// Proves REQ2, REQ5.
 #[test]
 fn bind_moves_the_traffic() {
     let place = Place::new();
@@ -331,6 +333,7 @@ fn a_barrage_of_wrong_calls() {
     Place::new().check("barrage", &[], &[]);
 }
 
+// Proves REQ2.
 #[test]
 fn add_and_remove() {
     let place = Place::new();
@@ -338,16 +341,19 @@ fn add_and_remove() {
     assert!(place.counter("MPTcpExtRmAddr") >= 1, "REMOVE_ADDR");
 }
 
+// Proves REQ3.
 #[test]
 fn subflows() {
     Place::new().check("subflows", &[], &[]);
 }
 
+// Proves REQ4.
 #[test]
 fn connid() {
     Place::new().check("connid", &[], &[]);
 }
 
+// Proves L3.
 #[test]
 fn names() {
     let place = Place::new();
@@ -356,11 +362,13 @@ fn names() {
     place.check("names", &[("MPTCP_AWARE_NAMES", "fail")], &["fail"]);
 }
 
+// Proves REQ7.
 #[test]
 fn intents() {
     Place::new().check("intent", &[], &[]);
 }
 
+// Proves REQ11.
 #[test]
 fn schedulers_and_congestion_controls() {
     let place = Place::new();
@@ -369,16 +377,19 @@ fn schedulers_and_congestion_controls() {
     place.check("algorithms", &variables, &["variables"]);
 }
 
+// Proves REQ6, REQ10.
 #[test]
 fn single_subflows() {
     Place::new().check("steer", &[], &[]);
 }
 
+// Proves REQ13.
 #[test]
 fn events() {
     Place::new().check("events", &[], &[]);
 }
 
+// Proves L12, REQ9.
 #[test]
 fn join() {
     Place::new().check("join", &[], &[]);

@@ -20,6 +20,7 @@ fn removals(name: &str) -> usize {
     told.count()
 }
 
+// Proves REQ2, REQ5.
 #[test]
 fn bind() {
     assert!(removals("bind") >= 2);

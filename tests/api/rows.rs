@@ -1,4 +1,4 @@
-//! What RFC 6897 says of programs that know nothing of MPTCP: the rows of the table in `ARCHITECTURE.md`, by their numbers.
+//! What RFC 6897 says of programs that know nothing of MPTCP: rows L1 to L21 of `tests/conformance/table.txt`.
 
 use crate::interop::{self, run, Running};
 use crate::{Place, Program};
@@ -8,22 +8,26 @@ fn row(name: &str) {
     Place::new().check("rows", &[], &[name]);
 }
 
+// Proves L1, L3, L13.
 #[test]
 fn l1_l3_l13_names_are_the_first_subflows_also_when_it_is_gone() {
     row("l1");
 }
 
+// Proves L2, REQ12.
 #[test]
 fn l2_fate_sharing_is_a_policy_and_off_by_default() {
     row("l2");
     row("l2-default");
 }
 
+// Proves L4.
 #[test]
 fn l4_a_wildcard_leaves_the_choice_of_addresses() {
     row("l4");
 }
 
+// Proves L5.
 #[test]
 fn l5_a_specific_address_is_respected() {
     let place = Place::new();
@@ -36,16 +40,19 @@ fn l5_a_specific_address_is_respected() {
     );
 }
 
+// Proves L6.
 #[test]
 fn l6_a_specific_address_and_multipath_asked_for() {
     row("l6");
 }
 
+// Proves L7.
 #[test]
 fn l7_shutdown_is_half_a_close() {
     row("l7");
 }
 
+// Proves L12.
 #[test]
 fn l12_joins_wait_as_the_variable_says() {
     let place = Place::new();
@@ -57,6 +64,7 @@ fn l12_joins_wait_as_the_variable_says() {
     assert_eq!(counters.get("MPTcpExtMPJoinSynRx").copied().unwrap_or(0), 0, "no join");
 }
 
+// Proves L8.
 #[test]
 fn l8_options_hold_on_all_subflows() {
     row("l8");
@@ -91,6 +99,7 @@ fn until_status(row: &str, variables: &[(&str, &str)], expected: impl Fn(&serde_
     drop(running);
 }
 
+// Proves L9.
 #[test]
 fn l9_nodelay_keeps_data_off_slow_paths_and_can_be_ignored() {
     let low = |connection: &serde_json::Value| connection["policy"]["low_latency"].clone();
@@ -100,18 +109,21 @@ fn l9_nodelay_keeps_data_off_slow_paths_and_can_be_ignored() {
     });
 }
 
+// Proves L10.
 #[test]
 fn l10_a_small_buffer_asks_for_no_multipath_unless_told_otherwise() {
     row("l10");
     Place::new().check("rows", &[("MPTCP_HEURISTICS", "-buffers")], &["l10-ignored"]);
 }
 
+// Proves L11.
 #[test]
 fn l11_other_options_do_not_interfere() {
     row("l11");
 }
 
 /// Of the multihoming that the RFC names only Mobile IPv6 is in Linux; its routes are xfrm policies.
+// Proves L14.
 #[test]
 fn l14_not_beside_mobile_ipv6() {
     let place = Place::new();
@@ -145,6 +157,7 @@ fn l14_not_beside_mobile_ipv6() {
     paths("l14");
 }
 
+// Proves L15.
 #[test]
 fn l15_sctp_is_another_matter() {
     let place = Place::new();
@@ -163,6 +176,7 @@ fn l15_sctp_is_another_matter() {
     );
 }
 
+// Proves L17.
 #[test]
 fn l17_tls_runs_unchanged() {
     let len = 2_000_000;
@@ -174,16 +188,19 @@ fn l17_tls_runs_unchanged() {
     site.assert_server_mptcp(1, 1);
 }
 
+// Proves L16.
 #[test]
 fn l16_only_the_address_connected_to_counts() {
     row("l16");
 }
 
+// Proves L18.
 #[test]
 fn l18_fallback_is_not_noticed() {
     row("l18");
 }
 
+// Proves L19.
 #[test]
 fn l19_without_multipath_no_other_path_is_used_nor_told() {
     let place = Place::new();
@@ -198,6 +215,7 @@ fn l19_without_multipath_no_other_path_is_used_nor_told() {
     assert_eq!(counters.get("MPTcpExtAddAddr").copied().unwrap_or(0), 0);
 }
 
+// Proves L20.
 #[test]
 fn l20_writes_tell_what_a_connection_is_for() {
     let traffic = |c: &serde_json::Value| c["policy"]["traffic"].clone();
@@ -210,6 +228,7 @@ fn l20_writes_tell_what_a_connection_is_for() {
     until_status("pouring", &[], |c| traffic(c) == "bulk");
 }
 
+// Proves L21.
 #[test]
 fn l21_what_only_the_kernels_tcp_has_is_left_to_it() {
     let place = Place::new();

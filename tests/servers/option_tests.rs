@@ -141,6 +141,7 @@ fn options_are_inherited_from_the_listener() {
 }
 
 /// EMULTIPATH for programs that know, and only for them.
+// Proves L3.
 #[test]
 fn names_of_accepted_sockets_are_as_the_listener_and_the_variable_say() {
     let client = client_address(0, false).to_string();
@@ -171,6 +172,7 @@ fn what_is_accepted_in_plain_tcp_says_so_and_has_the_options() {
     );
 }
 
+// Proves REQ10.
 #[test]
 fn a_servers_intent_makes_its_other_address_a_backup() {
     let site = Site::new();
