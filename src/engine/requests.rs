@@ -151,7 +151,7 @@ impl Engine {
             Request::QueueSizes { cookie } => self.queue_sizes(cookie).map(Reply::Queues),
             Request::Shutdown { cookie, both } => {
                 let (key, _) = self.connection(cookie)?;
-                self.with_stream(now, key, |relay, stream, _| relay.shutdown(stream, both));
+                self.with_stream(now, key, |relay, stream| relay.shutdown(stream, both));
                 Ok(Reply::Done)
             }
             Request::Connect(_)

@@ -91,7 +91,6 @@ pub struct Engine {
     pub(super) counters: Counters,
     /// Connections whose turn ended with more to do.
     more: VecDeque<Key>,
-    scratch: Vec<u8>,
     pub(super) next_serial: u32,
     idle_since: Option<Instant>,
     /// The name was given up: the end comes when the last client and connection have gone.
@@ -108,9 +107,6 @@ pub struct Counters {
     /// … that were begun and never established.
     pub failed: u64,
 }
-
-/// Size of the buffer that bytes go through on their way from a program to a stream.
-const SCRATCH: usize = 256 * 1024;
 
 impl Engine {
     /// Takes the name, unless its listener is inherited, and gets ready.
@@ -162,7 +158,6 @@ impl Engine {
             settings_files: SettingsFiles::default(),
             counters: Counters::default(),
             more: VecDeque::new(),
-            scratch: vec![0; SCRATCH],
             next_serial: 0,
             idle_since: None,
             retired: false,
@@ -289,17 +284,17 @@ impl Engine {
         nothing && self.control.is_idle() && self.core.as_ref().is_none_or(Core::is_idle)
     }
 
-    /// Runs `f` on both sides of a connection, and a buffer for it; None when either side is gone.
+    /// Runs `f` on both sides of a connection; None when either side is gone.
     pub(super) fn with_stream<R>(
         &mut self,
         now: Instant,
         key: Key,
-        f: impl FnOnce(&mut Relay, &mut dyn Stream, &mut [u8]) -> R,
+        f: impl FnOnce(&mut Relay, &mut dyn Stream) -> R,
     ) -> Option<R> {
         let connection = self.connections.get_mut(key)?;
         let relay = connection.relay.as_mut()?;
         match &mut connection.backend {
-            Backend::Kernel(stream) => Some(f(relay, stream, &mut self.scratch)),
+            Backend::Kernel(stream) => Some(f(relay, stream)),
             Backend::Core(conn) => {
                 let mut stream = CoreStream {
                     core: self.core.as_mut()?,
@@ -307,7 +302,7 @@ impl Engine {
                     now,
                     flushed: connection.flushed,
                 };
-                Some(f(relay, &mut stream, &mut self.scratch))
+                Some(f(relay, &mut stream))
             }
         }
     }
@@ -324,9 +319,7 @@ impl Engine {
         if connection.delivery.is_some() {
             self.prime(key);
         }
-        let turn = self.with_stream(now, key, |relay, stream, scratch| {
-            relay.turn(stream, linger_zero, scratch)
-        });
+        let turn = self.with_stream(now, key, |relay, stream| relay.turn(stream, linger_zero));
         match turn.unwrap_or(Turn::Over(Ending::Failed(Errno::CONNRESET))) {
             Turn::Wait => {}
             Turn::More => {

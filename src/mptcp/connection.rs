@@ -357,20 +357,41 @@ impl Connection {
     // ---- the application --------------------------------------------------------------------------------------
 
     pub fn send(&mut self, now: Instant, data: &[u8]) -> Result<usize, CallError> {
-        if let Some(e) = self.error {
-            return Err(CallError::Broken(e));
-        }
-        if self.out.fin_queued {
-            return Err(CallError::Shutdown);
-        }
+        self.may_send()?;
         let n = self.send_space().min(data.len());
+        self.note_write(now, n);
+        self.out.buf.write(&data[..n]);
         self.out.blocked = n < data.len();
+        Ok(n)
+    }
+
+    fn may_send(&self) -> Result<(), CallError> {
+        match self.error {
+            Some(error) => Err(CallError::Broken(error)),
+            None if self.out.fin_queued => Err(CallError::Shutdown),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the next `count` bytes belong, as many as there is room for.
+    pub fn send_room(&mut self, count: usize) -> Result<[&mut [u8]; 2], CallError> {
+        self.may_send()?;
+        let n = self.send_space().min(count);
+        Ok(self.out.buf.room(n))
+    }
+
+    /// The application has put `n` bytes where [`Connection::send_room`] said. One that leaves no room waits for more.
+    pub fn sent(&mut self, now: Instant, n: usize) {
+        self.note_write(now, n);
+        self.out.buf.written(n);
+        self.out.blocked = self.send_space() == 0;
+    }
+
+    fn note_write(&mut self, now: Instant, n: usize) {
         if self.out.una == self.out.nxt {
             self.out.progress_at = now;
         }
         self.writes.on_write(n, self.out.una == self.out.buf.end());
-        self.out.buf.write(&data[..n]);
-        Ok(n)
     }
 
     pub fn recv(&self) -> Result<(&[u8], &[u8]), CallError> {

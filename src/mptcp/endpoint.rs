@@ -482,6 +482,19 @@ impl Endpoint {
             .unwrap_or(Err(CallError::Gone))
     }
 
+    /// Where the next bytes to send belong, `count` or as many as there is room for: to be filled from the front, and followed by
+    /// [`Endpoint::sent`] with nothing else of this connection in between.
+    pub fn send_room(&mut self, conn: ConnId, count: usize) -> Result<[&mut [u8]; 2], CallError> {
+        self.connections
+            .get_mut(&conn)
+            .map_or(Err(CallError::Gone), |c| c.send_room(count))
+    }
+
+    /// The first `n` bytes of [`Endpoint::send_room`] were filled. Who leaves no room is told by [`Event::Writable`] when there is some again.
+    pub fn sent(&mut self, now: Instant, conn: ConnId, n: usize) {
+        self.with(now, conn, |c, _| c.sent(now, n));
+    }
+
     /// Bytes to read, in order, in two slices; both empty when there are none now. `Err(Shutdown)` is the end of the stream.
     pub fn recv(&self, conn: ConnId) -> Result<(&[u8], &[u8]), CallError> {
         self.connections

@@ -846,6 +846,10 @@ impl<T> Sender<T> {
     }
 
     fn first_in_flight(&mut self) -> Option<&Sent<T>> {
+        // As long as nothing is lost or came early it is the first of all.
+        if self.queue.front().is_some_and(Sent::in_flight) {
+            return self.queue.front();
+        }
         let from = self.queue.partition_point(|s| s.seq.lt(self.flight_from));
         let first = self.queue.range(from..).position(Sent::in_flight);
         let index = first.map_or(self.queue.len(), |n| from + n);
