@@ -368,7 +368,6 @@ fn intents() {
     Place::new().check("intent", &[], &[]);
 }
 
-// Proves REQ11.
 #[test]
 fn schedulers_and_congestion_controls() {
     let place = Place::new();

@@ -188,3 +188,28 @@ fn windows() {
     let (free, _) = largest_window(&site, &[]);
     assert!(free > 100_000, "{free}");
 }
+
+// Proves REQ11.
+#[test]
+fn the_redundant_scheduler_sends_the_same_on_both_wires() {
+    let site = Site::new([Wire::new(20.0, 5.0); 2]);
+    let _server = site.http(Transport::Mptcp);
+    let capture = WireCapture::start(site.lab(), 1);
+    let mut command = site.command("python3");
+    command
+        .arg(directory().join("options.py"))
+        .args([&server_address(0, false).to_string(), "80"])
+        .env("MPTCP_SCHEDULER", "redundant");
+    let outcome = run(command);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    let own = client_address(1, false);
+    let mut seen = std::collections::BTreeMap::new();
+    for segment in capture.finish() {
+        if segment.from.ip() == own {
+            seen.insert(segment.seq, segment.payload.len());
+        }
+    }
+    // The second half of 400,000 bytes, which the first wire carries as well.
+    let carried: usize = seen.values().sum();
+    assert!(carried > 150_000, "{carried} bytes by the second wire");
+}
