@@ -28,6 +28,7 @@ use super::shadow::Padding;
 use super::slots::Slots;
 use super::socket_options;
 use super::stream::Stream;
+use super::tcp_info;
 use crate::control::{EngineId, Phase, PhaseReport, Reply};
 use crate::mptcp::endpoint::{ConnId, FourTuple};
 use crate::time::{Duration, Instant};
@@ -345,6 +346,10 @@ impl Engine {
 
     /// Ends the program's side of a connection. What the stream still has to deliver goes on.
     pub(super) fn end(&mut self, now: Instant, key: Key, ending: Ending) {
+        let info = self
+            .connections
+            .get(key)
+            .and_then(|connection| self.conn_info(connection));
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -365,6 +370,7 @@ impl Engine {
         let end = End {
             report,
             options: connection.options.clone(),
+            tcp_info: Box::new(tcp_info::closed(info.as_ref(), now)),
             wishes: connection.wishes.clone(),
             bound: connection.bound,
             uid: connection.uid,

@@ -16,6 +16,7 @@ use super::reinjection::Again;
 use super::scheduler;
 use super::send_buffer::SendBuffer;
 use super::subflow::{Reset, State, Subflow};
+use super::tally::{Tally, Waits};
 use super::time_wait::TimeWait;
 use crate::time::{Duration, Instant};
 use crate::wire::{Dsn, SeqNum, TcpRst};
@@ -183,6 +184,9 @@ pub(super) struct Connection {
     pub writes: WritePattern,
     /// Of the memory that all connections have together.
     pub share: Share,
+    /// What went over subflows that are no more.
+    pub past: Tally,
+    pub waits: Waits,
 }
 
 impl Connection {
@@ -258,6 +262,8 @@ impl Connection {
             data_fin_due: false,
             writes: WritePattern::default(),
             share: Share::default(),
+            past: Tally::new(now),
+            waits: Waits::default(),
             options,
         }
     }
@@ -567,6 +573,7 @@ impl Connection {
     /// Takes a subflow out of the connection.
     pub fn release(&mut self, ctx: &mut Ctx<'_>, index: usize, time_wait: Option<TimeWait>) {
         let sf = self.subflows.remove(index);
+        self.past += sf.tally();
         if sf.state.synchronized() && (sf.join.is_none() || sf.confirmed) && !self.unheard() {
             ctx.events.push_back(Event::SubflowDown {
                 conn: self.id,
@@ -708,6 +715,10 @@ impl Connection {
     }
 
     pub fn info(&self) -> ConnInfo {
+        let mut tally = self.past;
+        for sf in &self.subflows {
+            tally += sf.tally();
+        }
         ConnInfo {
             first: self.first,
             established: self.established,
@@ -729,12 +740,19 @@ impl Connection {
             send_queue: self.out.buf.end().diff(self.out.una).max(0) as usize,
             unsent: self.out.buf.end().diff(self.out.nxt).max(0) as usize,
             recv_queue: self.inc.buf.ready(),
-            subflows: self.subflows.iter().map(subflow_info).collect(),
+            recv_space: self.inc.buf.limit(),
+            tally,
+            waits: self.waits,
+            subflows: self
+                .subflows
+                .iter()
+                .map(|sf| subflow_info(sf, self.options.mss_limit))
+                .collect(),
         }
     }
 }
 
-fn subflow_info(sf: &Subflow) -> SubflowInfo {
+fn subflow_info(sf: &Subflow, mss_limit: u16) -> SubflowInfo {
     let us = |d: Duration| u32::try_from(d.as_micros()).unwrap_or(u32::MAX);
     SubflowInfo {
         id: sf.id,
@@ -756,9 +774,9 @@ fn subflow_info(sf: &Subflow) -> SubflowInfo {
         sack: sf.sack,
         window_shifts: (sf.snd_scale, sf.rcv_scale),
         bytes_sent: sf.bytes_sent,
-        bytes_retransmitted: sf.bytes_retransmitted,
+        bytes_acked: sf.bytes_acked(),
         bytes_received: sf.bytes_received,
-        retransmits: sf.tx.retransmits,
+        tally: sf.tally(),
         unacked: sf.tx.unacked_segments(),
         sacked: sf.tx.sacked_segments(),
         lost: sf.tx.lost_segments(),
@@ -770,5 +788,11 @@ fn subflow_info(sf: &Subflow) -> SubflowInfo {
         timeouts: sf.tx.consecutive_rtos,
         min_rtt_us: sf.tx.rtt.min_rtt().map(us),
         pacing_rate: sf.tx.cc.pacing_rate(sf.tx.rtt.srtt()).map(|rate| rate as u64),
+        delivery_rate: sf.tx.delivery_rate(),
+        windows: (sf.last_window, sf.last_advertised),
+        largest_received: sf.largest_received,
+        payload_max: sf.payload_max(mss_limit),
+        busy: sf.busy,
+        repairing: sf.repairing,
     }
 }

@@ -41,6 +41,7 @@ impl Connection {
         if self.subflows[index].reset.is_some() {
             return;
         }
+        self.subflows[index].note_arrival(ctx.now, seg, self.options.mss_limit);
         match self.subflows[index].state {
             State::SynSent => self.on_syn_sent(ctx, index, seg),
             State::SynReceived => self.on_syn_received(ctx, index, seg),

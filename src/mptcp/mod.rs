@@ -24,6 +24,7 @@ mod send_buffer;
 mod steer;
 mod strays;
 mod subflow;
+pub mod tally;
 #[cfg(test)]
 mod tests;
 mod time_wait;
