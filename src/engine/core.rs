@@ -6,6 +6,7 @@ use super::descriptors;
 use super::event_loop::{EventLoop, Key, Source};
 use super::ledger::Entry as Lost;
 use super::listeners::{Listeners, Reception};
+use super::memory;
 use crate::link::path_config::PathConfig;
 use crate::link::paths::Verdict;
 use crate::link::routes::{Query, Routes};
@@ -124,6 +125,7 @@ impl Core {
             readable: 0,
             more_to_send: false,
         };
+        core.endpoint.set_memory_budget(memory::budget());
         core.learn_mtus();
         Ok(core)
     }

@@ -9,6 +9,7 @@ use super::endpoint::{
     CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, LowLatency, Repair,
     SubflowId, SubflowInfo, Traffic,
 };
+use super::memory::Share;
 use super::pattern::WritePattern;
 use super::recv_buffer::RecvBuffer;
 use super::reinjection::Again;
@@ -29,6 +30,8 @@ const LINGERING_FIN: Duration = Duration::from_secs(60);
 const INFINITE_ACKS: u8 = 3;
 /// A send buffer that its option does not hold smaller has this much room.
 const SEND_BUFFER_MIN: usize = 1 << 20;
+/// What either buffer holds at the most while all connections together hold more than their budget of memory.
+pub(super) const TIGHT_BUFFER: usize = 1 << 16;
 /// Bytes that the peer acknowledged but a subflow still has to repeat stay in the send buffer up to this, then they move to the segment.
 const SLACK: u64 = 256 << 10;
 
@@ -182,6 +185,8 @@ pub(super) struct Connection {
     /// What went over subflows that are no more.
     pub past: Tally,
     pub waits: Waits,
+    /// Of the memory that all connections have together.
+    pub share: Share,
 }
 
 impl Connection {
@@ -258,6 +263,7 @@ impl Connection {
             writes: WritePattern::default(),
             past: Tally::new(now),
             waits: Waits::default(),
+            share: Share::default(),
             options,
         }
     }
@@ -343,7 +349,22 @@ impl Connection {
             longest = longest.max(srtt);
         }
         let wanted = 2.0 * rate * longest.as_secs_f64();
-        (wanted as usize).max(SEND_BUFFER_MIN).min(self.options.send_buffer)
+        let limit = (wanted as usize).max(SEND_BUFFER_MIN).min(self.options.send_buffer);
+        match self.share.is_tight() {
+            true => limit.min(TIGHT_BUFFER),
+            false => limit,
+        }
+    }
+
+    /// Counts what the buffers hold, and gives the receiving one the limit that follows.
+    pub fn note_memory(&mut self) {
+        self.share.set(self.out.buf.capacity() + self.inc.buf.capacity());
+        let bound = if self.share.is_tight() {
+            TIGHT_BUFFER
+        } else {
+            usize::MAX
+        };
+        self.inc.buf.bound(bound);
     }
 
     /// Queues `Readable`, once until it is polled.

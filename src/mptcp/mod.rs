@@ -12,6 +12,7 @@ mod inherited;
 mod input;
 mod listening;
 mod mapping;
+mod memory;
 mod opening;
 mod options;
 mod output;

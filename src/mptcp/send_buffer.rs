@@ -39,6 +39,11 @@ impl SendBuffer {
         self.base + self.len as u64
     }
 
+    /// Bytes of memory that it takes.
+    pub fn capacity(&self) -> usize {
+        self.ring.len()
+    }
+
     /// Appends.
     pub fn write(&mut self, data: &[u8]) {
         let [head, tail] = self.room(data.len());
