@@ -182,11 +182,11 @@ pub(super) struct Connection {
     pub fail_deadline: Option<Instant>,
     pub data_fin_due: bool,
     pub writes: WritePattern,
-    /// Of the memory that all connections have together.
-    pub share: Share,
     /// What went over subflows that are no more.
     pub past: Tally,
     pub waits: Waits,
+    /// Of the memory that all connections have together.
+    pub share: Share,
 }
 
 impl Connection {
@@ -261,9 +261,9 @@ impl Connection {
             fail_deadline: None,
             data_fin_due: false,
             writes: WritePattern::default(),
-            share: Share::default(),
             past: Tally::new(now),
             waits: Waits::default(),
+            share: Share::default(),
             options,
         }
     }
