@@ -3,14 +3,13 @@
 //! Authority is the passed socket: who could bind it may answer at that address. The engine closes its copy at once.
 
 use super::connection::unmap;
-use super::control::Control;
-use super::event_loop::{EventLoop, Key, Source};
-use super::keeper::{Inheritance, Keeper, Record};
+use super::event_loop::{Key, Source};
+use super::keeper::{Held, Inheritance, Keeper, Record};
 use super::ledger::{Ledger, Table};
 use super::listeners::Listener;
 use super::multipath;
 use super::policy::{Defaults, Policy};
-use super::server::{Engine, Settings};
+use super::server::Engine;
 use super::socket_options::{self, SocketOptions};
 use crate::control::multipath::{stash, CONGESTIONS};
 use crate::control::{loopback_wanted, setting, Bypass, Listen, Reply};
@@ -106,10 +105,12 @@ impl Engine {
         }
         core.hear_after_filters();
         if self.keeper.is_none() {
-            let keeper = start_keeper(&self.settings, &self.control, &self.event_loop, &mut self.ledger);
-            self.keeper = Some(keeper.ok_or(Bypass::NoResources)?);
+            self.start_keeper();
         }
-        Ok(())
+        match self.keeper {
+            Some(_) => Ok(()),
+            None => Err(Bypass::NoResources),
+        }
     }
 
     /// Answers for a listening socket from now on.
@@ -158,6 +159,11 @@ impl Engine {
         if self.event_loop.add(keeper.as_fd(), Source::Keeper).is_ok() {
             self.keeper = Some(keeper);
         }
+        // All ports at once: none is unheard, not for a moment.
+        let core = self.core.as_ref();
+        let _leases: Vec<_> = core.map_or(Vec::new(), |core| {
+            records.iter().map(|record| core.lease(record.bound.port())).collect()
+        });
         for record in records {
             let (cookie, bound) = (record.cookie, record.bound);
             if let Err(reason) = self.listen(now, record) {
@@ -184,12 +190,31 @@ impl Engine {
         let Some(listeners) = listeners.filter(|listeners| !listeners.is_empty()) else {
             return;
         };
-        self.keeper = start_keeper(&self.settings, &self.control, &self.event_loop, &mut self.ledger);
+        let records: Vec<Record> = listeners.iter().map(|listener| listener.record.clone()).collect();
+        self.start_keeper();
         if let Some(keeper) = &self.keeper {
-            for listener in listeners.iter() {
-                keeper.listens(listener.record.clone());
-            }
+            records.into_iter().for_each(|record| keeper.listens(record));
         }
+    }
+
+    fn start_keeper(&mut self) {
+        match self.try_keeper() {
+            Ok(keeper) => self.keeper = Some(keeper),
+            Err(error) => log::warn!("no keeper: {error}"),
+        }
+    }
+
+    fn try_keeper(&mut self) -> std::io::Result<Keeper> {
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotConnected);
+        let name = self.control.name().ok_or_else(gone)?.try_clone_to_owned()?;
+        let ears = self.core.as_ref().ok_or_else(gone)?.ears()?;
+        let table = match &self.ledger {
+            Some(ledger) => ledger.table(),
+            None => self.ledger.insert(Ledger::open(Rc::new(Table::new()?)).0).table(),
+        };
+        let keeper = Keeper::start(&self.settings, Held { name, ears }, table)?;
+        self.event_loop.add(keeper.as_fd(), Source::Keeper)?;
+        Ok(keeper)
     }
 
     /// Stops answering for listeners that are gone.
@@ -220,28 +245,6 @@ impl Engine {
             self.sweep_listeners(now);
         }
     }
-}
-
-fn start_keeper(
-    settings: &Settings,
-    control: &Control,
-    event_loop: &EventLoop,
-    ledger: &mut Option<Ledger>,
-) -> Option<Keeper> {
-    let mut start = || {
-        let table = match ledger {
-            Some(ledger) => ledger.table(),
-            None => ledger.insert(Ledger::open(Rc::new(Table::new()?)).0).table(),
-        };
-        let keeper = {
-            let name = control.name().ok_or(std::io::ErrorKind::NotConnected)?;
-            Keeper::start(settings, name, table)?
-        };
-        event_loop.add(keeper.as_fd(), Source::Keeper)?;
-        Ok(keeper)
-    };
-    let keeper: std::io::Result<Keeper> = start();
-    keeper.map_err(|error| log::warn!("no keeper: {error}")).ok()
 }
 
 /// The passed descriptor must be a listening TCP socket; what there is to know about it.

@@ -12,7 +12,7 @@ use super::core::Core;
 use super::core_stream::CoreStream;
 use super::delivery::Delivery;
 use super::event_loop::{EventLoop, Key, Readiness, Source};
-use super::keeper::Keeper;
+use super::keeper::{Held, Keeper};
 use super::kernel_stream::Attempt;
 use super::leaving::Leaving;
 use super::ledger::Ledger;
@@ -33,7 +33,6 @@ use rustix::io::Errno;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 
 /// How the engine was started.
 #[derive(Clone, Debug)]
@@ -108,19 +107,19 @@ pub struct Counters {
 const SCRATCH: usize = 256 * 1024;
 
 impl Engine {
-    /// Takes the name, unless its listener is inherited, and gets ready.
+    /// Takes the name, unless its listener is `held` already, and gets ready.
     ///
     /// # Errors
     /// EADDRINUSE when an engine of that name is there already.
-    pub fn start(settings: Settings, name: Option<OwnedFd>) -> io::Result<Engine> {
+    pub fn start(settings: Settings, held: Option<Held>) -> io::Result<Engine> {
         let event_loop = EventLoop::new()?;
         let leaving = Leaving::prepare()?;
         event_loop.add(leaving.fd(), Source::Signal)?;
-        let control = match name {
-            Some(name) => Control::on(name, &event_loop)?,
-            None => Control::listen(settings.id, &event_loop)?,
+        let (control, ears) = match held {
+            Some(Held { name, ears }) => (Control::on(name, &event_loop)?, ears),
+            None => (Control::listen(settings.id, &event_loop)?, Vec::new()),
         };
-        let (core, no_core) = match Core::start(&event_loop) {
+        let (core, no_core) = match Core::start(&event_loop, ears) {
             Ok(core) => (Some(core), None),
             Err(error) => {
                 log::warn!("no link, everything is left to the kernel: {error}");
