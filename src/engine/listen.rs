@@ -6,7 +6,7 @@ use super::connection::unmap;
 use super::event_loop::{Key, Source};
 use super::keeper::{Held, Inheritance, Keeper, Record};
 use super::ledger::{Ledger, Table};
-use super::listeners::Listener;
+use super::listeners::{Listener, Listeners};
 use super::multipath;
 use super::policy::{Defaults, Policy};
 use super::server::Engine;
@@ -22,8 +22,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-/// How often the engine looks whether its listeners still listen, when nothing else tells. It cannot end before that.
+/// How often the engine looks whether its listeners still listen where the kernel does not tell when one is closed; and how often when it was told
+/// to end.
 const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP_TO_LEAVE: Duration = Duration::from_millis(100);
 
 impl Engine {
     /// Answers a request to listen.
@@ -104,6 +106,16 @@ impl Engine {
             return Err(Bypass::NoDiag);
         }
         core.hear_after_filters();
+        if let Some(listeners) = &mut core.listeners {
+            match listeners.begin_to_hear_ends() {
+                Ok(Some(ends)) => self
+                    .event_loop
+                    .add(ends, Source::Ends)
+                    .map_err(|_| Bypass::NoResources)?,
+                Ok(None) => {}
+                Err(error) => log::info!("the kernel does not tell when a listener is closed: {error}"),
+            }
+        }
         if self.keeper.is_none() {
             self.start_keeper();
         }
@@ -146,8 +158,33 @@ impl Engine {
         if let Some(keeper) = &self.keeper {
             keeper.listens(record);
         }
-        self.sweep_due.get_or_insert(now + SWEEP);
+        self.sweep_later(now, false);
         Ok(())
+    }
+
+    /// Programs listen.
+    pub(super) fn listens(&self) -> bool {
+        let listeners = self.core.as_ref().and_then(|core| core.listeners.as_ref());
+        listeners.is_some_and(|listeners| !listeners.is_empty())
+    }
+
+    /// Sees to it that the end of a listener is noticed. `again`: it may have come already.
+    fn sweep_later(&mut self, now: Instant, again: bool) {
+        let listeners = self.core.as_ref().and_then(|core| core.listeners.as_ref());
+        let blind = listeners.is_some_and(|listeners| !listeners.is_empty() && (again || !listeners.hears_ends()));
+        let pause = match self.leaving.is_told() {
+            true => SWEEP_TO_LEAVE,
+            false => SWEEP,
+        };
+        self.sweep_due = blind.then(|| now + pause);
+    }
+
+    /// Sockets are gone that may be listeners.
+    pub(super) fn on_ends(&mut self, now: Instant) {
+        let listeners = self.core.as_mut().and_then(|core| core.listeners.as_mut());
+        if listeners.is_some_and(Listeners::hear_ends) {
+            self.sweep_listeners(now);
+        }
     }
 
     /// Takes over the listeners of an engine that died, and tells the peers of its connections.
@@ -222,7 +259,6 @@ impl Engine {
         let Some(core) = &mut self.core else { return };
         let Some(listeners) = &mut core.listeners else { return };
         let swept = listeners.sweep();
-        self.sweep_due = (!listeners.is_empty()).then(|| now + SWEEP);
         for address in swept.addresses {
             core.endpoint.unlisten(address);
         }
@@ -237,6 +273,7 @@ impl Engine {
                 keeper.gone(cookie);
             }
         }
+        self.sweep_later(now, swept.failed);
     }
 
     /// Sweeps when it is time.

@@ -70,7 +70,7 @@ pub struct Engine {
     /// Those that are connections themselves, and which of them have more to do.
     pub(super) pumps: Slots<Pump>,
     pub(super) pumps_more: Vec<Key>,
-    /// When to look whether listeners still listen; None while there are none.
+    /// When to look whether listeners still listen; None while there are none, and where the kernel tells.
     pub(super) sweep_due: Option<Instant>,
     /// When a service manager has said so.
     pub(super) leaving: Leaving,
@@ -197,6 +197,7 @@ impl Engine {
             Source::Keeper if ready.hung_up || ready.read_closed => self.replace_keeper(),
             Source::Keeper => {}
             Source::Signal => self.on_terminate(now),
+            Source::Ends => self.on_ends(now),
             Source::Link(_) => {
                 if let Some(core) = &mut self.core {
                     core.receive(now);
@@ -274,10 +275,8 @@ impl Engine {
     }
 
     fn is_idle(&self) -> bool {
-        let nothing = self.connections.is_empty()
-            && self.deliveries.is_empty()
-            && self.undelivered.is_empty()
-            && self.sweep_due.is_none();
+        let nothing =
+            self.connections.is_empty() && self.deliveries.is_empty() && self.undelivered.is_empty() && !self.listens();
         nothing && self.control.is_idle() && self.core.as_ref().is_none_or(Core::is_idle)
     }
 
