@@ -187,7 +187,7 @@ fn a_flood_of_joins_costs_nothing_and_keeps_no_join_out() {
         let answers = sent(&mut pair.server, now);
         assert!(answers.iter().all(|answer| answer.header.flags.has(Flags::RST)));
     }
-    // Of somebody who has seen the token, but not the keys: a few wait, the others are refused.
+    // Of somebody who has seen the token, but not the keys: the newest few wait.
     for n in 0..10_000u32 {
         hear(&mut pair.server, now, &join_syn(2 * n, token));
         sent(&mut pair.server, now);
