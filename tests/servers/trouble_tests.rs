@@ -143,7 +143,7 @@ s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.
 def serve():
     while True:
         c, a = s.accept(); c.sendall(b'%s %d' % (a[0].encode(), c.getpeername()[1])); c.close()
-for _ in range(20):
+for _ in range(100):
     if os.fork() == 0: break
 for _ in range(4): threading.Thread(target=serve).start()
 ",
