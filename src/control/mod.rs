@@ -18,7 +18,7 @@
 //!
 //! | kind | request | body | descriptor | answered by |
 //! |---|---|---|---|---|
-//! | 1 | Connect | remote address, flag set (bit 0: non-blocking), pid u32, program name bytes (≤ 16), settings bytes (≤ 1024: `NAME=value` each ended by NUL) | the program's kernel socket | Shadow, Bypass, Error |
+//! | 1 | Connect | remote address, flag set (bit 0: non-blocking), pid u32, program name bytes (≤ 16), settings bytes (≤ 1024: `NAME=value` each ended by NUL) | the program's kernel socket | Shadow, and unless non-blocking Phase, once it is not Connecting; Bypass; Error |
 //! | 2 | Query | cookie u64 | – | Phase, Error |
 //! | 3 | GetOption | cookie u64, level i32, name i32, room u32 | – | Value, Error |
 //! | 4 | SetOption | cookie u64, level i32, name i32 | a TCP socket of the program's, with the option set | Done, Error |
@@ -48,8 +48,8 @@
 //! the bounds, unknown kinds and other versions are errors ([`DecodeError`]), never a panic. Nothing here allocates: the shim uses it in
 //! somebody else's process.
 //!
-//! Each connection of a channel carries one request; who waits (Wait) may be gone when its answer is due. A program that connects and blocks sends
-//! Wait on a second channel and blocks in receiving: a system call that signals interrupt and restart by the rules that connect has.
+//! Each connection of a channel carries one request; who waits (Connect, Wait) may be gone when its answer is due. A program that connects and
+//! blocks does so in receiving Connect's second answer: a system call that signals interrupt and restart by the rules that connect has.
 //!
 //! The engine is started as `libmptcp.so --engine ID`, ID being [`EngineId`] in its text form: shim and engine then cannot disagree on the
 //! name, even when the program changed its cgroup meanwhile.
@@ -79,7 +79,7 @@ pub fn heuristic_off(setting: &[u8], name: &[u8]) -> bool {
 }
 
 /// Version of the layout of messages. An engine answers only its own.
-pub const PROTOCOL_VERSION: u16 = 4;
+pub const PROTOCOL_VERSION: u16 = 5;
 /// No request or reply (Status chunks and pictures excepted) is longer, bytes.
 pub const MESSAGE_MAX: usize = 2048;
 /// A program's name as the kernel keeps it (TASK_COMM_LEN), bytes.

@@ -20,9 +20,8 @@
 //! The family is the program's socket's: an AF_INET6 socket connected to an IPv4-mapped address has family 6 and two mapped addresses.
 //!
 //! Buffers, from the program to the engine:
-//! - While the handshake runs, the engine has filled the program's end with [`PADDING_BYTE`] until EAGAIN (written by the engine before it
-//!   passes the end, non-blocking, [`PADDING_CHUNK`] bytes at a time and at last singly): `poll` says "not writable". The engine knows how
-//!   many it wrote and drops that many.
+//! - While the handshake runs, the engine has filled the program's end with [`PADDING_BYTE`] until EAGAIN (before it passes the end; at last by
+//!   single bytes): `poll` says "not writable". The engine knows how many it wrote and drops that many.
 //! - From the end of the handshake on, the engine leaves [`RETAINED_BYTES`] byte, already forwarded (or padding), unread: if it dies, the
 //!   kernel gives the program ECONNRESET. It reads all but the last byte and peeks that one.
 //! - The retained byte is consumed only for an orderly end (FIN in both directions, or the program closed its end).

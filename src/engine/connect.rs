@@ -11,7 +11,7 @@ use super::core::Opening;
 use super::event_loop::{Key, Source};
 use super::kernel_stream::KernelStream;
 use super::multipath;
-use super::namespace;
+use super::namespace::Namespace;
 use super::paths;
 use super::policy::Defaults;
 use super::recent::BypassRecord;
@@ -105,7 +105,7 @@ impl Engine {
         let pid = cred.pid.as_raw_nonzero().get() as u32;
         let program = String::from_utf8_lossy(request.program).into_owned();
         let remote = request.remote;
-        let result = verify(fd, remote).and_then(|(socket, options)| {
+        let result = verify(&self.namespace, fd, remote).and_then(|(socket, options)| {
             if options.congestion().is_some_and(|name| !CONGESTIONS.contains(&name)) {
                 return Err(Bypass::Option.into());
             }
@@ -135,8 +135,16 @@ impl Engine {
         });
         match result {
             Ok((key, cookie, end)) => {
-                if !self.answer(client, &Reply::Shadow { cookie }, Some(end.as_fd())) {
+                let shadow = Reply::Shadow { cookie };
+                let answered = match request.nonblocking {
+                    true => self.answer(client, &shadow, Some(end.as_fd())),
+                    false => self.answer_first(client, &shadow, end.as_fd()),
+                };
+                if !answered {
                     log::info!("{program}[{pid}] went away before its connection was there");
+                }
+                if let (false, Some(connection)) = (request.nonblocking, self.connections.get_mut(key)) {
+                    connection.waiters.push(client);
                 }
                 // The program's end is the program's alone now, or nobody's: then the shadow hangs up.
                 drop(end);
@@ -169,7 +177,7 @@ impl Engine {
         by_kernel: bool,
     ) -> Result<(Key, u64, OwnedFd), Refusal> {
         // What can fail for want of resources comes before anything leaves this host.
-        let (shadow, end) = Shadow::pair().map_err(|_| Bypass::NoResources)?;
+        let (shadow, end) = Shadow::connecting(&self.padding).map_err(|_| Bypass::NoResources)?;
         let cookie = sockopt::socket_cookie(&end).map_err(|_| Bypass::NoResources)?;
         let relay = Relay::new(shadow);
         let key = if by_kernel {
@@ -194,6 +202,7 @@ impl Engine {
             return Err(Bypass::PeerPlain.into());
         }
         let core = self.core.as_mut().ok_or(Bypass::NoLink)?;
+        core.prepare(now);
         let query = connection::query(wish.remote, wish.bound, &wish.options);
         let all = match paths::first_paths(core, &query, &wish.path_config) {
             Err(Bypass::OwnAddress) if wish.loopback => paths::own_path(core, &query, &wish.path_config),
@@ -434,10 +443,10 @@ fn guard_refusal(error: &io::Error) -> Bypass {
 }
 
 /// The passed descriptor must be a TCP socket of the destination's family that the kernel does not use yet.
-fn verify(fd: Option<OwnedFd>, remote: SocketAddr) -> Result<(OwnedFd, SocketOptions), Refusal> {
+fn verify(namespace: &Namespace, fd: Option<OwnedFd>, remote: SocketAddr) -> Result<(OwnedFd, SocketOptions), Refusal> {
     let socket = fd.ok_or(Bypass::Unproven)?;
     let unproven = |_| Refusal::from(Bypass::Unproven);
-    namespace::check(socket.as_fd()).map_err(unproven)?;
+    namespace.check(socket.as_fd()).map_err(unproven)?;
     let family = sockopt::socket_domain(&socket).map_err(unproven)?;
     let stream = sockopt::socket_type(&socket).map_err(unproven)? == SocketType::STREAM;
     if !stream || sockopt::socket_protocol(&socket).map_err(unproven)? != Some(ipproto::TCP) {

@@ -1,4 +1,4 @@
-//! The control listener and its clients: one connection is one request, one datagram in and (Status excepted) one out.
+//! The control listener and its clients: one connection is one request, one datagram in and (Status and a Connect that blocks excepted) one out.
 //!
 //! A client that says nothing holds a descriptor for two seconds at most, and makes room earlier when others come. The
 //! listener's end is without a race: [`Control::retire`] refuses new clients first and serves those that came before.
@@ -234,6 +234,17 @@ impl Control {
     pub fn answer(&mut self, key: Key, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
         let client = self.remove(key).ok_or(Errno::NOTCONN)?;
         channel::send(&client.fd, bytes, fd)
+    }
+
+    /// Answers with one datagram, another one to follow by [`Control::answer`].
+    pub fn answer_first(&mut self, key: Key, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+        let client = self.clients.get(key).ok_or(Errno::NOTCONN)?;
+        let sent = channel::send(&client.fd, bytes, fd);
+        match sent {
+            Ok(()) => self.hold(key),
+            Err(_) => self.dismiss(key),
+        }
+        sent
     }
 
     /// Answers with text in chunks and an empty datagram behind them, and closes when all of it is out.

@@ -6,6 +6,7 @@ use super::descriptors;
 use super::event_loop::{EventLoop, Key, Source};
 use super::ledger::Entry as Lost;
 use super::listeners::{Listeners, Reception};
+use super::memory;
 use crate::link::path_config::PathConfig;
 use crate::link::paths::Verdict;
 use crate::link::routes::{Query, Routes};
@@ -22,8 +23,10 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// How often what the link reports is acted upon before the loop turns to others.
 const TRANSMIT_ROUNDS: usize = 8;
-/// How often the link is asked, while anything happens, whether it still is the right one.
+/// How often the link is asked, while anything happens, whether it still is the right one, and routes anew.
 const LINK_REVIEW: Duration = Duration::from_secs(1);
+/// A new connection is content with answers that are not older than this: many at once would otherwise do little else than ask.
+const LINK_REVIEW_MIN: Duration = Duration::from_millis(10);
 /// Refused joins that are thought of in one turn.
 const MISSED_MAX: usize = 64;
 /// Calls of the link's `recv` before others get their turn.
@@ -56,8 +59,8 @@ pub struct Core {
     admitted: PortSet,
     /// `Guards::port_changes` of that time; None: what a dead engine had it hear.
     admitted_changes: Option<u64>,
-    /// A bounded turn has left something in the link's sockets.
-    more_to_receive: bool,
+    /// The link's descriptors in which there may be something, a bit each.
+    readable: u32,
     /// A bounded turn has left something to send.
     more_to_send: bool,
 }
@@ -123,9 +126,10 @@ impl Core {
             missed: Vec::new(),
             admitted,
             admitted_changes,
-            more_to_receive: false,
+            readable: 0,
             more_to_send: false,
         };
+        core.endpoint.set_memory_budget(memory::budget());
         core.learn_mtus();
         Ok(core)
     }
@@ -170,6 +174,13 @@ impl Core {
             .set_mtus(interfaces.map(|interface| (interface.index, interface.mtu)));
     }
 
+    /// Before a connection: asks the host for what it does not tell by itself, unless that was done just now.
+    pub fn prepare(&mut self, now: Instant) {
+        if now.since(self.reviewed_at) >= LINK_REVIEW_MIN {
+            self.review_link(now);
+        }
+    }
+
     /// Opens a connection: takes the port, has the link hear it, and lets the core send its SYN.
     ///
     /// # Errors
@@ -183,7 +194,6 @@ impl Core {
             options,
         } = opening;
         let port = bound.map_or(WantedPort::Any, WantedPort::Held);
-        self.review_link(now);
         let tuple = self.guard(path.addr, port, remote, path.iface, options.mark)?;
         if path.iface == LOOPBACK && !self.is_open(tuple.reversed()) {
             self.release(tuple);
@@ -362,10 +372,17 @@ impl Core {
         self.link.ears().into_iter().map(|fd| fd.try_clone_to_owned()).collect()
     }
 
-    /// Hands what came in to the core.
+    /// One of the link's descriptors has something: hands it to the core.
+    pub fn on_link_ready(&mut self, now: Instant, source: u32) {
+        self.readable |= 1 << source;
+        self.receive(now);
+    }
+
+    /// Hands what came in to the core, as much as a turn may take.
     pub fn receive(&mut self, now: Instant) {
         let Core {
             link,
+            readable,
             endpoint,
             listeners,
             missed,
@@ -377,8 +394,13 @@ impl Core {
             listeners,
             missed,
         };
-        let drained = (0..RECV_BUDGET).any(|_| link.recv(&mut |incoming| gate.hear(now, incoming)));
-        self.more_to_receive = !drained;
+        for source in 0..u32::BITS {
+            let bit = 1 << source;
+            let mut recv = || link.recv(source as usize, &mut |incoming| gate.hear(now, incoming));
+            if *readable & bit != 0 && (0..RECV_BUDGET).any(|_| recv()) {
+                *readable &= !bit;
+            }
+        }
         self.open_doors(now);
     }
 
@@ -409,12 +431,13 @@ impl Core {
 
     /// Something is left to receive or to send: do not sleep.
     pub fn has_more(&self) -> bool {
-        self.more_to_receive || self.more_to_send
+        self.readable != 0 || self.more_to_send
     }
 
     fn review_link(&mut self, now: Instant) {
         self.reviewed_at = now;
         self.link.review();
+        self.routes.forget();
     }
 
     /// Lets time pass.

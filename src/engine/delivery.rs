@@ -167,7 +167,7 @@ impl Engine {
         if let Some(core) = &mut self.core {
             core.subflow_up(tuple, origin.options.reuses_address());
         }
-        let (shadow, end) = Shadow::pair().map_err(errno)?;
+        let (shadow, end) = Shadow::connected().map_err(errno)?;
         if end.as_raw_fd() as usize >= descriptors::for_connections() {
             return Err(Errno::MFILE);
         }

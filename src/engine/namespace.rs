@@ -9,19 +9,35 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// SO_NETNS_COOKIE of asm-generic/socket.h (Linux 5.14).
 const SO_NETNS_COOKIE: i32 = 71;
 
-/// Whether `socket` is of the engine's network namespace. A kernel that cannot say it (before Linux 5.14) is not asked.
-///
-/// # Errors
-/// EPERM when it is of another one; what the kernel says of something that is no socket.
-pub fn check(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    let own = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    let own = match cookie(own.as_fd()) {
-        Err(Errno::NOPROTOOPT) => return Ok(()),
-        cookie => cookie?,
-    };
-    match cookie(socket)? == own {
-        true => Ok(()),
-        false => Err(Errno::PERM),
+/// The engine's network namespace, which it never leaves.
+pub struct Namespace {
+    /// None before Linux 5.14, which cannot say it and is not asked.
+    cookie: Option<[u8; 8]>,
+}
+
+impl Namespace {
+    /// That of this process.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM.
+    pub fn own() -> Result<Namespace, Errno> {
+        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        let cookie = match cookie(socket.as_fd()) {
+            Err(Errno::NOPROTOOPT) => None,
+            cookie => Some(cookie?),
+        };
+        Ok(Namespace { cookie })
+    }
+
+    /// Whether `socket` is of this namespace.
+    ///
+    /// # Errors
+    /// EPERM when it is of another one; what the kernel says of something that is no socket.
+    pub fn check(&self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
+        match self.cookie {
+            Some(own) if cookie(socket)? != own => Err(Errno::PERM),
+            _ => Ok(()),
+        }
     }
 }
 

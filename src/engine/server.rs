@@ -16,6 +16,7 @@ use super::keeper::{Held, Keeper};
 use super::kernel_stream::Attempt;
 use super::leaving::Leaving;
 use super::ledger::Ledger;
+use super::namespace::Namespace;
 use super::paths::Review;
 use super::plain_peers::PlainPeers;
 use super::pump::Pump;
@@ -23,9 +24,11 @@ use super::recent::{Bypasses, End, Ends};
 use super::relay::{Ending, Relay, Turn};
 use super::sandbox;
 use super::settings_files::SettingsFiles;
+use super::shadow::Padding;
 use super::slots::Slots;
 use super::socket_options;
 use super::stream::Stream;
+use super::tcp_info;
 use crate::control::{EngineId, Phase, PhaseReport, Reply};
 use crate::mptcp::endpoint::{ConnId, FourTuple};
 use crate::time::{Duration, Instant};
@@ -81,11 +84,12 @@ pub struct Engine {
     pub(super) ends: Ends,
     pub(super) bypasses: Bypasses,
     pub(super) plain_peers: PlainPeers,
+    pub(super) padding: Padding,
+    pub(super) namespace: Namespace,
     pub(super) settings_files: SettingsFiles,
     pub(super) counters: Counters,
     /// Connections whose turn ended with more to do.
     more: VecDeque<Key>,
-    scratch: Vec<u8>,
     pub(super) next_serial: u32,
     idle_since: Option<Instant>,
     /// The name was given up: the end comes when the last client and connection have gone.
@@ -102,9 +106,6 @@ pub struct Counters {
     /// … that were begun and never established.
     pub failed: u64,
 }
-
-/// Size of the buffer that bytes go through on their way from a program to a stream.
-const SCRATCH: usize = 256 * 1024;
 
 impl Engine {
     /// Takes the name, unless its listener is `held` already, and gets ready.
@@ -151,10 +152,11 @@ impl Engine {
             ends: Ends::default(),
             bypasses: Bypasses::default(),
             plain_peers: PlainPeers::default(),
+            padding: Padding::new(),
+            namespace: Namespace::own()?,
             settings_files: SettingsFiles::default(),
             counters: Counters::default(),
             more: VecDeque::new(),
-            scratch: vec![0; SCRATCH],
             next_serial: 0,
             idle_since: None,
             retired: false,
@@ -198,9 +200,9 @@ impl Engine {
             Source::Keeper => {}
             Source::Signal => self.on_terminate(now),
             Source::Ends => self.on_ends(now),
-            Source::Link(_) => {
+            Source::Link(source) => {
                 if let Some(core) = &mut self.core {
-                    core.receive(now);
+                    core.on_link_ready(now, source);
                 }
             }
             Source::Monitor => self.on_routes_event(now),
@@ -280,17 +282,17 @@ impl Engine {
         nothing && self.control.is_idle() && self.core.as_ref().is_none_or(Core::is_idle)
     }
 
-    /// Runs `f` on both sides of a connection, and a buffer for it; None when either side is gone.
+    /// Runs `f` on both sides of a connection; None when either side is gone.
     pub(super) fn with_stream<R>(
         &mut self,
         now: Instant,
         key: Key,
-        f: impl FnOnce(&mut Relay, &mut dyn Stream, &mut [u8]) -> R,
+        f: impl FnOnce(&mut Relay, &mut dyn Stream) -> R,
     ) -> Option<R> {
         let connection = self.connections.get_mut(key)?;
         let relay = connection.relay.as_mut()?;
         match &mut connection.backend {
-            Backend::Kernel(stream) => Some(f(relay, stream, &mut self.scratch)),
+            Backend::Kernel(stream) => Some(f(relay, stream)),
             Backend::Core(conn) => {
                 let mut stream = CoreStream {
                     core: self.core.as_mut()?,
@@ -298,7 +300,7 @@ impl Engine {
                     now,
                     flushed: connection.flushed,
                 };
-                Some(f(relay, &mut stream, &mut self.scratch))
+                Some(f(relay, &mut stream))
             }
         }
     }
@@ -315,9 +317,7 @@ impl Engine {
         if connection.delivery.is_some() {
             self.prime(key);
         }
-        let turn = self.with_stream(now, key, |relay, stream, scratch| {
-            relay.turn(stream, linger_zero, scratch)
-        });
+        let turn = self.with_stream(now, key, |relay, stream| relay.turn(stream, linger_zero));
         match turn.unwrap_or(Turn::Over(Ending::Failed(Errno::CONNRESET))) {
             Turn::Wait => {}
             Turn::More => {
@@ -344,6 +344,10 @@ impl Engine {
 
     /// Ends the program's side of a connection. What the stream still has to deliver goes on.
     pub(super) fn end(&mut self, now: Instant, key: Key, ending: Ending) {
+        let info = self
+            .connections
+            .get(key)
+            .and_then(|connection| self.conn_info(connection));
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -364,6 +368,7 @@ impl Engine {
         let end = End {
             report,
             options: connection.options.clone(),
+            tcp_info: Box::new(tcp_info::closed(info.as_ref(), now)),
             wishes: connection.wishes.clone(),
             bound: connection.bound,
             uid: connection.uid,

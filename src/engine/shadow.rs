@@ -5,7 +5,7 @@
 //! ECONNRESET, so whichever way this process ends, the program sees a broken connection and never a clean end of file.
 //! Only [`Shadow::finish`] consumes that byte.
 //!
-//! **Not writable before it is connected.** [`Shadow::pair`] fills the program's end with padding until EAGAIN, so poll
+//! **Not writable before it is connected.** [`Shadow::connecting`] fills the program's end with padding until EAGAIN, so poll
 //! says "not writable" as on a connecting TCP socket; [`Shadow::open`] drains it and the POLLOUT edge arrives.
 //!
 //! | the program does                   | we see                     | it is                                    |
@@ -25,8 +25,9 @@
 //!
 //! Not here: where the bytes go, and what a reset or a close means to the network (`relay`).
 
-use crate::control::shadow::{PADDING_BYTE, PADDING_CHUNK, SNDBUF_MIN};
+use crate::control::shadow::{PADDING_BYTE, PADDING_CHUNK, RETAINED_BYTES, SNDBUF_MIN};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::fs::{ftruncate, memfd_create, sendfile, MemfdFlags};
 use rustix::io::Errno;
 use rustix::net::{
     bind, recv, recvmsg, send, sendmsg, shutdown, socketpair, sockopt, AddressFamily, RecvAncillaryBuffer, RecvFlags,
@@ -40,6 +41,11 @@ use super::event_loop::Readiness;
 #[cfg(test)]
 mod tests;
 
+/// Bytes of the file of padding: what the kernel queues at a time.
+const PADDING_FILE: usize = 65536;
+/// What is left of the send buffer for the last, small writes.
+const PADDING_TAIL: usize = 8192;
+const _: () = assert!(PADDING_BYTE == 0);
 /// The smallest padding write but the single bytes.
 const PADDING_WRITE_MIN: usize = 1024;
 
@@ -54,6 +60,8 @@ pub struct Shadow {
     hung_up: bool,
     /// The program closed with data unread.
     reset: bool,
+    /// The last read took all there was: an event tells of what comes after it.
+    drained: bool,
 }
 
 /// What [`Shadow::read`] found.
@@ -85,12 +93,21 @@ pub enum Write {
 }
 
 impl Shadow {
-    /// A new pair: our end, and the program's end, full of padding. Both are close-on-exec; blocking mode is the
-    /// receiver's choice (we never rely on it).
+    /// A new pair for a connection that is being made: our end, and the program's end, full of padding. Both are close-on-exec; blocking mode
+    /// is the receiver's choice (we never rely on it).
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM; another one when the machine's limits make the send buffer too small.
-    pub fn pair() -> io::Result<(Shadow, OwnedFd)> {
+    pub fn connecting(padding: &Padding) -> io::Result<(Shadow, OwnedFd)> {
+        Shadow::pair(|program| padding.fill(program))
+    }
+
+    /// A new pair for a connection that is there already: the program's end can be written at once. Otherwise as [`Shadow::connecting`].
+    pub fn connected() -> io::Result<(Shadow, OwnedFd)> {
+        Shadow::pair(|program| Ok(send(program, &[PADDING_BYTE; RETAINED_BYTES], SendFlags::DONTWAIT)?))
+    }
+
+    fn pair(fill: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>) -> io::Result<(Shadow, OwnedFd)> {
         let (end, program) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         if sockopt::socket_send_buffer_size(&program)? < SNDBUF_MIN {
             raise_send_buffer(program.as_fd())?;
@@ -102,6 +119,7 @@ impl Shadow {
             write_shut: false,
             hung_up: false,
             reset: false,
+            drained: false,
         };
         Ok((shadow, program))
     }
@@ -141,6 +159,11 @@ impl Shadow {
         self.padding = 0;
     }
 
+    /// Nothing is left after the last read, and the program may still write: an event will tell.
+    pub fn is_drained(&self) -> bool {
+        self.drained && !self.write_shut && !self.hung_up && !self.reset
+    }
+
     /// True when the program has closed with data unread, or holds its end no more: whatever is read for it is lost.
     pub fn is_hung_up(&self) -> bool {
         self.hung_up
@@ -152,12 +175,13 @@ impl Shadow {
         u32::try_from(queued.saturating_sub(self.padding.max(1) as u64)).unwrap_or(u32::MAX)
     }
 
-    /// Reads what the program wrote, at most `buf.len() - 1` bytes (one is needed to look at the byte that stays).
-    /// The last byte returned remains in the queue as the held one.
-    pub fn read(&mut self, buf: &mut [u8]) -> io::Result<Read> {
+    /// Reads what the program wrote, at most `max` bytes, to where `room` says that so many bytes belong. The last byte returned remains in
+    /// the queue as the held one.
+    pub fn read<'b>(&mut self, max: usize, room: impl FnOnce(usize) -> [&'b mut [u8]; 2]) -> io::Result<Read> {
         let queued = rustix::io::ioctl_fionread(&self.end)? as usize;
-        let n = queued.saturating_sub(1).min(buf.len().saturating_sub(1));
-        if n == 0 {
+        let wanted = queued.saturating_sub(1).min(max);
+        self.drained = false;
+        if wanted == 0 {
             return Ok(match (self.hung_up, self.write_shut) {
                 _ if self.reset => Read::Reset,
                 _ if queued > 1 => Read::Nothing,
@@ -168,8 +192,16 @@ impl Shadow {
         }
         // [held, d1, …, d(n-1)] is consumed, d(n) is looked at: the result is d1…d(n). A short read only happens where
         // somebody sent a descriptor along; d(n) is then what comes next, whatever it is.
-        let mut held = [0];
-        let mut slices = [IoSliceMut::new(&mut held), IoSliceMut::new(&mut buf[..n - 1])];
+        let [head, tail] = room(wanted);
+        if head.len() + tail.len() < wanted {
+            return Ok(Read::Nothing);
+        }
+        let (mut held, cut) = ([0], head.len().min(wanted - 1));
+        let mut slices = [
+            IoSliceMut::new(&mut held),
+            IoSliceMut::new(&mut head[..cut]),
+            IoSliceMut::new(&mut tail[..wanted - 1 - cut]),
+        ];
         let n = recvmsg(
             &self.end,
             &mut slices,
@@ -177,11 +209,16 @@ impl Shadow {
             RecvFlags::DONTWAIT,
         )?
         .bytes;
-        let last = buf.get_mut(n.wrapping_sub(1)..n).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let at = n.checked_sub(1).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let last = match at.checked_sub(head.len()) {
+            None => &mut head[at..n],
+            Some(at) => &mut tail[at..at + 1],
+        };
         let (peeked, _) = recv(&self.end, last, RecvFlags::DONTWAIT | RecvFlags::PEEK)?;
         if peeked != 1 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        self.drained = n == wanted && wanted + 1 == queued;
         Ok(Read::Bytes(n))
     }
 
@@ -274,24 +311,59 @@ fn raise_send_buffer(program: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Fills the program's end until EAGAIN; how many bytes that took. The last writes are of one byte each, so that the
-/// byte that stays after [`Shadow::open`] does not pin a large buffer; before them, as few as possible: the kernel wakes
-/// the program for each one that is read below the mark of writability.
-fn fill(program: BorrowedFd<'_>) -> io::Result<usize> {
-    let limit = sockopt::socket_send_buffer_size(program)?;
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let padding = [PADDING_BYTE; PADDING_CHUNK];
-    let mut total = 0;
-    let mut size = PADDING_CHUNK;
-    loop {
-        while size > 1 && out_queue(program)? + padding_cost_max(size) >= limit {
-            size = if size > PADDING_WRITE_MIN { size / 2 } else { 1 };
+/// What program's ends are filled with.
+pub struct Padding {
+    /// A file of [`PADDING_BYTE`]s, whose pages the kernel queues without copying them; None where it gives us none.
+    file: Option<OwnedFd>,
+}
+
+impl Padding {
+    /// Once for all shadows.
+    pub fn new() -> Padding {
+        let file = memfd_create(c"mptcp-padding", MemfdFlags::CLOEXEC).ok();
+        Padding {
+            // It has no pages of its own: what was never written reads as zeros.
+            file: file.filter(|file| ftruncate(file, PADDING_FILE as u64).is_ok()),
         }
-        match send(program, &padding[..size], flags) {
-            Ok(n) => total += n,
-            Err(Errno::AGAIN) if total > 0 => return Ok(total),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+    }
+
+    /// Fills the program's end until EAGAIN; how many bytes that took. The last writes are of one byte each, so that the
+    /// byte that stays after [`Shadow::open`] does not pin a large buffer; before them, as few as possible: the kernel wakes
+    /// the program for each one that is read below the mark of writability.
+    fn fill(&self, program: BorrowedFd<'_>) -> io::Result<usize> {
+        let limit = sockopt::socket_send_buffer_size(program)?;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let padding = [PADDING_BYTE; PADDING_CHUNK];
+        let mut total = self.fill_by_pages(program, limit)?;
+        let mut size = PADDING_CHUNK;
+        loop {
+            let used = out_queue(program)?;
+            while size > 1 && used + padding_cost_max(size) >= limit {
+                size = if size > PADDING_WRITE_MIN { size / 2 } else { 1 };
+            }
+            match send(program, &padding[..size], flags) {
+                Ok(n) => total += n,
+                Err(Errno::AGAIN) if total > 0 => return Ok(total),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The most of it, from the file. There is room for all of it, so that it does not block.
+    fn fill_by_pages(&self, program: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
+        let Some(file) = &self.file else { return Ok(0) };
+        let mut total = 0;
+        loop {
+            let room = limit.saturating_sub(out_queue(program)? + PADDING_TAIL);
+            if room < PADDING_TAIL {
+                return Ok(total);
+            }
+            match sendfile(program, file, Some(&mut 0), room.min(PADDING_FILE)) {
+                Ok(n) if n > 0 => total += n,
+                // The kernel cannot do it: by copies, then.
+                _ => return Ok(total),
+            }
         }
     }
 }

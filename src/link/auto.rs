@@ -94,7 +94,7 @@ impl Link for AutoLink {
 
     fn fds(&self) -> Vec<BorrowedFd<'_>> {
         let mut fds = self.ip.fds();
-        fds.extend(self.packet.as_ref().map(PacketLink::fd));
+        fds.extend(self.packet.iter().flat_map(PacketLink::fds));
         fds
     }
 
@@ -120,12 +120,12 @@ impl Link for AutoLink {
         self.ip.flush(sink);
     }
 
-    fn recv(&mut self, sink: &mut dyn FnMut(Incoming<'_>)) -> bool {
-        let drained = self
-            .packet
-            .as_mut()
-            .is_none_or(|packet| packet.recv(&mut self.packet_stats, sink));
-        self.ip.recv(sink) && drained
+    fn recv(&mut self, source: usize, sink: &mut dyn FnMut(Incoming<'_>)) -> bool {
+        match (source.checked_sub(self.ip.sources()), &mut self.packet) {
+            (None, _) => self.ip.recv(source, sink),
+            (Some(source), Some(packet)) => packet.recv(source, &mut self.packet_stats, sink),
+            (Some(_), None) => true,
+        }
     }
 
     fn stats(&self) -> LinkStats {

@@ -13,7 +13,7 @@ use crate::wire::Flags;
 use core::ops::RangeInclusive;
 use libc::{sock_filter, sock_fprog};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Accept the whole packet: more than any packet has.
 const ACCEPT: u32 = 0x4_0000;
@@ -140,6 +140,11 @@ impl Filter {
         // The kernel copies the program before the call returns; `program` lives until then.
         sys::set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &fprog)
     }
+}
+
+/// Gives a socket a filter that is loaded already (SO_ATTACH_BPF).
+pub(super) fn attach_program(fd: impl AsFd, program: &OwnedFd) -> io::Result<()> {
+    sys::set_int(fd, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, program.as_raw_fd())
 }
 
 /// Takes the filter of a socket off again.

@@ -9,6 +9,7 @@
 //!
 //! Not here: who may use an address and a port. The caller has seen a socket that proves it.
 
+use super::bpf;
 use super::filter::{self, Filter};
 use super::ports::{PortSet, Ports};
 use super::sys;
@@ -160,6 +161,8 @@ impl Drop for Share {
 pub struct Guards {
     kind: GuardKind,
     ports: Rc<RefCell<Ports>>,
+    /// What makes guards deaf, where the kernel has given us such a program.
+    silencer: Option<OwnedFd>,
     listeners: HashMap<(IpAddr, u16), Weak<Listener>>,
     /// Entries of listeners that have gone are cleared at this size, which then is twice what is left.
     listeners_max: usize,
@@ -168,7 +171,7 @@ pub struct Guards {
 impl Guards {
     /// Guards of the best kind that this process may make, with a fresh block of ports.
     pub fn new() -> io::Result<Guards> {
-        let kind = match new_socket(libc::AF_INET).and_then(|fd| enter_repair(&fd)) {
+        let kind = match new_socket(libc::AF_INET, None).and_then(|fd| enter_repair(&fd)) {
             Ok(()) => GuardKind::Repair,
             Err(_) => GuardKind::Listening,
         };
@@ -180,6 +183,7 @@ impl Guards {
         Ok(Guards {
             kind,
             ports: Rc::new(RefCell::new(Ports::from_host()?)),
+            silencer: bpf::load_drop_all().ok(),
             listeners: HashMap::new(),
             listeners_max: LISTENERS_MIN,
         })
@@ -268,7 +272,7 @@ impl Guards {
     /// A repair guard. The order matters: the filter is there before the socket can be found, and TCP_REPAIR comes
     /// after SO_REUSEADDR, because it sets the stronger "reuse whatever the others say".
     fn repair(&self, request: &GuardRequest<'_>, choice: PortChoice) -> Result<(Hold, u16), Refusal> {
-        let fd = new_socket(sys::domain(request.local))?;
+        let fd = new_socket(sys::domain(request.local), self.silencer.as_ref())?;
         sys::set_int(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
         if request.mark != 0 {
             sys::set_option(&fd, libc::SOL_SOCKET, libc::SO_MARK, &request.mark)?;
@@ -321,7 +325,7 @@ impl Guards {
             None => {
                 let listener = Rc::new(match request.port {
                     WantedPort::Held(fd) => listen_on_held(fd)?,
-                    WantedPort::Any | WantedPort::Ours(_) => listen_on_new(request, port)?,
+                    WantedPort::Any | WantedPort::Ours(_) => listen_on_new(request, port, self.silencer.as_ref())?,
                 });
                 if self.listeners.len() >= self.listeners_max {
                     self.listeners.retain(|_, l| l.strong_count() > 0);
@@ -349,10 +353,13 @@ enum PortChoice {
     Within(u16, u16),
 }
 
-/// A TCP socket that is deaf from the beginning.
-fn new_socket(domain: libc::c_int) -> io::Result<OwnedFd> {
+/// A TCP socket that is deaf from the beginning, by the program `silencer` if there is one.
+fn new_socket(domain: libc::c_int, silencer: Option<&OwnedFd>) -> io::Result<OwnedFd> {
     let fd = sys::socket(domain, libc::SOCK_STREAM, libc::IPPROTO_TCP)?;
-    deafen(&fd)?;
+    let silenced = silencer.is_some_and(|program| filter::attach_program(&fd, program).is_ok());
+    if !silenced {
+        deafen(&fd)?;
+    }
     if domain == libc::AF_INET6 {
         sys::set_int(&fd, libc::SOL_IPV6, libc::IPV6_V6ONLY, 1)?;
     }
@@ -389,8 +396,8 @@ fn enter_repair(fd: &OwnedFd) -> io::Result<()> {
     sys::set_int(fd, libc::SOL_TCP, libc::TCP_REPAIR, 1)
 }
 
-fn listen_on_new(request: &GuardRequest<'_>, port: u16) -> Result<Listener, Refusal> {
-    let fd = new_socket(sys::domain(request.local))?;
+fn listen_on_new(request: &GuardRequest<'_>, port: u16, silencer: Option<&OwnedFd>) -> Result<Listener, Refusal> {
+    let fd = new_socket(sys::domain(request.local), silencer)?;
     sys::bind(&fd, sys::socket_addr(request.local, port, request.iface)).map_err(Refusal::from_bind)?;
     rustix::net::listen(&fd, 0).map_err(|e| Refusal::from_bind(e.into()))?;
     Ok(Listener {

@@ -30,6 +30,7 @@
 
 mod arrival;
 mod auto;
+mod bpf;
 pub mod diag;
 mod filter;
 pub mod guard;
@@ -155,7 +156,7 @@ pub trait Link {
     fn name(&self) -> &'static str;
 
     /// Descriptors for the event loop, the same ones while the link lives. When one becomes readable or has an error
-    /// (edge-triggered), call `recv` until it says true.
+    /// (edge-triggered), call `recv` with its position here until it says true.
     fn fds(&self) -> Vec<BorrowedFd<'_>>;
 
     /// Hears segments to these local ports from now on. To be called before the first segment from a new port is sent.
@@ -168,8 +169,8 @@ pub trait Link {
     /// for the path, or no way there.
     fn flush(&mut self, sink: &mut dyn FnMut(Incoming<'_>));
 
-    /// Hands over what came in, up to a bound. True when there is nothing left; false: call again, others may go first.
-    fn recv(&mut self, sink: &mut dyn FnMut(Incoming<'_>)) -> bool;
+    /// Hands over what came in at one of `fds`, up to a bound. True when there is nothing left; false: call again, others may go first.
+    fn recv(&mut self, source: usize, sink: &mut dyn FnMut(Incoming<'_>)) -> bool;
 
     /// Counters since the start.
     fn stats(&self) -> LinkStats;

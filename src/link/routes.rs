@@ -13,6 +13,7 @@ use super::paths::{
 use super::{own_host, tables, LOOPBACK};
 use crate::mptcp::endpoint::LocalPath;
 use core::net::IpAddr;
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -21,6 +22,8 @@ use std::os::fd::BorrowedFd;
 const GROUPS: u32 = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 18;
 /// RTM_F_FIB_MATCH of linux/rtnetlink.h: answer with the route that matched, not with the way through it.
 const RTM_F_FIB_MATCH: u32 = 0x2000;
+/// Answers remembered at the most.
+const KNOWN_MAX: usize = 1024;
 /// XFRM_MSG_GETPOLICY of linux/xfrm.h.
 const XFRM_MSG_GETPOLICY: u16 = 0x15;
 
@@ -44,7 +47,12 @@ pub struct Routes {
     interfaces: Vec<Interface>,
     addresses: Vec<Address>,
     rules: Vec<Rule>,
+    /// What lookups have answered, until a table changes.
+    known: HashMap<Lookup, Route>,
 }
+
+/// One question to the kernel: destination, mark, source, interface, flags.
+type Lookup = (IpAddr, u32, Option<IpAddr>, u32, u32);
 
 impl Routes {
     /// Opens the sockets and reads the tables.
@@ -63,6 +71,7 @@ impl Routes {
             interfaces: Vec::new(),
             addresses: Vec::new(),
             rules: Vec::new(),
+            known: HashMap::new(),
         };
         routes.read_tables()?;
         Ok(routes)
@@ -87,6 +96,11 @@ impl Routes {
             true => self.read_tables(),
             false => Ok(()),
         }
+    }
+
+    /// Asks the kernel anew from here on: for what it tells nobody, such as a path's MTU that it has learnt.
+    pub fn forget(&mut self) {
+        self.known.clear();
     }
 
     /// The interfaces, as of the last question or [`Routes::refresh`].
@@ -184,6 +198,7 @@ impl Routes {
 
     fn read_tables(&mut self) -> io::Result<()> {
         let all = [0u8; 16];
+        self.forget();
         self.interfaces = self.route.dump(libc::RTM_GETLINK, &all, tables::link)?;
         self.addresses = self.route.dump(libc::RTM_GETADDR, &all[..8], tables::address)?;
         self.rules.clear();
@@ -288,6 +303,10 @@ impl Routes {
 
     /// RTM_GETROUTE, for this process's user. `oif` 0 leaves the interface to the rules and tables.
     fn lookup(&mut self, query: &Query, src: Option<IpAddr>, oif: u32, flags: u32) -> io::Result<Route> {
+        let question = (query.dst, query.mark, src, oif, flags);
+        if let Some(route) = self.known.get(&question) {
+            return Ok(*route);
+        }
         // struct rtmsg: family, both prefix lengths, tos, table, protocol, scope, type, flags.
         let ipv6 = query.dst.is_ipv6();
         let len = if ipv6 { 128 } else { 32 };
@@ -306,7 +325,12 @@ impl Routes {
         }
         let answers = self.route.get(libc::RTM_GETROUTE, &request, tables::route)?;
         let no_answer = || io::Error::from_raw_os_error(libc::ENETUNREACH);
-        answers.into_iter().next().ok_or_else(no_answer)
+        let route = answers.into_iter().next().ok_or_else(no_answer)?;
+        if self.known.len() >= KNOWN_MAX {
+            self.forget();
+        }
+        self.known.insert(question, route);
+        Ok(route)
     }
 
     /// Policies for outbound packets. Who may not ask (no CAP_NET_ADMIN) is taken to have none: such a process cannot

@@ -262,12 +262,18 @@ impl Connection {
     /// RFC 9293 section 3.8.4. False when the subflow is gone.
     fn on_keepalive(&mut self, ctx: &mut Ctx<'_>, index: usize) -> bool {
         let count = self.options.keepalive.map_or(u8::MAX, |k| k.count);
+        let patience = self.options.user_timeout;
         let sf = &mut self.subflows[index];
-        if sf.keepalive_probes >= count {
+        // With TCP_USER_TIMEOUT it is that which decides (tcp(7)).
+        let dead = match patience {
+            Some(patience) => sf.keepalive_probes > 0 && ctx.now.since(sf.rx.last_arrival) >= patience,
+            None => sf.keepalive_probes >= count,
+        };
+        if dead {
             self.subflow_lost(ctx, index, ConnError::TimedOut);
             return false;
         }
-        sf.keepalive_probes += 1;
+        sf.keepalive_probes = sf.keepalive_probes.saturating_add(1);
         sf.keepalive_sent = Some(ctx.now);
         sf.probe_now = true;
         true

@@ -68,6 +68,8 @@ struct Pending {
     cookie: u64,
     /// The kernel socket; kept by a blocking connect only.
     kernel: Option<OwnedFd>,
+    /// Where the engine tells the outcome, likewise.
+    channel: Option<OwnedFd>,
 }
 
 fn first(fd: c_int, remote: SocketAddr, flags: c_int) -> Verdict {
@@ -103,8 +105,13 @@ fn begin(fd: c_int, remote: SocketAddr, flags: c_int) -> Result<Pending, Verdict
         // The engine may have made the description non-blocking.
         let _ = sys::fcntl(fd, libc::F_SETFL, flags);
     }
-    let (end, engine, cookie) = match answer {
-        Connected::Shadow { end, engine, cookie } => (end, engine, cookie),
+    let (end, engine, cookie, channel) = match answer {
+        Connected::Shadow {
+            end,
+            engine,
+            cookie,
+            channel,
+        } => (end, engine, cookie, channel),
         Connected::Bypass(reason) => return Err(bypass(fd, remote, reason)),
         Connected::Failed(errno) => {
             info!("connect {remote}: {}", rustix::io::Errno::from_raw_os_error(errno));
@@ -119,7 +126,12 @@ fn begin(fd: c_int, remote: SocketAddr, flags: c_int) -> Result<Pending, Verdict
         }),
     };
     match replace::put(fd, end, flags, Kind::Shadow, cookie) {
-        Ok(()) => Ok(Pending { engine, cookie, kernel }),
+        Ok(()) => Ok(Pending {
+            engine,
+            cookie,
+            kernel,
+            channel: (!nonblocking).then_some(channel),
+        }),
         // The shadow's end is closed by now, and the engine gives the attempt up.
         Err(_) => Err(bypass(fd, remote, Bypass::NoResources)),
     }
@@ -156,7 +168,14 @@ enum WaitError {
 }
 
 fn result(fd: c_int, pending: &Pending) -> Result<Phase, WaitError> {
-    let channel = engine::submit_wait(pending.engine, pending.cookie).map_err(|_| WaitError::NoAnswer)?;
+    let opened;
+    let channel = match &pending.channel {
+        Some(channel) => channel,
+        None => {
+            opened = engine::submit_wait(pending.engine, pending.cookie).map_err(|_| WaitError::NoAnswer)?;
+            &opened
+        }
+    };
     // The program's own limit in place of the channel's; none at all by default.
     let mut timeout = [0; size_of::<libc::timeval>()];
     let timed = sys::getsockopt_bytes(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &mut timeout).is_ok()
@@ -288,6 +307,7 @@ unsafe fn again(fd: c_int, shadow: &ShadowName, addr: *const c_void, len: usize)
                 engine: shadow.engine,
                 cookie,
                 kernel: None,
+                channel: None,
             };
             match wait(fd, shadow.remote, pending) {
                 // SO_SNDTIMEO ended a wait for an attempt that was not this call's.

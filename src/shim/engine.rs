@@ -10,7 +10,10 @@ use crate::control::{
     Bypass, Cgroup, EngineId, Phase, Queues, Reply, Request, MESSAGE_MAX, PICTURE_MESSAGE_MAX, VALUE_MAX,
 };
 use core::ffi::c_int;
-use core::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicI64, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
@@ -49,17 +52,57 @@ pub fn believes(uid: u32) -> bool {
 /// The engine that serves this process as it is now: its effective user and capabilities, and the cgroup it was moved to meanwhile if /proc can
 /// still be read.
 pub fn own() -> Option<EngineId> {
-    let place = Cgroup::current().ok().or(config::get().place)?;
+    let place = PLACE.get().or_else(|| PLACE.read()).or(config::get().place)?;
     Some(EngineId::of_caller(place))
+}
+
+/// Reading /proc takes longer than the rest of what a connection costs a program, so what it said holds for a moment.
+static PLACE: Place = Place {
+    read_at_ms: AtomicI64::new(i64::MIN),
+    user_namespace: AtomicU64::new(0),
+    cgroup: AtomicU64::new(0),
+};
+const PLACE_HOLDS_MS: i64 = 100;
+
+struct Place {
+    /// i64::MIN: not yet, or being written.
+    read_at_ms: AtomicI64,
+    user_namespace: AtomicU64,
+    cgroup: AtomicU64,
+}
+
+impl Place {
+    /// What was read a moment ago.
+    fn get(&self) -> Option<Cgroup> {
+        let read_at = self.read_at_ms.load(SeqCst);
+        let place = Cgroup {
+            user_namespace: self.user_namespace.load(SeqCst),
+            cgroup: self.cgroup.load(SeqCst),
+        };
+        let fresh = sys::monotonic_ms().saturating_sub(read_at) < PLACE_HOLDS_MS;
+        (fresh && self.read_at_ms.load(SeqCst) == read_at).then_some(place)
+    }
+
+    /// What /proc says now.
+    fn read(&self) -> Option<Cgroup> {
+        let now = sys::monotonic_ms();
+        let place = Cgroup::current().ok()?;
+        self.read_at_ms.store(i64::MIN, SeqCst);
+        self.user_namespace.store(place.user_namespace, SeqCst);
+        self.cgroup.store(place.cgroup, SeqCst);
+        self.read_at_ms.store(now, SeqCst);
+        Some(place)
+    }
 }
 
 /// What came of a Connect request.
 pub enum Connected {
-    /// A connection is being made; the program's end of its shadow.
+    /// A connection is being made; the program's end of its shadow, and where the outcome will be told unless the request was non-blocking.
     Shadow {
         end: OwnedFd,
         engine: EngineId,
         cookie: u64,
+        channel: OwnedFd,
     },
     /// Leave it to the kernel.
     Bypass(Bypass),
@@ -74,20 +117,26 @@ pub fn connect(request: &Request<'_>, socket: BorrowedFd<'_>) -> Connected {
     };
     let mut buf = [0; MESSAGE_MAX];
     match call_started(engine, request, socket, &mut buf) {
-        Ok((Reply::Shadow { cookie }, Some(end))) => Connected::Shadow { end, engine, cookie },
-        Ok((Reply::Bypass(reason), _)) => Connected::Bypass(reason),
-        Ok((Reply::Error(errno), _)) => Connected::Failed(errno),
+        Ok((Reply::Shadow { cookie }, Some(end), channel)) => Connected::Shadow {
+            end,
+            engine,
+            cookie,
+            channel,
+        },
+        Ok((Reply::Bypass(reason), ..)) => Connected::Bypass(reason),
+        Ok((Reply::Error(errno), ..)) => Connected::Failed(errno),
         Ok(_) => Connected::Bypass(Bypass::EngineFault),
         Err(reason) => Connected::Bypass(reason),
     }
 }
 
+/// The answer, what came with it, and the channel.
 fn call_started<'b>(
     engine: EngineId,
     request: &Request<'_>,
     socket: BorrowedFd<'_>,
     buf: &'b mut [u8; MESSAGE_MAX],
-) -> Result<(Reply<'b>, Option<OwnedFd>), Bypass> {
+) -> Result<(Reply<'b>, Option<OwnedFd>, OwnedFd), Bypass> {
     if sys::monotonic_ms().saturating_sub(SILENT_AT_MS.load(Relaxed)) < RETRY_MS {
         return Err(Bypass::EngineFault);
     }
@@ -98,14 +147,14 @@ fn call_started<'b>(
             Err(CallError::NoEngine) => Ok(start_and_submit(engine, request, socket)?),
             other => other,
         };
-        received = submitted.and_then(|channel| channel::receive(&channel, buf));
+        received = submitted.and_then(|channel| Ok((channel::receive(&channel, buf)?, channel)));
         if !matches!(received, Err(CallError::NoAnswer)) {
             break;
         }
     }
-    let (len, end) = received.map_err(why)?;
+    let ((len, end), channel) = received.map_err(why)?;
     let reply = Reply::decode(&buf[..len]).map_err(|error| why(CallError::Garbage(error)))?;
-    Ok((reply, end))
+    Ok((reply, end, channel))
 }
 
 fn why(error: CallError) -> Bypass {
@@ -162,8 +211,8 @@ fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<
 /// Sends a Listen request to this process's engine, which answers for the socket from now on; or is ready to, when it does not listen yet.
 pub fn listen(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<'_>) -> Result<(), Bypass> {
     match call_started(engine, request, socket, &mut [0; MESSAGE_MAX])? {
-        (Reply::Done, _) => Ok(()),
-        (Reply::Bypass(reason), _) => Err(reason),
+        (Reply::Done, ..) => Ok(()),
+        (Reply::Bypass(reason), ..) => Err(reason),
         _ => Err(Bypass::EngineFault),
     }
 }

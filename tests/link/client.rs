@@ -185,7 +185,12 @@ impl<L: Link> Client<L> {
         // SAFETY: the array lives through the call, and its length is given.
         unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as _, timeout.as_millis() as _) };
         let heard = &mut self.heard;
-        while !self.link.recv(&mut |incoming| heard.push(Heard::copy(incoming))) {}
+        for source in 0..polls.len() {
+            while !self
+                .link
+                .recv(source, &mut |incoming| heard.push(Heard::copy(incoming)))
+            {}
+        }
     }
 
     /// Waits for the SYN/ACK and acknowledges it.

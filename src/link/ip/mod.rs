@@ -69,6 +69,11 @@ impl IpLink {
         ipv4.try_for_each(|socket| socket.hear(hear))
     }
 
+    /// How many descriptors it has in [`Link::fds`].
+    pub fn sources(&self) -> usize {
+        self.rx.len()
+    }
+
     /// Closes the sending sockets of interfaces that are no longer there: `alive` says which are.
     pub fn retain_interfaces(&mut self, alive: impl Fn(u32) -> bool) {
         self.tx.retain(|&(_, iface), _| iface == 0 || alive(iface));
@@ -114,13 +119,9 @@ impl Link for IpLink {
         }
     }
 
-    fn recv(&mut self, sink: &mut dyn FnMut(Incoming<'_>)) -> bool {
+    fn recv(&mut self, source: usize, sink: &mut dyn FnMut(Incoming<'_>)) -> bool {
         let IpLink { rx, buffers, stats, .. } = self;
-        let mut drained = true;
-        for socket in rx.iter() {
-            drained &= socket.recv(buffers, stats, sink);
-        }
-        drained
+        rx.get(source).is_none_or(|socket| socket.recv(buffers, stats, sink))
     }
 
     fn stats(&self) -> LinkStats {

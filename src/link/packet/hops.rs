@@ -10,6 +10,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::fd::BorrowedFd;
 
 /// Multicast groups of linux/rtnetlink.h: RTNLGRP_LINK 1, NEIGH 3, IPV4_IFADDR 5, IPV4_ROUTE 7, IPV4_RULE 8.
 const GROUPS: u32 = 1 << 0 | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 7;
@@ -66,6 +67,11 @@ impl Hops {
             default_ttl: default_ttl.trim().parse().map_err(io::Error::other)?,
             known: HashMap::new(),
         })
+    }
+
+    /// Readable when the kernel's tables have changed.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.monitor.fd()
     }
 
     /// Forgets everything when the kernel's tables have changed.

@@ -6,7 +6,6 @@
 //! Not here: IPv6, marked segments, interfaces that are not plain Ethernet, neighbours that the kernel has not resolved,
 //! ICMP errors. All of that goes the ip link's way, which is the same way here, as nothing stands in it (`link/auto.rs`).
 
-mod bpf;
 mod hops;
 mod proof;
 mod rx;
@@ -77,9 +76,9 @@ impl PacketLink {
         self.proof.check()
     }
 
-    /// For the event loop.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.rx.fd()
+    /// For the event loop: what receives segments, and what hears of changed routes and neighbours.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.rx.fd(), self.hops.fd()]
     }
 
     /// Hears `ports` from now on.
@@ -98,11 +97,14 @@ impl PacketLink {
     /// Sends what `send` took; see [`super::Link::flush`].
     pub fn flush(&mut self, stats: &mut LinkStats, sink: &mut dyn FnMut(Incoming<'_>)) {
         self.tx.flush(stats, sink);
-        self.hops.refresh();
     }
 
     /// See [`super::Link::recv`].
-    pub fn recv(&mut self, stats: &mut LinkStats, sink: &mut dyn FnMut(Incoming<'_>)) -> bool {
-        self.rx.recv(stats, sink)
+    pub fn recv(&mut self, source: usize, stats: &mut LinkStats, sink: &mut dyn FnMut(Incoming<'_>)) -> bool {
+        if source == 0 {
+            return self.rx.recv(stats, sink);
+        }
+        self.hops.refresh();
+        true
     }
 }

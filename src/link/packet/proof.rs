@@ -7,8 +7,8 @@
 //!
 //! Not here: XDP programs and shapers without filters, which treat both alike.
 
+use super::super::bpf;
 use super::super::netlink::{attributes, u32_at, Message, Netlink};
-use super::bpf;
 use super::witness::Witness;
 use core::fmt;
 use std::fs::{self, File};

@@ -4,8 +4,8 @@
 //! One byte is a question, one [`Answer`] its answer. The process ends when the engine's socket is closed, and so at the latest
 //! with the engine. It is nobody's child, so that nobody has to wait for it.
 
+use super::super::bpf;
 use super::super::sys::{check, set_option};
-use super::bpf;
 use rustix::io::Errno;
 use rustix::net::{recv, send, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::io;

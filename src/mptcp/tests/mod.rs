@@ -18,6 +18,7 @@ mod hostile;
 mod hostile_peer;
 mod inherited;
 mod join;
+mod memory;
 mod off_path;
 mod requirements;
 mod server_paths;

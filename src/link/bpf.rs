@@ -1,13 +1,18 @@
-//! What bpf(2) says about programs that are loaded, and about those of a control group.
+//! What bpf(2) says about programs that are loaded, and about those of a control group; and the one program of ours.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Commands of linux/bpf.h.
+const PROG_LOAD: libc::c_long = 5;
 const PROG_GET_NEXT_ID: libc::c_long = 11;
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
+/// BPF_PROG_TYPE_SOCKET_FILTER.
+const SOCKET_FILTER: u32 = 1;
+/// `r0 = 0; exit`: a filter that lets nothing through.
+const DROP_ALL: [u64; 2] = [0xb7, 0x95];
 /// Count those of the ancestors too.
 const QUERY_EFFECTIVE: u32 = 1;
 
@@ -16,9 +21,39 @@ const QUERY_EFFECTIVE: u32 = 1;
 #[repr(C, align(8))]
 struct Attr([u32; 12]);
 
+impl Attr {
+    /// A field of 64 bits.
+    fn set_pointer(&mut self, at: usize, pointer: u64) {
+        let halves = [pointer as u32, (pointer >> 32) as u32];
+        let in_order = if cfg!(target_endian = "little") { [0, 1] } else { [1, 0] };
+        self.0[at..at + 2].copy_from_slice(&in_order.map(|half| halves[half]));
+    }
+}
+
+/// A socket filter that lets nothing through, for SO_ATTACH_BPF: many sockets share it, where each classic filter is compiled for its socket.
+/// EPERM without CAP_BPF, where the machine's settings demand that.
+pub(super) fn load_drop_all() -> io::Result<OwnedFd> {
+    // struct bpf_insn: the operation is its first byte.
+    let program = DROP_ALL.map(|operation: u64| {
+        if cfg!(target_endian = "little") {
+            operation
+        } else {
+            operation << 56
+        }
+    });
+    let mut attr = Attr::default();
+    attr.0[0] = SOCKET_FILTER;
+    attr.0[1] = program.len() as u32;
+    attr.set_pointer(2, program.as_ptr() as u64);
+    attr.set_pointer(4, c"".as_ptr() as u64);
+    let fd = bpf(PROG_LOAD, &mut attr)?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
 fn bpf(command: libc::c_long, attr: &mut Attr) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is writable for its size, and whatever it points at is, for the length that stands beside it: see
-    // the one caller that passes a pointer.
+    // the callers that pass pointers.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr as *mut Attr, size_of::<Attr>()) };
     match result {
         0.. => Ok(result),
@@ -56,13 +91,10 @@ fn program_type(id: u32) -> io::Result<u32> {
     let fd = unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) };
     // `struct bpf_prog_info` begins with type and id; the kernel fills as much as there is room for.
     let mut info = [0u32; 2];
-    let pointer = (info.as_mut_ptr() as u64).to_ne_bytes();
     let mut about = Attr::default();
     about.0[0] = fd.as_raw_fd() as u32;
     about.0[1] = size_of_val(&info) as u32;
-    let (low, high) = pointer.split_at(4);
-    about.0[2] = u32::from_ne_bytes([low[0], low[1], low[2], low[3]]);
-    about.0[3] = u32::from_ne_bytes([high[0], high[1], high[2], high[3]]);
+    about.set_pointer(2, info.as_mut_ptr() as u64);
     bpf(OBJ_GET_INFO_BY_FD, &mut about)?;
     Ok(info[0])
 }
