@@ -22,7 +22,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::{Dsn, SeqNum, TcpRst};
 use std::collections::VecDeque;
 
-/// A closed connection whose peer never closes is given up after this (Linux: tcp_fin_timeout).
+/// A closed connection whose peer never closes is forgotten after this (Linux: tcp_fin_timeout).
 pub(super) const ORPHAN: Duration = Duration::from_secs(60);
 /// How long a subflow's FIN may wait for its answer when both data streams are complete.
 const LINGERING_FIN: Duration = Duration::from_secs(60);
@@ -694,10 +694,14 @@ impl Connection {
                 sf.close_queued = true;
             }
         }
-        // Nobody reads, everything of ours arrived, and the peer does not close (Linux: orphaned FIN_WAIT2).
-        if self.detached && self.out.fin_acked && !self.inc_finished() && self.give_up.is_none() {
+        if self.is_orphan() && self.give_up.is_none() {
             self.give_up = Some(ctx.now + ORPHAN);
         }
+    }
+
+    /// Nobody reads, everything of ours arrived, and the peer does not close (Linux: orphaned FIN_WAIT2).
+    pub(super) fn is_orphan(&self) -> bool {
+        self.detached && self.out.fin_acked && !self.inc_finished()
     }
 
     /// Joins of ours that the peer never confirmed have nothing to finish: a FIN would wait for the answer that never came.
