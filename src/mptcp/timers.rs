@@ -440,14 +440,15 @@ impl Connection {
             self.update_close(ctx);
             return;
         }
+        if self.data_backoff >= 2 {
+            // The DSS may be removed on the way of one subflow: a bare acknowledgment with a DATA_FIN is not answered then, and what answers
+            // data there says nothing of DATA_ACKs. A segment below the window is answered, on each of them.
+            for sf in self.subflows.iter_mut().filter(|s| s.usable()) {
+                sf.probe_now = true;
+            }
+        }
         if self.out.una == self.out.nxt {
             self.data_fin_due = true;
-            if self.data_backoff >= 2 {
-                // A bare acknowledgment is not answered when its DSS was removed on the way; one below the window is.
-                for sf in self.subflows.iter_mut().filter(|s| s.usable()) {
-                    sf.probe_now = true;
-                }
-            }
             return;
         }
         let idle = self.subflows.iter().all(|s| s.tx.is_idle() || s.stalled);

@@ -126,6 +126,35 @@ fn data_of_a_silent_subflow_comes_again_on_the_other() {
     assert_eq!(s.info().unwrap().bytes_acked, 8);
 }
 
+/// A box takes the DSS off what comes back on one path: TCP's acknowledgments come, DATA_ACKs do not. The other path is asked.
+// Proves M3.3-14, D5.
+#[test]
+fn data_acks_that_one_path_swallows_are_asked_for_on_the_other() {
+    let mut s = Script::client_up();
+    s.set_paths(&[path("192.0.2.1"), path("198.51.100.1")]);
+    s.join_as_client(SECOND);
+    s.send("precious");
+    let mut silent = s.take_sent().remove(0);
+    let other = 1 - silent.flow;
+    for _ in 0..4 {
+        s.inject(ack(1, s.end_of(&silent)).on(silent.flow));
+        s.advance(3000);
+        let sent = s.take_sent();
+        if sent.iter().any(|seg| seg.flow == other && seg.payload.is_empty()) {
+            s.inject(ack(1, 1).on(other).dack32(9));
+            assert_eq!(s.info().expect("it is there").bytes_acked, 8);
+            return;
+        }
+        if let Some(again) = sent
+            .into_iter()
+            .find(|seg| seg.flow == silent.flow && !seg.payload.is_empty())
+        {
+            silent = again;
+        }
+    }
+    panic!("nobody asked the other path");
+}
+
 // Proves M3.3-14.
 #[test]
 fn a_stalled_subflow_s_late_copy_is_dropped_by_data_number() {
