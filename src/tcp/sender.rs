@@ -419,6 +419,8 @@ impl<T> Sender<T> {
         s.fin = false;
         self.sacked_segments += usize::from(rest.sacked);
         self.lost_segments += usize::from(rest.lost);
+        // A block that ended inside it may cover the first part.
+        self.known_sack.clear();
         // The rest has the end that stands in the order of sending; the first part gets an entry beside it.
         let (sent, end, cut) = (rest.last_sent, rest.end(), rest.seq);
         if let Some(at) = self.sending_order.iter().position(|e| *e == (sent, end)) {
