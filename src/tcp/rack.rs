@@ -57,17 +57,17 @@ impl Rack {
         }
     }
 
-    /// RFC 8985 section 6.2 step 2. `echo`: when the segment that the acknowledgment answers left, to the millisecond.
-    pub fn update(&mut self, now: Instant, arrived: &Arrived, min_rtt: Duration, echo: Option<Instant>) {
+    /// RFC 8985 section 6.2 step 2, without its look at the timestamp echo, as in Linux: that is the echo of the last segment that moved the
+    /// left edge (RFC 7323 section 4.3), older than any retransmission that arrived beyond a gap.
+    pub fn update(&mut self, now: Instant, arrived: &Arrived, min_rtt: Duration) {
         let &Arrived {
             last_sent,
             end,
             repeated,
         } = arrived;
         let rtt = now.since(last_sent);
-        // Was it the retransmission? Not if it would have been faster than any, or if the echo is older.
-        let older = echo.is_some_and(|echo| echo.as_millis() < last_sent.as_millis());
-        if repeated && (older || rtt < min_rtt) {
+        // A retransmission acknowledged faster than any RTT: the original was.
+        if repeated && rtt < min_rtt {
             return;
         }
         self.rtt = rtt;

@@ -530,7 +530,7 @@ impl<T> Sender<T> {
         }
         self.newly.sort_by_key(|arrived| arrived.last_sent);
         for arrived in self.newly.drain(..) {
-            self.rack.update(now, &arrived, min_rtt, echo);
+            self.rack.update(now, &arrived, min_rtt);
         }
         let widened = self.rack.note_dsack(dsack, self.snd_una, self.snd_nxt);
         self.on_probe_answered(now, ack, dsack, prior_pipe, &out);

@@ -205,7 +205,7 @@ impl Model {
         if let Some(rtt) = samples.min() {
             self.rtt.on_sample(now, rtt);
         }
-        self.rack_update(now, &mut newly, echo);
+        self.rack_update(now, &mut newly);
         // RFC 2883 section 4: at or below the acknowledgment, or within the second block.
         let dsack = match sack {
             [first, ..] if first.0 >= first.1 => false,
@@ -226,14 +226,12 @@ impl Model {
         Outcome { acked, delivered, lost }
     }
 
-    /// RFC 8985 section 6.2 steps 2 and 3.
-    fn rack_update(&mut self, now: Instant, newly: &mut [Piece], echo: Option<Instant>) {
+    /// RFC 8985 section 6.2 steps 2 (without timestamps, see `Rack::update`) and 3.
+    fn rack_update(&mut self, now: Instant, newly: &mut [Piece]) {
         newly.sort_by_key(|p| (p.last_sent(), p.end));
         for p in newly.iter() {
             let rtt = now.since(p.last_sent());
-            // The echo is exact to the millisecond.
-            let older = echo.is_some_and(|echo| echo.as_millis() < p.last_sent().as_millis());
-            if p.repeated() && (older || rtt < self.rtt.min_rtt().unwrap_or_default()) {
+            if p.repeated() && rtt < self.rtt.min_rtt().unwrap_or_default() {
                 continue;
             }
             self.rack.rtt = rtt;
