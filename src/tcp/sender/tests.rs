@@ -420,3 +420,93 @@ proptest! {
         pair.comes_to_an_end()?;
     }
 }
+
+/// Four segments of 1,000 bytes from `first` on, sent at 1 s.
+fn four_in_flight(first: u32) -> Sender<()> {
+    let mut s = Sender::new(at(1000), SeqNum(first), 1000, Algorithm::default());
+    (0..4).for_each(|_| s.on_sent(at(1000), 1000, false, ()));
+    s
+}
+
+fn at(ms: u64) -> Instant {
+    Instant::from_millis(ms)
+}
+
+fn blocks(of: &[(u32, u32)]) -> Vec<(SeqNum, SeqNum)> {
+    of.iter().map(|b| (SeqNum(b.0), SeqNum(b.1))).collect()
+}
+
+// Proves R8985-1.
+#[test]
+fn two_new_blocks_in_one_acknowledgment_are_no_reordering() {
+    let mut s = four_in_flight(0);
+    // The most recent block stands first (RFC 2018 section 4).
+    s.on_ack(
+        at(1100),
+        SeqNum(0),
+        &blocks(&[(3000, 4000), (1000, 2000)]),
+        None,
+        |_, _| {},
+    );
+    assert!(!s.rack.reordering_seen);
+    s.on_ack(at(1100), SeqNum(0), &blocks(&[(1000, 4000)]), None, |_, _| {});
+    assert!(s.rack.reordering_seen, "the one between came after them");
+}
+
+#[test]
+fn a_loss_after_more_than_two_gigabytes_without_one_is_sent_again() {
+    let mut s = Sender::new(at(1000), SeqNum(0), 1000, Algorithm::default());
+    for _ in 0..300 {
+        s.on_sent(at(1000), 8 << 20, false, ());
+        s.on_ack(at(1100), s.snd_nxt, &[], None, |_, _| {});
+    }
+    let first = s.snd_nxt;
+    (0..5).for_each(|_| s.on_sent(at(1100), 1000, false, ()));
+    // Two of them are marked in one go, the oldest first.
+    s.on_ack(at(1200), first, &[(first + 2000, first + 5000)], None, |_, _| {});
+    assert_eq!(s.lost_segments, 2);
+    assert_eq!(s.next_retransmit(at(1200)), Some(0));
+}
+
+// Proves R6298-3.
+#[test]
+fn duplicates_that_say_nothing_do_not_put_the_timeout_off() {
+    let mut s = four_in_flight(0);
+    // The peer says that it has everything, and never acknowledges it.
+    let all = blocks(&[(0, 4000)]);
+    s.on_ack(at(1100), SeqNum(0), &all, None, |_, _| {});
+    let due = s.timer().expect("something is outstanding");
+    let mut now = at(1100);
+    while now < due {
+        s.on_ack(now, SeqNum(0), &all, None, |_, _| {});
+        assert_eq!(s.timer(), Some(due), "at {now:?}");
+        now += Duration::from_micros(900);
+    }
+    assert_eq!(s.on_timer(now), Some(Fired::Rto));
+}
+
+#[test]
+fn a_bound_on_the_timeout_outlives_what_is_sent_again() {
+    let mut s = four_in_flight(0);
+    let repeated = |s: &mut Sender<()>, cap: Option<u64>| {
+        let now = s.timer().expect("something is outstanding");
+        assert_eq!(s.on_timer(now), Some(Fired::Rto));
+        if let Some(ms) = cap {
+            s.cap_timer(now, Duration::from_millis(ms));
+        }
+        let head = s.next_retransmit(now).expect("it is lost");
+        s.on_retransmitted(now, head);
+        s.timer().map(|at| at.since(now).as_millis())
+    };
+    assert_eq!(repeated(&mut s, None), Some(2000));
+    assert_eq!(repeated(&mut s, Some(3000)), Some(3000), "not four seconds");
+    assert_eq!(repeated(&mut s, None), Some(8000), "the bound was for one time");
+}
+
+#[test]
+fn a_d_sack_is_below_the_acknowledgment_or_within_the_second_block() {
+    let told = |ack, of: &[(u32, u32)]| is_dsack(SeqNum(ack), &blocks(of));
+    assert!(told(1000, &[(500, 1000)]) && !told(1000, &[(500, 1001)]));
+    assert!(told(1000, &[(2000, 3000), (2000, 3000)]) && !told(1000, &[(2000, 3001), (2000, 3000)]));
+    assert!(!told(1000, &[(1999, 3000), (2000, 3000)]) && !told(1000, &[(500, 500)]) && !told(1000, &[]));
+}
