@@ -454,18 +454,18 @@ fn two_new_blocks_in_one_acknowledgment_are_no_reordering() {
 }
 
 #[test]
-fn a_loss_after_more_than_two_gigabytes_without_one_is_sent_again() {
+fn losses_are_found_again_two_gigabytes_after_the_last_mark() {
     let mut s = Sender::new(at(1000), SeqNum(0), 1000, Algorithm::default());
-    for _ in 0..300 {
-        s.on_sent(at(1000), 8 << 20, false, ());
+    // The second of the lost segments lies half a circle of numbers from the flow's beginning.
+    let first = SeqNum((1 << 31) - 1500);
+    while s.snd_nxt != first {
+        s.on_sent(at(1000), (first.diff(s.snd_nxt) as u32).min(8 << 20), false, ());
         s.on_ack(at(1100), s.snd_nxt, &[], None, |_, _| {});
     }
-    let first = s.snd_nxt;
-    (0..5).for_each(|_| s.on_sent(at(1100), 1000, false, ()));
-    // Two of them are marked in one go, the oldest first.
-    s.on_ack(at(1200), first, &[(first + 2000, first + 5000)], None, |_, _| {});
-    assert_eq!(s.lost_segments, 2);
-    assert_eq!(s.next_retransmit(at(1200)), Some(0));
+    (0..6).for_each(|_| s.on_sent(at(1100), 1000, false, ()));
+    s.on_ack(at(1200), first, &[(first + 3000, first + 6000)], None, |_, _| {});
+    assert_eq!(s.lost_segments, 3);
+    assert_eq!(s.lost_tags_mut().count(), 3);
 }
 
 // Proves R6298-3.
