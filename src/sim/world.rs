@@ -624,7 +624,7 @@ impl<'s> World<'s> {
                     event: format!("no info on {conn:?}, which is not Closed"),
                 });
             };
-            let options = &self.scenario.conns[app.name.conn].options[host];
+            let options = &self.scenario.conns[app.name.conn].options[end_of(host)];
             let buffers = [
                 ("send buffer", info.send_queue, options.send_buffer),
                 ("receive buffer", info.recv_queue, options.recv_buffer),
