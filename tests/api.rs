@@ -6,10 +6,14 @@ use interop::lab;
 
 #[path = "rules/capture.rs"]
 mod capture;
+#[path = "api/info.rs"]
+mod info;
 #[path = "api/own_peer.rs"]
 mod own_peer;
 #[path = "api/rows.rs"]
 mod rows;
+#[path = "api/silence.rs"]
+mod silence;
 #[path = "api/wire.rs"]
 mod wire;
 
@@ -30,31 +34,43 @@ fn include() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("include")
 }
 
-/// Compiles a program of `c-tests/api/`.
-fn program(name: &str) -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let program = format!("api-{name}-{}-{number}", std::process::id());
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program);
-    let status = Command::new("cc")
-        .args([
-            "-std=c99",
-            "-D_GNU_SOURCE",
-            "-O1",
-            "-Wall",
-            "-Wextra",
-            "-pedantic",
-            "-Werror",
-            "-o",
-        ])
-        .arg(&program)
-        .arg("-I")
-        .arg(include())
-        .args([directory().join(format!("{name}.c")), directory().join("api.c")])
-        .status()
-        .expect("a C compiler (cc) is installed");
-    assert!(status.success(), "{name}.c does not compile");
-    program
+/// A program of `c-tests/api/`, compiled; its file goes with it.
+struct Program(PathBuf);
+
+impl Program {
+    fn compile(name: &str) -> Program {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let file = format!("api-{name}-{}-{number}", std::process::id());
+        let program = Program(Path::new(env!("CARGO_TARGET_TMPDIR")).join(file));
+        let status = Command::new("cc")
+            .args(["-std=c99", "-D_GNU_SOURCE", "-O1"])
+            .args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-o"])
+            .arg(&program.0)
+            .arg("-I")
+            .arg(include())
+            .args([directory().join(format!("{name}.c")), directory().join("api.c")])
+            .status()
+            .expect("a C compiler (cc) is installed");
+        assert!(status.success(), "{name}.c does not compile");
+        program
+    }
+
+    /// As the host `run_by` starts it: against the server's first address, with further arguments.
+    fn command(&self, run_by: impl FnOnce(&Path) -> Command, v6: bool, arguments: &[&str]) -> Command {
+        let mut command = run_by(&self.0);
+        command
+            .args([&server_address(0, v6).to_string(), "80", PLAIN_PORT])
+            .args(arguments);
+        command
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It is missing where it does not compile.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// A lab with two wires, an MPTCP server on port 80 and a plain one on another.
@@ -114,14 +130,10 @@ impl Place {
 
     /// Runs a program of `c-tests/api/` under the library to its end.
     fn check(&self, name: &str, variables: &[(&str, &str)], arguments: &[&str]) {
-        let program = program(name);
-        let mut command = self.site.command(&program);
-        command
-            .args([&server_address(0, false).to_string(), "80", PLAIN_PORT])
-            .args(arguments)
-            .envs(variables.iter().copied());
+        let program = Program::compile(name);
+        let mut command = program.command(|path| self.site.command(path), false, arguments);
+        command.envs(variables.iter().copied());
         let outcome = run(command);
-        std::fs::remove_file(program).expect("it was just made");
         assert!(
             outcome.status.success(),
             "{name}: {}\n{}\n{}",
@@ -288,6 +300,7 @@ fn the_header_has_the_numbers_that_the_library_answers() {
     assert!(output.status.success(), "{output:?}");
 }
 
+// Proves REQ1.
 #[test]
 fn enable() {
     let place = Place::new();
@@ -295,6 +308,7 @@ fn enable() {
     place.site.assert_server_mptcp(1, 1);
 }
 
+// Proves REQ2, REQ5.
 #[test]
 fn bind_moves_the_traffic() {
     let place = Place::new();
@@ -319,6 +333,7 @@ fn a_barrage_of_wrong_calls() {
     Place::new().check("barrage", &[], &[]);
 }
 
+// Proves REQ2.
 #[test]
 fn add_and_remove() {
     let place = Place::new();
@@ -326,16 +341,19 @@ fn add_and_remove() {
     assert!(place.counter("MPTcpExtRmAddr") >= 1, "REMOVE_ADDR");
 }
 
+// Proves REQ3.
 #[test]
 fn subflows() {
     Place::new().check("subflows", &[], &[]);
 }
 
+// Proves REQ4.
 #[test]
 fn connid() {
     Place::new().check("connid", &[], &[]);
 }
 
+// Proves L3.
 #[test]
 fn names() {
     let place = Place::new();
@@ -344,6 +362,7 @@ fn names() {
     place.check("names", &[("MPTCP_AWARE_NAMES", "fail")], &["fail"]);
 }
 
+// Proves REQ7.
 #[test]
 fn intents() {
     Place::new().check("intent", &[], &[]);
@@ -357,16 +376,19 @@ fn schedulers_and_congestion_controls() {
     place.check("algorithms", &variables, &["variables"]);
 }
 
+// Proves REQ6, REQ10.
 #[test]
 fn single_subflows() {
     Place::new().check("steer", &[], &[]);
 }
 
+// Proves REQ13.
 #[test]
 fn events() {
     Place::new().check("events", &[], &[]);
 }
 
+// Proves L12, REQ9.
 #[test]
 fn join() {
     Place::new().check("join", &[], &[]);
@@ -374,11 +396,9 @@ fn join() {
 
 /// A program of `c-tests/api/` on the kernel's own MPTCP, and under the library on a kernel whose MPTCP is switched off.
 fn kernel_and_library(place: &Place, name: &str) -> [String; 2] {
-    let program = program(name);
+    let program = Program::compile(name);
     let client = place.site.lab().client();
-    let arguments = [&server_address(0, false).to_string(), "80", PLAIN_PORT].map(String::from);
-    let said = |mut command: Command| {
-        command.args(&arguments);
+    let said = |command: Command| {
         let outcome = run(command);
         assert!(
             outcome.status.success(),
@@ -389,18 +409,21 @@ fn kernel_and_library(place: &Place, name: &str) -> [String; 2] {
         String::from_utf8(outcome.stdout).expect("text")
     };
     place.site.lab().kernel_paths().expect("endpoints");
-    let kernel = said(client.command(&program));
+    let kernel = said(program.command(|path| client.command(path), false, &[]));
     client
         .output("sysctl", &["-q", "-w", "net.mptcp.enabled=0"])
         .expect("it can be switched off");
-    let library = said(place.site.command(&program));
-    std::fs::remove_file(program).expect("it was just made");
+    let library = said(program.command(|path| place.site.command(path), false, &[]));
     [kernel, library]
 }
 
 #[test]
 fn linux_options_say_what_the_kernels_mptcp_says() {
-    let [kernel, library] = kernel_and_library(&Place::new(), "linux");
+    assert_linux_options_agree(&Place::new());
+}
+
+fn assert_linux_options_agree(place: &Place) {
+    let [kernel, library] = kernel_and_library(place, "linux");
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let (kernel, library) = (lines(&kernel), lines(&library));
     let differences: Vec<String> = kernel

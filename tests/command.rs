@@ -473,3 +473,53 @@ fn what_makes_no_sense_is_said_before_the_program_starts() {
     assert_eq!(port.status.code(), Some(2));
     assert!(text(&port.stderr).contains("99999 is no port"), "{port:?}");
 }
+
+/// What the library does not read, or would wait for, is named.
+#[test]
+fn config_check_names_files_that_do_not_count() {
+    let scratch = Scratch::new("config-odd");
+    let file = |name: &str| scratch.0.join(name);
+    fs::write(file("long"), "# \n".repeat(100_000)).unwrap();
+    fs::write(file("binary"), [0xff, 0, 0xfe]).unwrap();
+    fs::write(
+        file("nul"),
+        "interface.\"a\\u0000b\".use = \"never\"\npaths = \"a\\u0000b\"\n",
+    )
+    .unwrap();
+    fs::write(file("deep"), format!("x = {}", "[".repeat(100_000))).unwrap();
+    fs::create_dir(file("directory")).unwrap();
+    std::os::unix::fs::symlink("loop", file("loop")).unwrap();
+    let fifo = Command::new("mkfifo").arg(file("fifo")).status().unwrap();
+    assert!(fifo.success());
+    for (name, why) in [
+        ("long", "longer than 256 KiB"),
+        ("binary", "UTF-8"),
+        ("nul", "this is not an interface name"),
+        ("deep", "recurs"),
+        ("directory", "no regular file"),
+        ("loop", "symbolic links"),
+        ("fifo", "no regular file"),
+    ] {
+        let path = file(name).display().to_string();
+        let output = here(&["config", "check", &path]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name}: {error}");
+        assert!(error.starts_with(&path) && error.contains(why), "{name}: {error}");
+    }
+    let nul = text(&here(&["config", "check", file("nul").to_str().unwrap()]).stderr);
+    assert_eq!(nul.lines().count(), 2, "{nul}");
+    for (name, expected) in [("loop", "symbolic links"), ("../relative", "does not begin with /")] {
+        let path = match name {
+            "loop" => file(name),
+            _ => name.into(),
+        };
+        let mut command = Command::new(MPTCP);
+        let output = command
+            .args(["config", "check"])
+            .env("MPTCP_CONFIG", path)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert!(text(&output.stderr).contains(expected), "{output:?}");
+    }
+}

@@ -1,21 +1,21 @@
 """A server of the files in its directory that sets options and says, a line of JSON for each connection, what they are on its listener and on what
 it accepts. Arguments: the port, and words like `before:intent=2` (before listen()), `later:tos=16` (after it), `accepted:ttl=9` (in the middle of
-each answer). Options of mptcp.h, by number: Python's socket module is all that is needed."""
+each answer). `later:wrong=bind` tries lists that are wrong on the listener, and `accepted:wrong=bind` on what it accepts: the errno of each is told
+too, by the list's name, and that of any other list. Options of mptcp.h, by number: Python's socket module is all that is needed."""
 import json
 import socket
 import struct
 import sys
 
-TCP = socket.IPPROTO_TCP
+from common import OPTIONS, TCP, read_head, words
+
 MULTIPATH = {
     "enable": 0x689701, "names": 0x689711, "fate": 0x689712, "join": 0x689713,
     "intent": 0x689714, "scheduler": 0x689715, "congestion": 0x689716,
 }
 LISTS = {"bind": 0x689702, "add": 0x689703, "remove": 0x689704}
 PLAIN = {
-    "tos": (socket.IPPROTO_IP, socket.IP_TOS), "ttl": (socket.IPPROTO_IP, socket.IP_TTL),
-    "maxseg": (TCP, socket.TCP_MAXSEG), "nodelay": (TCP, socket.TCP_NODELAY), "mark": (socket.SOL_SOCKET, socket.SO_MARK),
-    "keepidle": (TCP, socket.TCP_KEEPIDLE), "timeout": (TCP, socket.TCP_USER_TIMEOUT), "syncnt": (TCP, socket.TCP_SYNCNT),
+    name: OPTIONS[name] for name in ("tos", "ttl", "maxseg", "nodelay", "mark", "keepidle", "timeout", "syncnt")
 }
 
 
@@ -25,14 +25,33 @@ def addresses(text):
     )
 
 
+FIRST = addresses("192.0.2.2")
+WRONG = {
+    "foreign": addresses("192.0.2.2,203.0.113.200"), "twice": FIRST + FIRST,
+    "families": FIRST + struct.pack("=HHI16sI", socket.AF_INET6, 0, 0, socket.inet_pton(socket.AF_INET6, "2001:db8::1"), 0),
+    "odd": FIRST[:-1], "port": FIRST[:3] + b"P" + FIRST[4:], "wildcard": addresses("0.0.0.0"), "many": FIRST * 10_000,
+}
+failures = {}
+
+
+def fail(s, option):
+    for name, addresses in WRONG.items():
+        try:
+            s.setsockopt(TCP, LISTS[option], addresses)
+            failures[name] = 0
+        except OSError as error:
+            failures[name] = error.errno
+
+
 def put(s, when):
-    for word in sys.argv[2:]:
-        moment, _, rest = word.partition(":")
-        name, _, value = rest.partition("=")
-        if moment != when:
-            continue
-        if name in LISTS:
-            s.setsockopt(TCP, LISTS[name], addresses(value))
+    for name, value in words(sys.argv[2:], when):
+        if name == "wrong":
+            fail(s, value)
+        elif name in LISTS:
+            try:
+                s.setsockopt(TCP, LISTS[name], addresses(value))
+            except OSError as error:
+                failures[name] = error.errno
         elif name in MULTIPATH:
             s.setsockopt(TCP, MULTIPATH[name], int(value))
         else:
@@ -48,7 +67,9 @@ def peer(s):
 
 def said(s):
     numbers = {name: (TCP, number) for name, number in MULTIPATH.items()} | PLAIN
-    return {name: s.getsockopt(*number) for name, number in numbers.items()} | {"peer": peer(s)}
+    return {name: s.getsockopt(*number) for name, number in numbers.items()} | {
+        "peer": peer(s), "failures": failures,
+    }
 
 
 listener = socket.socket()
@@ -59,12 +80,7 @@ listener.listen()
 put(listener, "later")
 while True:
     s, _ = listener.accept()
-    request = b""
-    while b"\r\n\r\n" not in request:
-        more = s.recv(4096)
-        if not more:
-            break
-        request += more
+    request, _ = read_head(s)
     print(json.dumps({"listener": said(listener), "accepted": said(s)}), flush=True)
     try:
         body = open(request.split()[1][1:], "rb").read()

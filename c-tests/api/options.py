@@ -1,5 +1,6 @@
 """Options of TCP and IP that a client sets: an upload, whose first half has what was set before connect(), and its second half what was set then.
-Arguments: server, port, and words as `before:tos=16` or `after:ttl=9`. Prints a line of JSON for each half: what getsockopt() says."""
+Arguments: server, port, and words as `before:tos=16` or `after:ttl=9`. Prints a line of JSON for each half: what getsockopt()
+says of the options that were named."""
 import fcntl
 import json
 import socket
@@ -8,24 +9,19 @@ import sys
 import termios
 import time
 
-LEN = 400_000
-TCP = socket.IPPROTO_TCP
-V4 = {"tos": (socket.IPPROTO_IP, socket.IP_TOS), "ttl": (socket.IPPROTO_IP, socket.IP_TTL)}
-V6 = {"tos": (socket.IPPROTO_IPV6, socket.IPV6_TCLASS), "ttl": (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)}
+from common import OPTIONS, OPTIONS_V6, words
 
+LEN = 400_000
 address = (sys.argv[1], int(sys.argv[2]))
 family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-options = (V6 if family == socket.AF_INET6 else V4) | {
-    "mark": (socket.SOL_SOCKET, socket.SO_MARK), "maxseg": (TCP, socket.TCP_MAXSEG),
-}
+options = OPTIONS_V6 if family == socket.AF_INET6 else OPTIONS
+named = {word.split(":")[1].split("=")[0] for word in sys.argv[3:]}
 
 
 def put(s, when):
-    for word in sys.argv[3:]:
-        moment, name, value = word.replace("=", ":").split(":")
-        if moment == when:
-            s.setsockopt(*options[name], int(value))
-    print(json.dumps({name: s.getsockopt(*number) for name, number in options.items()}), flush=True)
+    for name, value in words(sys.argv[3:], when):
+        s.setsockopt(*options[name], int(value))
+    print(json.dumps({name: s.getsockopt(*options[name]) for name in named}), flush=True)
 
 
 s = socket.socket(family)

@@ -1,4 +1,5 @@
-"""The other end of the programs of this directory, for a library that is preloaded here too: HTTP GET /N gives the first N bytes of a file.
+"""The other end of the programs of this directory, for a library that is preloaded here too: HTTP GET /N gives the first N bytes of a file, PUT takes
+as many as it says.
 Arguments: the port, the file."""
 import json
 import mmap
@@ -6,14 +7,27 @@ import socket
 import sys
 import threading
 
+from common import read_head
 
-def serve(connection):
-    request = b""
-    while b"\r\n\r\n" not in request:
-        more = connection.recv(4096)
+
+def take(connection, head, body):
+    left = int(head.lower().split(b"content-length:")[1].split()[0]) - len(body)
+    while left > 0:
+        more = connection.recv(min(left, 1 << 16))
         if not more:
             return
-        request += more
+        left -= len(more)
+    connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\ntaken")
+    while connection.recv(4096):
+        pass
+
+
+def serve(connection):
+    request, rest = read_head(connection)
+    if not request:
+        return
+    if request.startswith(b"PUT"):
+        return take(connection, request, rest)
     count = int(request.split()[1][1:])
     connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % count)
     connection.sendall(memoryview(data)[:count])

@@ -1,5 +1,5 @@
 //! The configuration files: `/etc/mptcp.toml`, then `~/.config/mptcp.toml`. What they say are settings by other means: each becomes the variable of
-//! the same meaning, for programs and destinations that a rule names. Pure: reading files is the callers' affair.
+//! the same meaning, for programs and destinations that a rule names. Pure, but for `file`.
 //!
 //! The engine reads them, for each connection, and not the program's process: there the parser would be weight, its memory somebody else's, and a
 //! change would not be seen before the program starts again. Two system calls find that a file is what it was.
@@ -25,6 +25,7 @@
 //!
 //! Not here: what the shim decides before it asks the engine (`MPTCP_LOG`, and the heuristics `-buffers` and `-bound`): those are variables only.
 
+pub mod file;
 mod keys;
 mod parse;
 #[cfg(test)]

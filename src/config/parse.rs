@@ -226,7 +226,7 @@ impl Reader<'_> {
             let valid = (1..=INTERFACE_LEN_MAX).contains(&name.get_ref().len())
                 && !name
                     .get_ref()
-                    .contains(|c: char| matches!(c, '/' | ',' | ':') || c.is_whitespace());
+                    .contains(|c: char| matches!(c, '/' | ',' | ':') || c.is_whitespace() || c.is_control());
             if !valid {
                 self.complain(name.span(), &key, "this is not an interface name");
                 continue;

@@ -23,14 +23,16 @@ impl Stream for CoreStream<'_> {
         self.core.endpoint.send_space(self.conn)
     }
 
-    fn send(&mut self, data: &[u8]) {
-        // It takes what `send_space` said. When the connection broke in between, the bytes are lost with it, and `recv`
-        // says so.
-        let _ = self.core.endpoint.send(self.now, self.conn, data);
-        if self.core.endpoint.send_space(self.conn) == 0 {
-            // A byte offered in vain is how the core learns that somebody waits for room.
-            let _ = self.core.endpoint.send(self.now, self.conn, &[0]);
-        }
+    fn room(&mut self, count: usize) -> [&mut [u8]; 2] {
+        // One that broke has no room, and `recv` says so.
+        self.core
+            .endpoint
+            .send_room(self.conn, count)
+            .unwrap_or([&mut [], &mut []])
+    }
+
+    fn sent(&mut self, count: usize) {
+        self.core.endpoint.sent(self.now, self.conn, count);
     }
 
     fn recv(&mut self) -> Incoming<'_> {

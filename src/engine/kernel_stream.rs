@@ -213,8 +213,13 @@ impl Stream for KernelStream {
         }
     }
 
-    fn send(&mut self, data: &[u8]) {
-        self.unsent.extend_from_slice(data);
+    fn room(&mut self, count: usize) -> [&mut [u8]; 2] {
+        self.unsent.resize(count, 0);
+        [&mut self.unsent, &mut []]
+    }
+
+    fn sent(&mut self, count: usize) {
+        self.unsent.truncate(count);
         self.flush();
     }
 

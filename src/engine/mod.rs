@@ -33,6 +33,7 @@ mod leaving;
 mod ledger;
 mod listen;
 mod listeners;
+mod memory;
 mod multipath;
 mod namespace;
 mod paths;

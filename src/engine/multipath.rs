@@ -208,12 +208,13 @@ impl Engine {
     /// getsockopt of an option of `mptcp.h` that takes a value, or gives a descriptor.
     pub(super) fn ask_multipath(
         &mut self,
+        now: Instant,
         key: Key,
         option: i32,
         value: &[u8],
     ) -> Result<(Vec<u8>, Option<OwnedFd>), Errno> {
         match option {
-            name::SUBFLOW => Ok((self.ask_subflow(key, value)?, None)),
+            name::SUBFLOW => Ok((self.ask_subflow(now, key, value)?, None)),
             name::EVENTS => Ok((Vec::new(), Some(self.watch_subflows(key)?))),
             _ => Err(Errno::NOPROTOOPT),
         }

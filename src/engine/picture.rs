@@ -3,10 +3,11 @@
 use super::connection::{map_like, Backend, Connection};
 use super::event_loop::Key;
 use super::server::Engine;
-use super::tcp_info;
+use super::tcp_info::{self, ms_ago};
 use crate::control::picture::{Picture, SubflowPicture, MPTCP_INFO_LEN, PICTURE_MAX};
 use crate::control::Reply;
 use crate::mptcp::endpoint::ConnInfo;
+use crate::time::Instant;
 use rustix::io::Errno;
 
 /// MPTCP_INFO_FLAG_FALLBACK and _REMOTE_KEY_RECEIVED of linux/mptcp.h.
@@ -50,7 +51,7 @@ struct MptcpInfo {
 const _: () = assert!(size_of::<MptcpInfo>() == MPTCP_INFO_LEN);
 
 /// `unread` bytes are written by the program, and the core has not seen them yet.
-fn mptcp_info(info: &ConnInfo, unread: u32) -> [u8; MPTCP_INFO_LEN] {
+fn mptcp_info(info: &ConnInfo, unread: u32, now: Instant) -> [u8; MPTCP_INFO_LEN] {
     let up = info.subflows.iter().filter(|subflow| subflow.up).count() as u8;
     let multipath = info.established && info.fallback.is_none();
     let joins = info.subflows.iter().filter(|subflow| subflow.id.0 != 0 && subflow.up);
@@ -70,25 +71,28 @@ fn mptcp_info(info: &ConnInfo, unread: u32) -> [u8; MPTCP_INFO_LEN] {
         bytes_received: info.bytes_received,
         bytes_acked: info.bytes_acked,
         subflows_total: up,
+        last_data_sent: ms_ago(now, info.tally.last_data_sent),
+        last_data_recv: ms_ago(now, info.tally.last_data_received),
+        last_ack_recv: ms_ago(now, info.tally.last_ack_received),
         ..MptcpInfo::default()
     };
     // SAFETY: the struct consists of integers and has no padding: its named holes fill every gap, as its size shows.
     unsafe { std::mem::transmute::<MptcpInfo, [u8; MPTCP_INFO_LEN]>(out) }
 }
 
-fn picture(connection: &Connection, info: &ConnInfo) -> Picture {
+fn picture(connection: &Connection, info: &ConnInfo, now: Instant) -> Picture {
     let subflows = info.subflows.iter().map(|subflow| SubflowPicture {
         id: subflow.id.0 + 1,
         established: subflow.up,
         local: map_like(subflow.tuple.local, connection.remote),
         remote: map_like(subflow.tuple.remote, connection.remote),
-        tcp_info: tcp_info::of_subflow(subflow),
+        tcp_info: tcp_info::of_subflow(subflow, now),
     });
     let unread = connection.relay.as_ref().map_or(0, |relay| relay.unread());
     let mut picture = Picture::new(
         info.fallback.is_none(),
         info.established,
-        mptcp_info(info, unread),
+        mptcp_info(info, unread, now),
         subflows,
     );
     // The kernel's accept() gives a TCP socket for a peer that does not speak MPTCP.
@@ -97,9 +101,9 @@ fn picture(connection: &Connection, info: &ConnInfo) -> Picture {
 }
 
 impl Engine {
-    pub(super) fn serve_picture(&mut self, client: Key, cookie: u64) {
+    pub(super) fn serve_picture(&mut self, now: Instant, client: Key, cookie: u64) {
         let mut bytes = [0; PICTURE_MAX];
-        let drawn = self.draw(cookie).and_then(|picture| {
+        let drawn = self.draw(now, cookie).and_then(|picture| {
             let len = picture.encode(&mut bytes).map_err(|_| Errno::MSGSIZE)?;
             Ok(len)
         });
@@ -113,7 +117,7 @@ impl Engine {
 
     /// # Errors
     /// ENOTCONN when there is no such connection.
-    fn draw(&mut self, cookie: u64) -> Result<Picture, Errno> {
+    fn draw(&mut self, now: Instant, cookie: u64) -> Result<Picture, Errno> {
         let (key, _) = self.connection(cookie)?;
         let connection = self.connections.get(key).ok_or(Errno::NOTCONN)?;
         match connection.backend {
@@ -124,7 +128,7 @@ impl Engine {
             }
             Backend::Core(_) => {
                 let info = self.conn_info(connection).ok_or(Errno::NOTCONN)?;
-                Ok(picture(connection, &info))
+                Ok(picture(connection, &info, now))
             }
         }
     }

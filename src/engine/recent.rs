@@ -3,6 +3,7 @@
 
 use super::socket_options::SocketOptions;
 use crate::control::multipath::Wishes;
+use crate::control::picture::TCP_INFO_LEN;
 use crate::control::{Bypass, PhaseReport};
 use crate::time::Instant;
 use rustix::process::Uid;
@@ -20,6 +21,8 @@ pub struct End {
     pub report: PhaseReport,
     /// The program's socket options.
     pub options: SocketOptions,
+    /// The last `struct tcp_info`.
+    pub tcp_info: Box<[u8; TCP_INFO_LEN]>,
     /// What it asked for by options of `mptcp.h`.
     pub wishes: Box<Wishes>,
     /// The address that the program had bound.
@@ -53,6 +56,11 @@ impl Ends {
         if let Some(end) = self.ends.get_mut(&cookie) {
             end.uid = Some(uid);
         }
+    }
+
+    /// As [`Ends::get`], to be changed.
+    pub fn get_mut(&mut self, cookie: u64) -> Option<&mut End> {
+        self.ends.get_mut(&cookie)
     }
 
     /// How it ended.
@@ -120,6 +128,7 @@ mod tests {
                 End {
                     report,
                     options: options.clone(),
+                    tcp_info: Box::new([0; TCP_INFO_LEN]),
                     wishes: Box::default(),
                     bound: None,
                     uid: None,
@@ -130,6 +139,7 @@ mod tests {
                 End {
                     report,
                     options: options.clone(),
+                    tcp_info: Box::new([0; TCP_INFO_LEN]),
                     wishes: Box::default(),
                     bound: None,
                     uid: None,

@@ -24,6 +24,8 @@ mod tests;
 
 /// Bytes moved per turn and direction before others get theirs.
 const BUDGET: usize = 1 << 20;
+/// Bytes read at once: what is sent next is still in the processor's cache then.
+const READ_MAX: usize = 1 << 18;
 
 /// The program's side of one connection, and how far it has come.
 pub struct Relay {
@@ -117,11 +119,10 @@ impl Relay {
         (self.out_ended, self.in_ended)
     }
 
-    /// Moves what can be moved. `linger_zero` says that the program asked for a reset on close; `scratch` is any buffer
-    /// of at least two bytes.
-    pub fn turn(&mut self, stream: &mut dyn Stream, linger_zero: bool, scratch: &mut [u8]) -> Turn {
+    /// Moves what can be moved. `linger_zero` says that the program asked for a reset on close.
+    pub fn turn(&mut self, stream: &mut dyn Stream, linger_zero: bool) -> Turn {
         let result = if self.established {
-            self.move_both(stream, linger_zero, scratch)
+            self.move_both(stream, linger_zero)
         } else if self.shadow.is_hung_up() {
             // Closed while connecting: TCP drops the attempt.
             Err(Ending::Aborted)
@@ -165,10 +166,10 @@ impl Relay {
         self.shadow.fail();
     }
 
-    fn move_both(&mut self, stream: &mut dyn Stream, linger_zero: bool, scratch: &mut [u8]) -> Result<Turn, Ending> {
+    fn move_both(&mut self, stream: &mut dyn Stream, linger_zero: bool) -> Result<Turn, Ending> {
         let out = match self.silent {
             true => Turn::Wait,
-            false => self.move_out(stream, linger_zero, scratch)?,
+            false => self.move_out(stream, linger_zero)?,
         };
         let inward = self.move_in(stream)?;
         if self.out_ended && self.in_ended && stream.is_flushed() {
@@ -182,20 +183,23 @@ impl Relay {
     }
 
     /// Program to network.
-    fn move_out(&mut self, stream: &mut dyn Stream, linger_zero: bool, scratch: &mut [u8]) -> Result<Turn, Ending> {
+    fn move_out(&mut self, stream: &mut dyn Stream, linger_zero: bool) -> Result<Turn, Ending> {
         let mut budget = BUDGET;
         loop {
-            let space = stream.send_space().min(budget).min(scratch.len().saturating_sub(1));
-            // With no space (or no bytes expected) this still tells how the program stands.
-            let room = if self.out_ended { 1 } else { space + 1 };
-            match self
-                .shadow
-                .read(&mut scratch[..room])
-                .map_err(|_| Ending::Failed(Errno::IO))?
-            {
+            // With no space (or no bytes expected) reading still tells how the program stands.
+            let space = match self.out_ended {
+                true => 0,
+                false => stream.send_space().min(budget).min(READ_MAX),
+            };
+            let read = self.shadow.read(space, |count| stream.room(count));
+            match read.map_err(|_| Ending::Failed(Errno::IO))? {
                 Read::Bytes(n) => {
-                    stream.send(&scratch[..n]);
+                    stream.sent(n);
                     budget -= n;
+                    if self.shadow.is_drained() {
+                        self.silent = true;
+                        break;
+                    }
                 }
                 Read::HalfClosed if !self.out_ended => {
                     self.out_ended = true;

@@ -53,8 +53,8 @@ impl Engine {
                 Err(error) => self.answer_error(client, error),
             },
             Ok(Request::Wait { cookie }) => self.serve_wait(client, cookie),
-            Ok(Request::Picture { cookie }) => self.serve_picture(client, cookie),
-            Ok(Request::AskWish { cookie, name, value }) => self.serve_ask(client, cookie, name, value),
+            Ok(Request::Picture { cookie }) => self.serve_picture(now, client, cookie),
+            Ok(Request::AskWish { cookie, name, value }) => self.serve_ask(now, client, cookie, name, value),
             Ok(request) => {
                 let mut value = [0; VALUE_MAX];
                 match self.serve_cookie(now, &request, fd.as_ref(), &mut value) {
@@ -136,7 +136,7 @@ impl Engine {
                 room,
             } => {
                 let room = (room as usize).min(VALUE_MAX);
-                let len = self.get_option(cookie, level, name, &mut value[..room])?;
+                let len = self.get_option(now, cookie, level, name, &mut value[..room])?;
                 Ok(Reply::Value(&value[..len]))
             }
             Request::SetOption { cookie, level, name } => {
@@ -151,7 +151,7 @@ impl Engine {
             Request::QueueSizes { cookie } => self.queue_sizes(cookie).map(Reply::Queues),
             Request::Shutdown { cookie, both } => {
                 let (key, _) = self.connection(cookie)?;
-                self.with_stream(now, key, |relay, stream, _| relay.shutdown(stream, both));
+                self.with_stream(now, key, |relay, stream| relay.shutdown(stream, both));
                 Ok(Reply::Done)
             }
             Request::Connect(_)
@@ -165,9 +165,9 @@ impl Engine {
         }
     }
 
-    fn serve_ask(&mut self, client: Key, cookie: u64, name: i32, value: &[u8]) {
+    fn serve_ask(&mut self, now: Instant, client: Key, cookie: u64, name: i32, value: &[u8]) {
         let asked = self.connection(cookie).map(|(key, _)| key);
-        match asked.and_then(|key| self.ask_multipath(key, name, value)) {
+        match asked.and_then(|key| self.ask_multipath(now, key, name, value)) {
             Ok((_, Some(fd))) => {
                 self.answer(client, &Reply::Done, Some(fd.as_fd()));
             }
@@ -220,8 +220,17 @@ impl Engine {
         control.hold(client);
     }
 
-    fn get_option(&mut self, cookie: u64, level: i32, name: i32, value: &mut [u8]) -> Result<usize, Errno> {
-        let (key, connection) = self.connection(cookie)?;
+    fn get_option(
+        &mut self,
+        now: Instant,
+        cookie: u64,
+        level: i32,
+        name: i32,
+        value: &mut [u8],
+    ) -> Result<usize, Errno> {
+        let Ok((key, connection)) = self.connection(cookie) else {
+            return self.get_option_of_the_past(cookie, level, name, value);
+        };
         if is_ours(level, name) {
             let answer = self.get_multipath(key, name)?.to_ne_bytes();
             let len = answer.len().min(value.len());
@@ -238,12 +247,28 @@ impl Engine {
             .and_then(|core| core.endpoint.info(conn))
             .ok_or(Errno::NOTCONN)?;
         let (_, connection) = self.connection(cookie)?;
-        let computed = connection.computed_option(&info, level, name);
+        let computed = connection.computed_option(now, &info, level, name);
         let answer = match &computed {
             Some(bytes) => bytes.as_slice(),
             None => match connection.options.get(level, name) {
                 Some(kept) => kept,
                 None => return connection.options.get_unset(level, name, value),
+            },
+        };
+        let len = answer.len().min(value.len());
+        value[..len].copy_from_slice(&answer[..len]);
+        Ok(len)
+    }
+
+    /// A connection that is over keeps its options, as the kernel's do; those of `mptcp.h` end with it.
+    fn get_option_of_the_past(&self, cookie: u64, level: i32, name: i32, value: &mut [u8]) -> Result<usize, Errno> {
+        let end = self.ends.get(cookie).filter(|_| !is_ours(level, name));
+        let end = end.ok_or(Errno::NOTCONN)?;
+        let answer = match (level, name) {
+            (libc::IPPROTO_TCP, libc::TCP_INFO) => &end.tcp_info[..],
+            _ => match end.options.get(level, name) {
+                Some(kept) => kept,
+                None => return end.options.get_unset(level, name, value),
             },
         };
         let len = answer.len().min(value.len());
@@ -261,7 +286,10 @@ impl Engine {
         name: i32,
     ) -> Result<(), Errno> {
         self.namespace.check(judge)?;
-        let key = *self.by_cookie.get(&cookie).ok_or(Errno::NOTCONN)?;
+        let Some(key) = self.by_cookie.get(&cookie).copied() else {
+            let end = self.ends.get_mut(cookie).ok_or(Errno::NOTCONN)?;
+            return end.options.set_as(judge, level, name);
+        };
         let connection = self.connections.get_mut(key).ok_or(Errno::NOTCONN)?;
         let conn = match &connection.backend {
             Backend::Core(conn) => *conn,
@@ -349,12 +377,13 @@ impl Engine {
 
 impl Connection {
     /// Options whose value is not what the program set.
-    fn computed_option(&self, info: &ConnInfo, level: i32, name: i32) -> Option<Vec<u8>> {
+    fn computed_option(&self, now: Instant, info: &ConnInfo, level: i32, name: i32) -> Option<Vec<u8>> {
         let int = |value: i32| Some(value.to_ne_bytes().to_vec());
         match (level, name) {
             (libc::IPPROTO_TCP, libc::TCP_INFO) => {
                 let ends = self.relay.as_ref().map_or((true, true), |relay| relay.ends());
-                Some(tcp_info::bytes(info, ends).to_vec())
+                let unread = self.relay.as_ref().map_or(0, |relay| relay.unread());
+                Some(tcp_info::bytes(info, ends, unread, now).to_vec())
             }
             (libc::IPPROTO_TCP, libc::TCP_MAXSEG) => int(info.subflows.first().map_or(536, |first| first.mss as i32)),
             (libc::IPPROTO_IP, libc::IP_MTU) | (libc::IPPROTO_IPV6, libc::IPV6_MTU) => {

@@ -12,7 +12,7 @@ use super::core::Core;
 use super::core_stream::CoreStream;
 use super::delivery::Delivery;
 use super::event_loop::{EventLoop, Key, Readiness, Source};
-use super::keeper::Keeper;
+use super::keeper::{Held, Keeper};
 use super::kernel_stream::Attempt;
 use super::leaving::Leaving;
 use super::ledger::Ledger;
@@ -28,6 +28,7 @@ use super::shadow::Padding;
 use super::slots::Slots;
 use super::socket_options;
 use super::stream::Stream;
+use super::tcp_info;
 use crate::control::{EngineId, Phase, PhaseReport, Reply};
 use crate::mptcp::endpoint::{ConnId, FourTuple};
 use crate::time::{Duration, Instant};
@@ -35,7 +36,6 @@ use rustix::io::Errno;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 
 /// How the engine was started.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ pub struct Engine {
     /// Those that are connections themselves, and which of them have more to do.
     pub(super) pumps: Slots<Pump>,
     pub(super) pumps_more: Vec<Key>,
-    /// When to look whether listeners still listen; None while there are none.
+    /// When to look whether listeners still listen; None while there are none, and where the kernel tells.
     pub(super) sweep_due: Option<Instant>,
     /// When a service manager has said so.
     pub(super) leaving: Leaving,
@@ -90,7 +90,6 @@ pub struct Engine {
     pub(super) counters: Counters,
     /// Connections whose turn ended with more to do.
     more: VecDeque<Key>,
-    scratch: Vec<u8>,
     pub(super) next_serial: u32,
     idle_since: Option<Instant>,
     /// The name was given up: the end comes when the last client and connection have gone.
@@ -108,23 +107,20 @@ pub struct Counters {
     pub failed: u64,
 }
 
-/// Size of the buffer that bytes go through on their way from a program to a stream.
-const SCRATCH: usize = 256 * 1024;
-
 impl Engine {
-    /// Takes the name, unless its listener is inherited, and gets ready.
+    /// Takes the name, unless its listener is `held` already, and gets ready.
     ///
     /// # Errors
     /// EADDRINUSE when an engine of that name is there already.
-    pub fn start(settings: Settings, name: Option<OwnedFd>) -> io::Result<Engine> {
+    pub fn start(settings: Settings, held: Option<Held>) -> io::Result<Engine> {
         let event_loop = EventLoop::new()?;
         let leaving = Leaving::prepare()?;
         event_loop.add(leaving.fd(), Source::Signal)?;
-        let control = match name {
-            Some(name) => Control::on(name, &event_loop)?,
-            None => Control::listen(settings.id, &event_loop)?,
+        let (control, ears) = match held {
+            Some(Held { name, ears }) => (Control::on(name, &event_loop)?, ears),
+            None => (Control::listen(settings.id, &event_loop)?, Vec::new()),
         };
-        let (core, no_core) = match Core::start(&event_loop) {
+        let (core, no_core) = match Core::start(&event_loop, ears) {
             Ok(core) => (Some(core), None),
             Err(error) => {
                 log::warn!("no link, everything is left to the kernel: {error}");
@@ -161,7 +157,6 @@ impl Engine {
             settings_files: SettingsFiles::default(),
             counters: Counters::default(),
             more: VecDeque::new(),
-            scratch: vec![0; SCRATCH],
             next_serial: 0,
             idle_since: None,
             retired: false,
@@ -204,6 +199,7 @@ impl Engine {
             Source::Keeper if ready.hung_up || ready.read_closed => self.replace_keeper(),
             Source::Keeper => {}
             Source::Signal => self.on_terminate(now),
+            Source::Ends => self.on_ends(now),
             Source::Link(source) => {
                 if let Some(core) = &mut self.core {
                     core.on_link_ready(now, source);
@@ -281,24 +277,22 @@ impl Engine {
     }
 
     fn is_idle(&self) -> bool {
-        let nothing = self.connections.is_empty()
-            && self.deliveries.is_empty()
-            && self.undelivered.is_empty()
-            && self.sweep_due.is_none();
+        let nothing =
+            self.connections.is_empty() && self.deliveries.is_empty() && self.undelivered.is_empty() && !self.listens();
         nothing && self.control.is_idle() && self.core.as_ref().is_none_or(Core::is_idle)
     }
 
-    /// Runs `f` on both sides of a connection, and a buffer for it; None when either side is gone.
+    /// Runs `f` on both sides of a connection; None when either side is gone.
     pub(super) fn with_stream<R>(
         &mut self,
         now: Instant,
         key: Key,
-        f: impl FnOnce(&mut Relay, &mut dyn Stream, &mut [u8]) -> R,
+        f: impl FnOnce(&mut Relay, &mut dyn Stream) -> R,
     ) -> Option<R> {
         let connection = self.connections.get_mut(key)?;
         let relay = connection.relay.as_mut()?;
         match &mut connection.backend {
-            Backend::Kernel(stream) => Some(f(relay, stream, &mut self.scratch)),
+            Backend::Kernel(stream) => Some(f(relay, stream)),
             Backend::Core(conn) => {
                 let mut stream = CoreStream {
                     core: self.core.as_mut()?,
@@ -306,7 +300,7 @@ impl Engine {
                     now,
                     flushed: connection.flushed,
                 };
-                Some(f(relay, &mut stream, &mut self.scratch))
+                Some(f(relay, &mut stream))
             }
         }
     }
@@ -323,9 +317,7 @@ impl Engine {
         if connection.delivery.is_some() {
             self.prime(key);
         }
-        let turn = self.with_stream(now, key, |relay, stream, scratch| {
-            relay.turn(stream, linger_zero, scratch)
-        });
+        let turn = self.with_stream(now, key, |relay, stream| relay.turn(stream, linger_zero));
         match turn.unwrap_or(Turn::Over(Ending::Failed(Errno::CONNRESET))) {
             Turn::Wait => {}
             Turn::More => {
@@ -352,6 +344,10 @@ impl Engine {
 
     /// Ends the program's side of a connection. What the stream still has to deliver goes on.
     pub(super) fn end(&mut self, now: Instant, key: Key, ending: Ending) {
+        let info = self
+            .connections
+            .get(key)
+            .and_then(|connection| self.conn_info(connection));
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -372,6 +368,7 @@ impl Engine {
         let end = End {
             report,
             options: connection.options.clone(),
+            tcp_info: Box::new(tcp_info::closed(info.as_ref(), now)),
             wishes: connection.wishes.clone(),
             bound: connection.bound,
             uid: connection.uid,

@@ -1,29 +1,23 @@
 //! The configuration files (`crate::config`) as the engine sees them: read when a connection begins, and again when they have changed.
 //!
-//! A file counts when it belongs to the engine's user or root: nobody steers another one's connections. One with errors says nothing, as a
+//! A file counts when it belongs to the engine's user or root (`config::file`): nobody steers another one's connections. One with errors says nothing, as a
 //! whole: the log names them, and so does `mptcp config check`.
 
+use crate::config::file::{self, Stamp};
 use crate::config::{Config, Subject, SYSTEM_FILE};
 use crate::control::setting;
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A longer file is none of ours.
-const FILE_LEN_MAX: u64 = 256 << 10;
 /// Files that are remembered: programs may name others.
 const FILES_MAX: usize = 16;
-
-/// Device, inode, length and time of change, or nothing for a file that is not there.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// What was read.
 #[derive(Default)]
 pub struct SettingsFiles {
-    known: HashMap<PathBuf, (Stamp, Config)>,
+    known: HashMap<PathBuf, (Option<Stamp>, Config)>,
 }
 
 impl SettingsFiles {
@@ -59,34 +53,35 @@ impl SettingsFiles {
             if self.known.len() >= FILES_MAX {
                 self.known.clear();
             }
-            let config = stamp.map(|_| load(path)).unwrap_or_default();
-            self.known.insert(path.to_owned(), (stamp, config));
+            let read = stamp.map(|_| load(path)).unwrap_or_default();
+            self.known.insert(path.to_owned(), read);
         }
         // Just put there, or found there.
         &self.known.entry(path.to_owned()).or_default().1
     }
 }
 
-fn stamp(path: &Path) -> Stamp {
-    let data = fs::metadata(path).ok()?;
-    let ours = data.uid() == rustix::process::geteuid().as_raw() || data.uid() == 0;
-    let fits = data.is_file() && data.len() <= FILE_LEN_MAX && ours;
-    fits.then(|| (data.dev(), data.ino(), data.len(), data.ctime(), data.ctime_nsec()))
+/// None of a file that is not there, or does not count.
+fn stamp(path: &Path) -> Option<Stamp> {
+    file::stamp(&fs::metadata(path).ok()?).ok()
 }
 
-fn load(path: &Path) -> Config {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(FILE_LEN_MAX).read_to_string(&mut text));
-    if let Err(error) = read {
-        log::warn!("{}: {error}", path.display());
-        return Config::default();
-    }
-    Config::parse(&text).unwrap_or_else(|problems| {
+/// A file may be another one by now than the one whose stamp was taken: what counts is that of the text.
+fn load(path: &Path) -> (Option<Stamp>, Config) {
+    let (stamp, text) = match file::read(path) {
+        Ok((stamp, text)) => (Some(stamp), text),
+        Err(error) => {
+            log::warn!("{}: {error}", path.display());
+            return (stamp(path), Config::default());
+        }
+    };
+    let config = Config::parse(&text).unwrap_or_else(|problems| {
         for problem in problems {
             log::warn!("{}:{problem}; the file is not used", path.display());
         }
         Config::default()
-    })
+    });
+    (stamp, config)
 }
 
 #[cfg(test)]

@@ -60,6 +60,8 @@ pub struct Shadow {
     hung_up: bool,
     /// The program closed with data unread.
     reset: bool,
+    /// The last read took all there was: an event tells of what comes after it.
+    drained: bool,
 }
 
 /// What [`Shadow::read`] found.
@@ -117,6 +119,7 @@ impl Shadow {
             write_shut: false,
             hung_up: false,
             reset: false,
+            drained: false,
         };
         Ok((shadow, program))
     }
@@ -156,6 +159,11 @@ impl Shadow {
         self.padding = 0;
     }
 
+    /// Nothing is left after the last read, and the program may still write: an event will tell.
+    pub fn is_drained(&self) -> bool {
+        self.drained && !self.write_shut && !self.hung_up && !self.reset
+    }
+
     /// True when the program has closed with data unread, or holds its end no more: whatever is read for it is lost.
     pub fn is_hung_up(&self) -> bool {
         self.hung_up
@@ -167,12 +175,13 @@ impl Shadow {
         u32::try_from(queued.saturating_sub(self.padding.max(1) as u64)).unwrap_or(u32::MAX)
     }
 
-    /// Reads what the program wrote, at most `buf.len() - 1` bytes (one is needed to look at the byte that stays).
-    /// The last byte returned remains in the queue as the held one.
-    pub fn read(&mut self, buf: &mut [u8]) -> io::Result<Read> {
+    /// Reads what the program wrote, at most `max` bytes, to where `room` says that so many bytes belong. The last byte returned remains in
+    /// the queue as the held one.
+    pub fn read<'b>(&mut self, max: usize, room: impl FnOnce(usize) -> [&'b mut [u8]; 2]) -> io::Result<Read> {
         let queued = rustix::io::ioctl_fionread(&self.end)? as usize;
-        let n = queued.saturating_sub(1).min(buf.len().saturating_sub(1));
-        if n == 0 {
+        let wanted = queued.saturating_sub(1).min(max);
+        self.drained = false;
+        if wanted == 0 {
             return Ok(match (self.hung_up, self.write_shut) {
                 _ if self.reset => Read::Reset,
                 _ if queued > 1 => Read::Nothing,
@@ -183,8 +192,16 @@ impl Shadow {
         }
         // [held, d1, …, d(n-1)] is consumed, d(n) is looked at: the result is d1…d(n). A short read only happens where
         // somebody sent a descriptor along; d(n) is then what comes next, whatever it is.
-        let mut held = [0];
-        let mut slices = [IoSliceMut::new(&mut held), IoSliceMut::new(&mut buf[..n - 1])];
+        let [head, tail] = room(wanted);
+        if head.len() + tail.len() < wanted {
+            return Ok(Read::Nothing);
+        }
+        let (mut held, cut) = ([0], head.len().min(wanted - 1));
+        let mut slices = [
+            IoSliceMut::new(&mut held),
+            IoSliceMut::new(&mut head[..cut]),
+            IoSliceMut::new(&mut tail[..wanted - 1 - cut]),
+        ];
         let n = recvmsg(
             &self.end,
             &mut slices,
@@ -192,11 +209,16 @@ impl Shadow {
             RecvFlags::DONTWAIT,
         )?
         .bytes;
-        let last = buf.get_mut(n.wrapping_sub(1)..n).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let at = n.checked_sub(1).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let last = match at.checked_sub(head.len()) {
+            None => &mut head[at..n],
+            Some(at) => &mut tail[at..at + 1],
+        };
         let (peeked, _) = recv(&self.end, last, RecvFlags::DONTWAIT | RecvFlags::PEEK)?;
         if peeked != 1 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        self.drained = n == wanted && wanted + 1 == queued;
         Ok(Read::Bytes(n))
     }
 

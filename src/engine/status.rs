@@ -267,7 +267,7 @@ fn subflow_status(subflow: &SubflowInfo, interfaces: &Interfaces) -> SubflowStat
         cwnd_bytes: subflow.cwnd,
         bytes_sent: subflow.bytes_sent,
         bytes_received: subflow.bytes_received,
-        retransmits: subflow.retransmits,
+        retransmits: subflow.tally.retransmits,
     }
 }
 

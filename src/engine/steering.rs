@@ -199,7 +199,7 @@ impl Engine {
     }
 
     /// getsockopt of SUBFLOW: level, option, pair, and behind them room for the value, whose bytes are the answer.
-    pub(super) fn ask_subflow(&mut self, key: Key, value: &[u8]) -> Result<Vec<u8>, Errno> {
+    pub(super) fn ask_subflow(&mut self, now: Instant, key: Key, value: &[u8]) -> Result<Vec<u8>, Errno> {
         let conn = self.core_of(key)?;
         let core = self.core.as_ref().ok_or(Errno::NOTCONN)?;
         let info = core.endpoint.info(conn).ok_or(Errno::NOTCONN)?;
@@ -213,7 +213,7 @@ impl Engine {
         let conn_options = connection.options.for_core(ipv6);
         let int = |value: i32| Ok(value.to_ne_bytes().to_vec());
         match (level, option) {
-            (libc::IPPROTO_TCP, libc::TCP_INFO) => Ok(tcp_info::of_subflow(subflow).to_vec()),
+            (libc::IPPROTO_TCP, libc::TCP_INFO) => Ok(tcp_info::of_subflow(subflow, now).to_vec()),
             (libc::IPPROTO_TCP, libc::TCP_MAXSEG) => int(subflow.mss as i32),
             (libc::IPPROTO_IP, libc::IP_MTU) if !ipv6 => int(subflow.mtu as i32),
             (libc::IPPROTO_IPV6, libc::IPV6_MTU) if ipv6 => int(subflow.mtu as i32),

@@ -17,10 +17,12 @@ pub enum Incoming<'a> {
 
 /// The network side of one established connection.
 pub trait Stream {
-    /// How many bytes `send` takes now. Zero also when it broke.
+    /// How many bytes it takes now. Zero also when it broke.
     fn send_space(&self) -> usize;
-    /// Takes all of `data`, at most `send_space()` bytes.
-    fn send(&mut self, data: &[u8]);
+    /// Where the next `count` bytes belong, at most `send_space()`, to be filled from the front; `sent` says how many were.
+    fn room(&mut self, count: usize) -> [&mut [u8]; 2];
+    /// The first `count` bytes of the last `room` were filled: they are sent.
+    fn sent(&mut self, count: usize);
     /// What there is to read.
     fn recv(&mut self) -> Incoming<'_>;
     /// `n` bytes of what `recv` showed were taken.

@@ -1,8 +1,11 @@
 //! `struct tcp_info` for getsockopt(TCP_INFO) and MPTCP_TCPINFO: the connection as one TCP with the figures of its best subflow, or one subflow.
-//! A field that nothing here counts is 0, as on a kernel that is older than the field.
+//! A field that nothing here counts is 0, as on a kernel that is older than the field: those of Fast Open, of ECN and of rehashing, which are not
+//! done, the receiver's estimate of the round trip, and last_ack_sent, which is 0 in the kernel too.
 
 use crate::control::picture::TCP_INFO_LEN;
-use crate::mptcp::endpoint::{ConnInfo, Repair, SubflowInfo};
+use crate::mptcp::endpoint::{ConnInfo, Repair, SubflowInfo, Tally};
+use crate::tcp::receiver::DELAYED_ACK;
+use crate::time::{Duration, Instant};
 
 /// `struct tcp_info` of linux/tcp.h (Linux 6.18).
 #[repr(C)]
@@ -75,21 +78,49 @@ struct TcpInfo {
 const _: () = assert!(size_of::<TcpInfo>() == TCP_INFO_LEN);
 
 impl TcpInfo {
+    fn count(&mut self, tally: &Tally, now: Instant) {
+        self.segs_out = tally.segments_sent;
+        self.segs_in = tally.segments_received;
+        self.data_segs_out = tally.data_segments_sent;
+        self.data_segs_in = tally.data_segments_received;
+        self.delivered = tally.segments_delivered;
+        self.total_retrans = tally.retransmits;
+        self.bytes_retrans = tally.bytes_retransmitted;
+        self.dsack_dups = tally.duplicates;
+        self.reord_seen = tally.reordered;
+        self.rcv_ooopack = tally.ahead;
+        self.total_rto = u16::try_from(tally.timeouts).unwrap_or(u16::MAX);
+        self.total_rto_recoveries = u16::try_from(tally.timeout_recoveries).unwrap_or(u16::MAX);
+        self.last_data_sent = ms_ago(now, tally.last_data_sent);
+        self.last_data_recv = ms_ago(now, tally.last_data_received);
+        self.last_ack_recv = ms_ago(now, tally.last_ack_received);
+    }
+
     fn bytes(self) -> [u8; TCP_INFO_LEN] {
         // SAFETY: the struct consists of integers and has no padding: its fields' sizes add up to its own.
         unsafe { std::mem::transmute::<TcpInfo, [u8; TCP_INFO_LEN]>(self) }
     }
 }
 
-/// The struct's bytes for a connection; `ends` says which streams have ended: the program's, and the peer's.
-pub fn bytes(info: &ConnInfo, ends: (bool, bool)) -> [u8; TCP_INFO_LEN] {
+/// How long ago, ms.
+pub fn ms_ago(now: Instant, then: Instant) -> u32 {
+    u32::try_from(now.since(then).as_millis()).unwrap_or(u32::MAX)
+}
+
+fn us(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The struct's bytes for a connection; `ends` says which streams have ended: the program's, and the peer's. `unread` bytes are written by
+/// the program, and the core has not seen them yet.
+pub fn bytes(info: &ConnInfo, ends: (bool, bool), unread: u32, now: Instant) -> [u8; TCP_INFO_LEN] {
     let mut out = TcpInfo::default();
     let alive = info
         .subflows
         .iter()
         .filter(|subflow| subflow.srtt_us > 0 && !subflow.stalled);
     if let Some(best) = alive.min_by_key(|subflow| subflow.srtt_us).or(info.subflows.first()) {
-        out = fill(best);
+        out = fill(best, now);
     }
     out.state = match ends {
         _ if !info.established => TCP_SYN_SENT,
@@ -104,18 +135,28 @@ pub fn bytes(info: &ConnInfo, ends: (bool, bool)) -> [u8; TCP_INFO_LEN] {
     out.unacked = sum(|subflow| subflow.unacked);
     out.sacked = sum(|subflow| subflow.sacked);
     out.lost = sum(|subflow| subflow.lost);
-    out.total_retrans = sum(|subflow| subflow.retransmits);
+    out.count(&info.tally, now);
     out.bytes_acked = info.bytes_acked;
     out.bytes_received = info.bytes_received;
-    out.bytes_retrans = info.subflows.iter().map(|subflow| subflow.bytes_retransmitted).sum();
     out.bytes_sent = info.bytes_acked + in_flight as u64 + out.bytes_retrans;
-    out.notsent_bytes = u32::try_from(info.unsent).unwrap_or(u32::MAX);
+    out.notsent_bytes = u32::try_from(info.unsent).unwrap_or(u32::MAX).saturating_add(unread);
+    out.rcv_space = u32::try_from(info.recv_space).unwrap_or(u32::MAX);
+    out.busy_time = us(info.waits.busy.read(now));
+    out.rwnd_limited = us(info.waits.window.read(now));
+    out.sndbuf_limited = us(info.waits.buffer.read(now));
     out.bytes()
 }
 
+/// The struct's bytes for a connection that is over; None of the kernel's.
+pub fn closed(info: Option<&ConnInfo>, now: Instant) -> [u8; TCP_INFO_LEN] {
+    let mut out = info.map_or([0; TCP_INFO_LEN], |info| bytes(info, (true, true), 0, now));
+    out[0] = TCP_CLOSE;
+    out
+}
+
 /// The struct's bytes for one subflow.
-pub fn of_subflow(subflow: &SubflowInfo) -> [u8; TCP_INFO_LEN] {
-    let mut out = fill(subflow);
+pub fn of_subflow(subflow: &SubflowInfo, now: Instant) -> [u8; TCP_INFO_LEN] {
+    let mut out = fill(subflow, now);
     out.state = match subflow.state {
         "SYN-SENT" => TCP_SYN_SENT,
         "SYN-RECEIVED" => TCP_SYN_RECV,
@@ -127,9 +168,10 @@ pub fn of_subflow(subflow: &SubflowInfo) -> [u8; TCP_INFO_LEN] {
         "CLOSED" => TCP_CLOSE,
         _ => TCP_ESTABLISHED,
     };
-    out.total_retrans = subflow.retransmits;
+    out.count(&subflow.tally, now);
     out.bytes_sent = subflow.bytes_sent;
-    out.bytes_retrans = subflow.bytes_retransmitted;
+    out.bytes_acked = subflow.bytes_acked;
+    out.busy_time = us(subflow.busy.read(now));
     out.bytes_received = subflow.bytes_received;
     out.bytes()
 }
@@ -151,8 +193,14 @@ const CA_LOSS: u8 = 4;
 const OPT_TIMESTAMPS: u8 = 1;
 const OPT_SACK: u8 = 2;
 const OPT_WSCALE: u8 = 4;
+/// tcpi_delivery_rate_app_limited.
+const FLAG_RATE_LIMITED_BY_PROGRAM: u8 = if cfg!(target_endian = "little") { 1 } else { 0x80 };
+/// TCP_MIN_RCVMSS.
+const RCV_MSS_MIN: u32 = 536;
+/// How far segments may be out of order before one counts as lost (RFC 6675 DupThresh).
+const REORDERING: u32 = 3;
 
-fn fill(subflow: &SubflowInfo) -> TcpInfo {
+fn fill(subflow: &SubflowInfo, now: Instant) -> TcpInfo {
     let mss = subflow.mss.max(1);
     let (theirs, ours) = subflow.window_shifts;
     let mut options = 0;
@@ -186,8 +234,20 @@ fn fill(subflow: &SubflowInfo) -> TcpInfo {
         },
         rto: subflow.rto_us,
         snd_mss: subflow.mss,
-        rcv_mss: subflow.mss,
-        advmss: subflow.mss,
+        // As in the kernel never less than what TCP takes for granted.
+        rcv_mss: subflow.largest_received.max(RCV_MSS_MIN),
+        advmss: subflow.payload_max,
+        ato: us(DELAYED_ACK) as u32,
+        reordering: REORDERING,
+        flags: match subflow.delivery_rate {
+            Some((_, true)) => FLAG_RATE_LIMITED_BY_PROGRAM,
+            _ => 0,
+        },
+        delivery_rate: subflow.delivery_rate.map_or(0, |(rate, _)| rate),
+        snd_wnd: subflow.windows.0,
+        rcv_wnd: subflow.windows.1,
+        rcv_ssthresh: subflow.windows.1,
+        total_rto_time: u32::try_from(subflow.repairing.read(now).as_millis()).unwrap_or(u32::MAX),
         pmtu: subflow.mtu,
         rtt: subflow.srtt_us,
         rttvar: subflow.rttvar_us,
@@ -231,12 +291,15 @@ mod tests {
             send_queue: 10,
             unsent: 4,
             recv_queue: 0,
+            recv_space: 0,
+            tally: Tally::default(),
+            waits: Default::default(),
             subflows: Vec::new(),
         };
-        let state = |ends| bytes(&info, ends)[0];
+        let state = |ends| bytes(&info, ends, 0, Instant::ZERO)[0];
         assert_eq!(state((false, true)), TCP_CLOSE_WAIT);
         assert_eq!(state((true, false)), TCP_FIN_WAIT1);
-        assert_eq!(bytes(&info, (false, false))[0], TCP_ESTABLISHED);
+        assert_eq!(state((false, false)), TCP_ESTABLISHED);
     }
 
     #[test]

@@ -71,7 +71,8 @@ impl PathConfig {
         if word.is_empty() {
             return Err(Problem::Empty);
         }
-        if name.is_empty() || name.len() > NAME_LEN_MAX || name.contains(|c: char| c == '/' || c.is_whitespace()) {
+        let never = |c: char| c == '/' || c.is_whitespace() || c.is_control();
+        if name.is_empty() || name.len() > NAME_LEN_MAX || name.contains(never) {
             return Err(Problem::BadName);
         }
         if self.excludes(name) || self.named().any(|n| n == name) || self.standby.iter().any(|n| n == name) {

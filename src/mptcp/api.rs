@@ -3,6 +3,7 @@
 pub use super::pattern::Traffic;
 pub use super::scheduler::Scheduler;
 pub use super::steer::{SteerError, SubflowManner};
+pub use super::tally::{Stopwatch, Tally, Waits};
 pub use crate::tcp::congestion::Algorithm;
 use crate::time::Duration;
 use core::net::{IpAddr, SocketAddr};
@@ -270,6 +271,12 @@ pub struct ConnInfo {
     pub unsent: usize,
     /// Bytes waiting to be read.
     pub recv_queue: usize,
+    /// Bytes that may wait there at present.
+    pub recv_space: usize,
+    /// What went over all subflows, also over those that are no more.
+    pub tally: Tally,
+    /// What it waited for.
+    pub waits: Waits,
     /// Live subflows.
     pub subflows: Vec<SubflowInfo>,
 }
@@ -327,12 +334,12 @@ pub struct SubflowInfo {
     pub window_shifts: (u8, u8),
     /// Payload bytes sent, retransmissions included.
     pub bytes_sent: u64,
-    /// Of these, what was sent again.
-    pub bytes_retransmitted: u64,
+    /// Payload bytes that the peer acknowledged.
+    pub bytes_acked: u64,
     /// Payload bytes received, in order.
     pub bytes_received: u64,
-    /// Segments retransmitted.
-    pub retransmits: u32,
+    /// What went over it.
+    pub tally: Tally,
     /// Segments sent and not cumulatively acknowledged.
     pub unacked: u32,
     /// Of these, acknowledged selectively.
@@ -347,6 +354,18 @@ pub struct SubflowInfo {
     pub min_rtt_us: Option<u32>,
     /// Bytes a second that pacing allows; None where it does not hold anything back.
     pub pacing_rate: Option<u64>,
+    /// Bytes a second that the path delivered, and whether that was all that there was to send; None before a sample.
+    pub delivery_rate: Option<(u64, bool)>,
+    /// Windows that the peer has announced last, and we, bytes.
+    pub windows: (u32, u32),
+    /// The largest payload that came in one segment, bytes.
+    pub largest_received: u32,
+    /// The largest payload that the peer may send in one, bytes.
+    pub payload_max: u32,
+    /// How long something was not acknowledged.
+    pub busy: Stopwatch,
+    /// How long a timeout's damage was being repaired.
+    pub repairing: Stopwatch,
 }
 
 /// A caller's mistake, or a connection that can no longer do what is asked.

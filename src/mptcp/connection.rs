@@ -9,18 +9,20 @@ use super::endpoint::{
     CallError, ConnError, ConnId, ConnInfo, ConnOptions, Event, Fallback, FourTuple, LocalPath, LowLatency, Repair,
     SubflowId, SubflowInfo, Traffic,
 };
+use super::memory::Share;
 use super::pattern::WritePattern;
 use super::recv_buffer::RecvBuffer;
 use super::reinjection::Again;
 use super::scheduler;
 use super::send_buffer::SendBuffer;
 use super::subflow::{Reset, State, Subflow};
+use super::tally::{Tally, Waits};
 use super::time_wait::TimeWait;
 use crate::time::{Duration, Instant};
 use crate::wire::{Dsn, SeqNum, TcpRst};
 use std::collections::VecDeque;
 
-/// A closed connection whose peer never closes is given up after this (Linux: tcp_fin_timeout).
+/// A closed connection whose peer never closes is forgotten after this (Linux: tcp_fin_timeout).
 pub(super) const ORPHAN: Duration = Duration::from_secs(60);
 /// How long a subflow's FIN may wait for its answer when both data streams are complete.
 const LINGERING_FIN: Duration = Duration::from_secs(60);
@@ -28,6 +30,8 @@ const LINGERING_FIN: Duration = Duration::from_secs(60);
 const INFINITE_ACKS: u8 = 3;
 /// A send buffer that its option does not hold smaller has this much room.
 const SEND_BUFFER_MIN: usize = 1 << 20;
+/// What either buffer holds at the most while all connections together hold more than their budget of memory.
+pub(super) const TIGHT_BUFFER: usize = 1 << 16;
 /// Bytes that the peer acknowledged but a subflow still has to repeat stay in the send buffer up to this, then they move to the segment.
 const SLACK: u64 = 256 << 10;
 
@@ -178,6 +182,11 @@ pub(super) struct Connection {
     pub fail_deadline: Option<Instant>,
     pub data_fin_due: bool,
     pub writes: WritePattern,
+    /// What went over subflows that are no more.
+    pub past: Tally,
+    pub waits: Waits,
+    /// Of the memory that all connections have together.
+    pub share: Share,
 }
 
 impl Connection {
@@ -252,6 +261,9 @@ impl Connection {
             fail_deadline: None,
             data_fin_due: false,
             writes: WritePattern::default(),
+            past: Tally::new(now),
+            waits: Waits::default(),
+            share: Share::default(),
             options,
         }
     }
@@ -337,7 +349,22 @@ impl Connection {
             longest = longest.max(srtt);
         }
         let wanted = 2.0 * rate * longest.as_secs_f64();
-        (wanted as usize).max(SEND_BUFFER_MIN).min(self.options.send_buffer)
+        let limit = (wanted as usize).max(SEND_BUFFER_MIN).min(self.options.send_buffer);
+        match self.share.is_tight() {
+            true => limit.min(TIGHT_BUFFER),
+            false => limit,
+        }
+    }
+
+    /// Counts what the buffers hold, and gives the receiving one the limit that follows.
+    pub fn note_memory(&mut self) {
+        self.share.set(self.out.buf.capacity() + self.inc.buf.capacity());
+        let bound = if self.share.is_tight() {
+            TIGHT_BUFFER
+        } else {
+            usize::MAX
+        };
+        self.inc.buf.bound(bound);
     }
 
     /// Queues `Readable`, once until it is polled.
@@ -351,20 +378,41 @@ impl Connection {
     // ---- the application --------------------------------------------------------------------------------------
 
     pub fn send(&mut self, now: Instant, data: &[u8]) -> Result<usize, CallError> {
-        if let Some(e) = self.error {
-            return Err(CallError::Broken(e));
-        }
-        if self.out.fin_queued {
-            return Err(CallError::Shutdown);
-        }
+        self.may_send()?;
         let n = self.send_space().min(data.len());
+        self.note_write(now, n);
+        self.out.buf.write(&data[..n]);
         self.out.blocked = n < data.len();
+        Ok(n)
+    }
+
+    fn may_send(&self) -> Result<(), CallError> {
+        match self.error {
+            Some(error) => Err(CallError::Broken(error)),
+            None if self.out.fin_queued => Err(CallError::Shutdown),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the next `count` bytes belong, as many as there is room for.
+    pub fn send_room(&mut self, count: usize) -> Result<[&mut [u8]; 2], CallError> {
+        self.may_send()?;
+        let n = self.send_space().min(count);
+        Ok(self.out.buf.room(n))
+    }
+
+    /// The application has put `n` bytes where [`Connection::send_room`] said. One that leaves no room waits for more.
+    pub fn sent(&mut self, now: Instant, n: usize) {
+        self.note_write(now, n);
+        self.out.buf.written(n);
+        self.out.blocked = self.send_space() == 0;
+    }
+
+    fn note_write(&mut self, now: Instant, n: usize) {
         if self.out.una == self.out.nxt {
             self.out.progress_at = now;
         }
         self.writes.on_write(n, self.out.una == self.out.buf.end());
-        self.out.buf.write(&data[..n]);
-        Ok(n)
     }
 
     pub fn recv(&self) -> Result<(&[u8], &[u8]), CallError> {
@@ -525,6 +573,7 @@ impl Connection {
     /// Takes a subflow out of the connection.
     pub fn release(&mut self, ctx: &mut Ctx<'_>, index: usize, time_wait: Option<TimeWait>) {
         let sf = self.subflows.remove(index);
+        self.past += sf.tally();
         if sf.state.synchronized() && (sf.join.is_none() || sf.confirmed) && !self.unheard() {
             ctx.events.push_back(Event::SubflowDown {
                 conn: self.id,
@@ -645,10 +694,14 @@ impl Connection {
                 sf.close_queued = true;
             }
         }
-        // Nobody reads, everything of ours arrived, and the peer does not close (Linux: orphaned FIN_WAIT2).
-        if self.detached && self.out.fin_acked && !self.inc_finished() && self.give_up.is_none() {
+        if self.is_orphan() && self.give_up.is_none() {
             self.give_up = Some(ctx.now + ORPHAN);
         }
+    }
+
+    /// Nobody reads, everything of ours arrived, and the peer does not close (Linux: orphaned FIN_WAIT2).
+    pub(super) fn is_orphan(&self) -> bool {
+        self.detached && self.out.fin_acked && !self.inc_finished()
     }
 
     /// Joins of ours that the peer never confirmed have nothing to finish: a FIN would wait for the answer that never came.
@@ -666,6 +719,10 @@ impl Connection {
     }
 
     pub fn info(&self) -> ConnInfo {
+        let mut tally = self.past;
+        for sf in &self.subflows {
+            tally += sf.tally();
+        }
         ConnInfo {
             first: self.first,
             established: self.established,
@@ -687,12 +744,19 @@ impl Connection {
             send_queue: self.out.buf.end().diff(self.out.una).max(0) as usize,
             unsent: self.out.buf.end().diff(self.out.nxt).max(0) as usize,
             recv_queue: self.inc.buf.ready(),
-            subflows: self.subflows.iter().map(subflow_info).collect(),
+            recv_space: self.inc.buf.limit(),
+            tally,
+            waits: self.waits,
+            subflows: self
+                .subflows
+                .iter()
+                .map(|sf| subflow_info(sf, self.options.mss_limit))
+                .collect(),
         }
     }
 }
 
-fn subflow_info(sf: &Subflow) -> SubflowInfo {
+fn subflow_info(sf: &Subflow, mss_limit: u16) -> SubflowInfo {
     let us = |d: Duration| u32::try_from(d.as_micros()).unwrap_or(u32::MAX);
     SubflowInfo {
         id: sf.id,
@@ -714,9 +778,9 @@ fn subflow_info(sf: &Subflow) -> SubflowInfo {
         sack: sf.sack,
         window_shifts: (sf.snd_scale, sf.rcv_scale),
         bytes_sent: sf.bytes_sent,
-        bytes_retransmitted: sf.bytes_retransmitted,
+        bytes_acked: sf.bytes_acked(),
         bytes_received: sf.bytes_received,
-        retransmits: sf.tx.retransmits,
+        tally: sf.tally(),
         unacked: sf.tx.unacked_segments(),
         sacked: sf.tx.sacked_segments(),
         lost: sf.tx.lost_segments(),
@@ -728,5 +792,11 @@ fn subflow_info(sf: &Subflow) -> SubflowInfo {
         timeouts: sf.tx.consecutive_rtos,
         min_rtt_us: sf.tx.rtt.min_rtt().map(us),
         pacing_rate: sf.tx.cc.pacing_rate(sf.tx.rtt.srtt()).map(|rate| rate as u64),
+        delivery_rate: sf.tx.delivery_rate(),
+        windows: (sf.last_window, sf.last_advertised),
+        largest_received: sf.largest_received,
+        payload_max: sf.payload_max(mss_limit),
+        busy: sf.busy,
+        repairing: sf.repairing,
     }
 }

@@ -8,6 +8,7 @@ use super::connection::{Connection, Ctx, Released, Role};
 use super::cookies::Cookies;
 use super::crypto;
 use super::inherited::Inherited;
+use super::memory::Budget;
 use super::strays::Stray;
 use super::subflow::{Join, State, Subflow};
 use super::time_wait::TimeWaits;
@@ -42,6 +43,7 @@ pub struct Endpoint {
     pub(super) stray: VecDeque<Stray>,
     pub(super) events: VecDeque<Event>,
     released: Vec<Released>,
+    pub(super) memory: Budget,
 }
 
 impl Endpoint {
@@ -67,7 +69,18 @@ impl Endpoint {
             stray: VecDeque::new(),
             events: VecDeque::new(),
             released: Vec::new(),
+            memory: Budget::default(),
         }
+    }
+
+    /// The memory that the buffers of all connections may take together, bytes; no limit at first. Beyond it connections go on with small ones.
+    pub fn set_memory_budget(&mut self, bytes: usize) {
+        self.memory.set_limit(bytes);
+    }
+
+    /// The memory that the buffers of all connections take, bytes.
+    pub fn memory_used(&self) -> usize {
+        self.memory.used()
     }
 
     /// Runs `f` on a connection with its surroundings, then brings tables and timers up to date.
@@ -84,6 +97,7 @@ impl Endpoint {
             released: &mut self.released,
         };
         let result = f(conn, &mut ctx);
+        conn.note_memory();
         conn.note_full();
         conn.arm_timers(now);
         if !core::mem::replace(&mut conn.queued, true) {
@@ -201,6 +215,7 @@ impl Endpoint {
         let id = conn.id;
         self.tuples.insert(tuple, (id, SubflowId(0)));
         self.tokens.insert(conn.local_token, id);
+        conn.share = self.memory.share();
         self.connections.insert(id, conn);
         self.ready.push_back(id);
         self.settle(now, id);
@@ -480,6 +495,19 @@ impl Endpoint {
     pub fn send(&mut self, now: Instant, conn: ConnId, data: &[u8]) -> Result<usize, CallError> {
         self.with(now, conn, |c, _| c.send(now, data))
             .unwrap_or(Err(CallError::Gone))
+    }
+
+    /// Where the next bytes to send belong, `count` or as many as there is room for: to be filled from the front, and followed by
+    /// [`Endpoint::sent`] with nothing else of this connection in between.
+    pub fn send_room(&mut self, conn: ConnId, count: usize) -> Result<[&mut [u8]; 2], CallError> {
+        self.connections
+            .get_mut(&conn)
+            .map_or(Err(CallError::Gone), |c| c.send_room(count))
+    }
+
+    /// The first `n` bytes of [`Endpoint::send_room`] were filled. Who leaves no room is told by [`Event::Writable`] when there is some again.
+    pub fn sent(&mut self, now: Instant, conn: ConnId, n: usize) {
+        self.with(now, conn, |c, _| c.sent(now, n));
     }
 
     /// Bytes to read, in order, in two slices; both empty when there are none now. `Err(Shutdown)` is the end of the stream.

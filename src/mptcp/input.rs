@@ -1,6 +1,6 @@
 //! Segments that arrive on a subflow (RFC 9293 section 3.10.7, RFC 5961, RFC 7323), and the MPTCP options in them.
 
-use super::connection::{Connection, Ctx, Proto};
+use super::connection::{Connection, Ctx, Proto, TIGHT_BUFFER};
 use super::crypto;
 use super::endpoint::{ConnError, Event, Fallback};
 use super::subflow::{Reset, SendTag, State};
@@ -41,6 +41,7 @@ impl Connection {
         if self.subflows[index].reset.is_some() {
             return;
         }
+        self.subflows[index].note_arrival(ctx.now, seg, self.options.mss_limit);
         match self.subflows[index].state {
             State::SynSent => self.on_syn_sent(ctx, index, seg),
             State::SynReceived => self.on_syn_received(ctx, index, seg),
@@ -471,6 +472,10 @@ impl Connection {
         if matches!(sf.state, State::CloseWait | State::Closing | State::LastAck) {
             // The peer has closed already: only repetitions can come.
             sf.rx.note_duplicate(seg.header.seq, seg.payload.len() as u32);
+            return;
+        }
+        // Linux (`tcp_data_queue`) drops what it has no memory for, too; its acknowledgment was taken.
+        if !seg.payload.is_empty() && self.share.is_exhausted(TIGHT_BUFFER) {
             return;
         }
         sf.got_payload |= !seg.payload.is_empty();

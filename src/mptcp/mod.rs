@@ -12,6 +12,7 @@ mod inherited;
 mod input;
 mod listening;
 mod mapping;
+mod memory;
 mod opening;
 mod options;
 mod output;
@@ -23,6 +24,7 @@ mod send_buffer;
 mod steer;
 mod strays;
 mod subflow;
+pub mod tally;
 #[cfg(test)]
 mod tests;
 mod time_wait;

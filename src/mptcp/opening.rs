@@ -67,6 +67,7 @@ impl Connection {
         let window = self.inc.buf.window().min(65_535);
         let sf = &mut self.subflows[index];
         sf.handshake.send_now = false;
+        sf.counted.retransmits += u32::from(sf.handshake.sent > 0);
         sf.handshake.sent = sf.handshake.sent.saturating_add(1);
         sf.handshake.sent_at = now;
         let patience = self.options.syn_patience.filter(|_| sf.join.is_none() && !answer);

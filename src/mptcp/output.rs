@@ -71,9 +71,47 @@ pub(super) enum Payload {
     Detached(usize, usize, u32),
 }
 
+impl Payload {
+    /// Bytes.
+    fn len(&self) -> u32 {
+        match self {
+            Payload::None => 0,
+            Payload::Known => 1,
+            Payload::Stream(_, len) | Payload::Detached(_, _, len) => *len,
+        }
+    }
+}
+
 impl Connection {
     /// The next segment to send now, None when there is none.
     pub(super) fn plan(&mut self, ctx: &mut Ctx<'_>) -> Option<Plan> {
+        let plan = self.next_plan(ctx);
+        match &plan {
+            Some(plan) => self.count(ctx.now, plan),
+            None => self.note_waits(ctx.now),
+        }
+        plan
+    }
+
+    fn count(&mut self, now: Instant, plan: &Plan) {
+        if let Some(sf) = self.subflows.iter_mut().find(|s| s.tuple == plan.tuple) {
+            sf.counted.on_sent(now, plan.payload.len(), plan.segment_size);
+        }
+    }
+
+    /// What waits, waits from now on.
+    fn note_waits(&mut self, now: Instant) {
+        for sf in &mut self.subflows {
+            sf.note_waits(now);
+        }
+        let (out, waits) = (&self.out, &mut self.waits);
+        let unsent = out.nxt != out.buf.end();
+        waits.busy.note(now, out.una != out.buf.end());
+        waits.window.note(now, unsent && out.edge.le(out.nxt));
+        waits.buffer.note(now, !unsent && out.blocked);
+    }
+
+    fn next_plan(&mut self, ctx: &mut Ctx<'_>) -> Option<Plan> {
         for index in 0..self.subflows.len() {
             if let Some(plan) = self.plan_control(ctx, index) {
                 return Some(plan);
@@ -178,7 +216,7 @@ impl Connection {
         let sf = &mut self.subflows[index];
         sf.tx.on_retransmitted(ctx.now, segment);
         sf.bytes_sent += u64::from(len);
-        sf.bytes_retransmitted += u64::from(len);
+        sf.counted.bytes_retransmitted += u64::from(len);
         let payload = match (len, detached) {
             (0, _) => Payload::None,
             (_, true) => Payload::Detached(index, segment, len),

@@ -26,6 +26,8 @@ pub struct RecvBuffer {
     limit_max: usize,
     /// The limit before anything was read.
     limit_first: usize,
+    /// What both are bounded by for want of memory.
+    bound: usize,
     /// Bytes that the application took.
     consumed: u64,
     edge: u64,
@@ -48,6 +50,7 @@ impl RecvBuffer {
             limit,
             limit_max,
             limit_first,
+            bound: usize::MAX,
             consumed: 0,
             edge: limit as u64,
             end: u64::MAX,
@@ -104,6 +107,19 @@ impl RecvBuffer {
         self.tune();
     }
 
+    /// As long as this is given, no more than `bound` is held, apart from what the peer was promised.
+    pub fn bound(&mut self, bound: usize) {
+        if self.bound != bound {
+            self.bound = bound;
+            self.tune();
+        }
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn capacity(&self) -> usize {
+        self.ready.capacity() + self.ahead_bytes
+    }
+
     /// Bytes that are held at the most now.
     pub fn limit(&self) -> usize {
         self.limit
@@ -114,7 +130,8 @@ impl RecvBuffer {
         self.limit = self
             .limit_first
             .saturating_add(read.saturating_mul(2))
-            .min(self.limit_max);
+            .min(self.limit_max)
+            .min(self.bound);
     }
 
     /// Bytes that may arrive from `nxt` on: the window to advertise. Its right edge never moves back (RFC 9293 section 3.8.6),

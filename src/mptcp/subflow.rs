@@ -2,9 +2,10 @@
 //! What happens on it is decided in `connection` and its siblings; this file holds the data and its small questions.
 
 use super::endpoint::{Algorithm, ConnOptions, FourTuple, SubflowId, SubflowManner};
+use super::tally::{Stopwatch, Tally};
 use crate::tcp::{Receiver, Sender};
 use crate::time::{Duration, Instant};
-use crate::wire::{Checksum, Dsn, DssMap, Header, Segment, SeqNum, TcpOptions, TcpRst, Timestamps};
+use crate::wire::{Checksum, Dsn, DssMap, Flags, Header, Segment, SeqNum, TcpOptions, TcpRst, Timestamps};
 use std::collections::VecDeque;
 
 /// Our window scale shift: granularity 1 KiB, enough for 64 MiB (RFC 7323 section 2.2).
@@ -199,8 +200,15 @@ pub(super) struct Subflow {
     pub challenge_acks: u8,
     pub challenge_window: Instant,
     pub bytes_sent: u64,
-    pub bytes_retransmitted: u64,
     pub bytes_received: u64,
+    /// What nobody else counts; `tally` has all of it.
+    pub counted: Tally,
+    /// The largest payload that came in one segment, as far as the host tells them apart.
+    pub largest_received: u32,
+    /// Something is not acknowledged.
+    pub busy: Stopwatch,
+    /// A timeout's damage is being repaired.
+    pub repairing: Stopwatch,
 }
 
 impl Subflow {
@@ -265,8 +273,11 @@ impl Subflow {
             challenge_acks: 0,
             challenge_window: now,
             bytes_sent: 0,
-            bytes_retransmitted: 0,
             bytes_received: 0,
+            counted: Tally::new(now),
+            largest_received: 0,
+            busy: Stopwatch::default(),
+            repairing: Stopwatch::default(),
         }
     }
 
@@ -299,6 +310,8 @@ impl Subflow {
         let mss_limit = asked.mss_limit;
         let o = &seg.options;
         self.irs = seg.header.seq;
+        // As Linux counts them.
+        (self.counted.last_data_sent, self.counted.last_data_received) = (now, now);
         self.rx = Receiver::new(now, seg.header.seq + 1);
         // RFC 9293 section 3.7.1: 536 without the option. An absurdly small value would make us send tinygrams for ever.
         let default = if self.tuple.local.is_ipv4() { 536 } else { 1220 };
@@ -329,6 +342,50 @@ impl Subflow {
             self.segment_room(mss_limit).saturating_sub(options).max(1),
             asked.congestion,
         );
+    }
+
+    /// Payload that the peer may put in one segment.
+    pub fn payload_max(&self, mss_limit: u16) -> u32 {
+        let options = if self.timestamps { 12 } else { 0 };
+        u32::from(self.announced_mss(mss_limit)).saturating_sub(options)
+    }
+
+    /// Payload that the peer acknowledged.
+    pub fn bytes_acked(&self) -> u64 {
+        let outstanding: u32 = self.tx.snd_nxt().diff(self.tx.snd_una()).max(0) as u32;
+        let fin = u32::from(self.tx.fin_sent() && outstanding > 0);
+        let sent = self.bytes_sent.saturating_sub(self.counted.bytes_retransmitted);
+        sent.saturating_sub(u64::from(outstanding - fin))
+    }
+
+    /// A segment arrived, or a run of several that the host has merged.
+    pub fn note_arrival(&mut self, now: Instant, seg: &Segment<'_>, mss_limit: u16) {
+        let payload = seg.payload.len() as u32;
+        self.largest_received = self.largest_received.max(payload.min(self.payload_max(mss_limit)));
+        let acknowledges = seg.header.flags.has(Flags::ACK);
+        self.counted
+            .on_received(now, payload, self.largest_received, acknowledges);
+    }
+
+    /// The times that something took so far.
+    pub fn note_waits(&mut self, now: Instant) {
+        self.busy.note(now, !self.tx.is_idle());
+        self.repairing.note(now, self.tx.after_timeout());
+    }
+
+    /// Everything that was counted.
+    pub fn tally(&self) -> Tally {
+        Tally {
+            segments_delivered: self.tx.delivered_segments(),
+            // Those of its SYN too, as in Linux.
+            retransmits: self.tx.retransmits.wrapping_add(self.counted.retransmits),
+            duplicates: self.tx.duplicates,
+            reordered: self.tx.reordered(),
+            ahead: self.rx.ahead,
+            timeouts: self.tx.timeouts,
+            timeout_recoveries: self.tx.timeout_recoveries,
+            ..self.counted
+        }
     }
 
     /// Window of a non-SYN segment, in bytes.

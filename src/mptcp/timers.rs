@@ -262,12 +262,18 @@ impl Connection {
     /// RFC 9293 section 3.8.4. False when the subflow is gone.
     fn on_keepalive(&mut self, ctx: &mut Ctx<'_>, index: usize) -> bool {
         let count = self.options.keepalive.map_or(u8::MAX, |k| k.count);
+        let patience = self.options.user_timeout;
         let sf = &mut self.subflows[index];
-        if sf.keepalive_probes >= count {
+        // With TCP_USER_TIMEOUT it is that which decides (tcp(7)).
+        let dead = match patience {
+            Some(patience) => sf.keepalive_probes > 0 && ctx.now.since(sf.rx.last_arrival) >= patience,
+            None => sf.keepalive_probes >= count,
+        };
+        if dead {
             self.subflow_lost(ctx, index, ConnError::TimedOut);
             return false;
         }
-        sf.keepalive_probes += 1;
+        sf.keepalive_probes = sf.keepalive_probes.saturating_add(1);
         sf.keepalive_sent = Some(ctx.now);
         sf.probe_now = true;
         true
@@ -316,7 +322,13 @@ impl Connection {
         let now = ctx.now;
         let due = |t: Option<Instant>| t.is_some_and(|t| t <= now);
         if due(self.give_up) {
-            self.abort_with(ctx, ConnError::TimedOut);
+            if self.is_orphan() {
+                // Without a word, as Linux's FIN_WAIT2 ends (net/ipv4/tcp_minisocks.c tcp_time_wait): a reader who has not come to the end yet would find a
+                // reset there. What the peer says later is answered by one.
+                self.break_with(ctx, ConnError::TimedOut, None);
+            } else {
+                self.abort_with(ctx, ConnError::TimedOut);
+            }
             return;
         }
         if due(self.fail_deadline) {

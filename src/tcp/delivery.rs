@@ -49,6 +49,11 @@ pub struct Sample {
 pub struct Delivery {
     /// Bytes delivered so far.
     pub delivered: u64,
+    /// Segments delivered so far.
+    pub segments: u32,
+    /// The last rate that says what the path carries, bytes a second: of a flight that the program did not hold down, or more than that.
+    /// And whether it did.
+    pub rate: Option<(f64, bool)>,
     /// Bytes declared lost so far, spurious declarations included.
     pub lost: u64,
     delivered_at: Instant,
@@ -79,6 +84,7 @@ impl Delivery {
     /// A segment of `len` bytes, last sent at `sent`, is known to have arrived.
     pub fn on_delivered(&mut self, now: Instant, len: u32, snapshot: &Snapshot, sent: Instant) {
         self.delivered += u64::from(len);
+        self.segments = self.segments.wrapping_add(1);
         self.delivered_at = now;
         let newer = self
             .newest
@@ -111,8 +117,15 @@ impl Delivery {
         // The slower of the two: neither a burst sent nor one acknowledged says what the path carries.
         let interval = send_elapsed.max(ack_elapsed);
         let known = interval >= min_rtt && !interval.is_zero();
+        let rate = known.then(|| delivered as f64 / interval.as_secs_f64());
+        if let Some(rate) = rate {
+            // As in Linux (tcp_rate_gen).
+            if !snapshot.app_limited || self.rate.is_none_or(|(before, _)| rate >= before) {
+                self.rate = Some((rate, snapshot.app_limited));
+            }
+        }
         Some(Sample {
-            rate: known.then(|| delivered as f64 / interval.as_secs_f64()),
+            rate,
             delivered,
             prior_delivered: snapshot.delivered,
             app_limited: snapshot.app_limited,
@@ -173,6 +186,24 @@ mod tests {
             d.sample(Duration::ZERO);
         }
         assert!(!d.on_sent(at(51), 0, 1000).app_limited);
+    }
+
+    #[test]
+    fn the_rate_that_is_told_is_the_paths_also_when_the_program_pauses() {
+        let mut d = Delivery::default();
+        let flight = [d.on_sent(at(0), 0, 1000), d.on_sent(at(0), 1000, 1000)];
+        for snapshot in flight {
+            d.on_delivered(at(10), 1000, &snapshot, at(0));
+        }
+        d.sample(Duration::ZERO);
+        assert_eq!((d.rate, d.segments), (Some((200_000.0, false)), 2));
+        for (sent, arrived, rate, limited) in [(20, 30, 200_000.0, false), (40, 44, 250_000.0, true)] {
+            d.note_app_limited(0);
+            let alone = d.on_sent(at(sent), 0, 1000);
+            d.on_delivered(at(arrived), 1000, &alone, at(sent));
+            d.sample(Duration::ZERO);
+            assert_eq!(d.rate, Some((rate, limited)), "{sent}");
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(super) struct Rack {
     pub rtt: Duration,
     pub fack: Option<SeqNum>,
     pub reordering_seen: bool,
+    /// How often it was.
+    pub reordered: u32,
     pub reo_wnd_mult: u32,
     /// A D-SACK widened the window in this round; recoveries that the wider window outlives.
     pub dsack_round: Option<SeqNum>,
@@ -52,7 +54,10 @@ impl Rack {
     /// RFC 8985 section 6.2 step 3: a segment below the highest delivered one arrived without being sent again.
     pub fn note_order(&mut self, end: SeqNum, retransmitted: bool) {
         match self.fack {
-            Some(fack) if end.lt(fack) => self.reordering_seen |= !retransmitted,
+            Some(fack) if end.lt(fack) => {
+                self.reordering_seen |= !retransmitted;
+                self.reordered = self.reordered.wrapping_add(u32::from(!retransmitted));
+            }
             _ => self.fack = Some(end),
         }
     }

@@ -8,7 +8,7 @@ use crate::wire::{SackBlocks, SeqNum};
 use std::collections::VecDeque;
 
 /// How long an acknowledgment may wait (RFC 9293 allows 500 ms; Linux waits 40 ms at least).
-const DELAYED_ACK: Duration = Duration::from_millis(40);
+pub const DELAYED_ACK: Duration = Duration::from_millis(40);
 /// At the start of a flow every segment is acknowledged at once, so that the peer's slow start is not slowed down.
 const QUICK_ACKS: u32 = 16;
 /// Segments kept out of order at the most, however small they are.
@@ -62,6 +62,8 @@ pub struct Receiver<T> {
     largest: u32,
     /// When anything last arrived.
     pub last_arrival: Instant,
+    /// Segments that came before their turn.
+    pub ahead: u32,
 }
 
 impl<T> Receiver<T> {
@@ -80,6 +82,7 @@ impl<T> Receiver<T> {
             quick_acks: QUICK_ACKS,
             largest: 536,
             last_arrival: now,
+            ahead: 0,
         }
     }
 
@@ -153,6 +156,7 @@ impl<T> Receiver<T> {
         if self.stored.len() >= MAX_STORED || self.stored_bytes + payload.len() > limit {
             return false;
         }
+        self.ahead = self.ahead.wrapping_add(1);
         self.stored_bytes += payload.len();
         self.stored.insert(
             at,

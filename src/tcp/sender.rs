@@ -162,6 +162,12 @@ pub struct Sender<T> {
     pub last_delivery: Instant,
     /// RTOs since the last progress.
     pub consecutive_rtos: u32,
+    /// RTOs of all, and the recoveries that they began.
+    pub timeouts: u32,
+    /// As above.
+    pub timeout_recoveries: u32,
+    /// Acknowledgments with a D-SACK (RFC 2883).
+    pub duplicates: u32,
 }
 
 impl<T> Sender<T> {
@@ -201,6 +207,9 @@ impl<T> Sender<T> {
             last_progress: now,
             last_delivery: now,
             consecutive_rtos: 0,
+            timeouts: 0,
+            timeout_recoveries: 0,
+            duplicates: 0,
         }
     }
 
@@ -263,6 +272,18 @@ impl<T> Sender<T> {
     /// How many of them are marked lost.
     pub fn lost_segments(&self) -> u32 {
         self.lost_segments as u32
+    }
+    /// How many segments are known to have arrived.
+    pub fn delivered_segments(&self) -> u32 {
+        self.delivery.segments
+    }
+    /// How many of them arrived after later ones, without having been sent again.
+    pub fn reordered(&self) -> u32 {
+        self.rack.reordered
+    }
+    /// The rate of delivery, bytes a second, and whether the program held it down; None before a sample.
+    pub fn delivery_rate(&self) -> Option<(u64, bool)> {
+        self.delivery.rate.map(|(rate, limited)| (rate as u64, limited))
     }
     /// Everything outstanding was marked lost by a timeout, and is not acknowledged yet.
     pub fn after_timeout(&self) -> bool {
@@ -532,6 +553,7 @@ impl<T> Sender<T> {
         for arrived in self.newly.drain(..) {
             self.rack.update(now, &arrived, min_rtt);
         }
+        self.duplicates = self.duplicates.wrapping_add(u32::from(dsack));
         let widened = self.rack.note_dsack(dsack, self.snd_una, self.snd_nxt);
         self.on_probe_answered(now, ack, dsack, prior_pipe, &out);
         let needless = out.acked > 0 && self.recovering() && self.episode.echoes_original(echo);
@@ -886,6 +908,11 @@ impl<T> Sender<T> {
     }
 
     fn first_in_flight(&mut self) -> Option<&Sent<T>> {
+        // As long as nothing is lost or came early it is the first of all.
+        if self.queue.front().is_some_and(Sent::in_flight) {
+            self.flight_from = self.snd_una;
+            return self.queue.front();
+        }
         let from = self.queue.partition_point(|s| s.seq.lt(self.flight_from));
         let first = self.queue.range(from..).position(Sent::in_flight);
         let index = first.map_or(self.queue.len(), |n| from + n);
@@ -930,7 +957,9 @@ impl<T> Sender<T> {
         if self.consecutive_rtos == 0 && !matches!(self.mode, Mode::Loss(_)) {
             self.cc.on_rto(now, self.pipe);
             self.episode = Episode::begin();
+            self.timeout_recoveries = self.timeout_recoveries.wrapping_add(1);
         }
+        self.timeouts = self.timeouts.wrapping_add(1);
         self.consecutive_rtos += 1;
         self.mode = Mode::Loss(self.snd_nxt);
         self.forget_probe();

@@ -20,6 +20,7 @@ fn removals(name: &str) -> usize {
     told.count()
 }
 
+// Proves REQ2, REQ5.
 #[test]
 fn bind() {
     assert!(removals("bind") >= 2);
@@ -58,9 +59,34 @@ fn what_is_wished() {
 }
 
 #[test]
+fn a_barrage_of_wrong_calls() {
+    Place::own_peer().check("barrage", &[], &[]);
+}
+
+#[test]
+fn what_waits_to_be_read() {
+    Place::own_peer().check("inq", &[], &[]);
+}
+
+#[test]
+fn linux_options_say_what_the_kernels_mptcp_says() {
+    crate::assert_linux_options_agree(&Place::own_peer());
+}
+
+#[test]
+fn what_is_counted() {
+    let place = Place::own_peer();
+    for way in ["down", "up"] {
+        place.check("info", &[], &[way]);
+    }
+}
+
+#[test]
 fn rows_of_legacy_programs() {
     let place = Place::own_peer();
-    for row in ["l1", "l2", "l6", "l7", "l8", "l10"] {
+    for row in [
+        "l1", "l2", "l4", "l5", "l6", "l7", "l8", "l10", "l11", "l16", "l18", "l19", "l21",
+    ] {
         place.check("rows", &[], &[row]);
     }
 }

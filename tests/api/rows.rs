@@ -1,29 +1,33 @@
-//! What RFC 6897 says of programs that know nothing of MPTCP: the rows of the table in `ARCHITECTURE.md`, by their numbers.
+//! What RFC 6897 says of programs that know nothing of MPTCP: rows L1 to L21 of `tests/conformance/table.txt`.
 
 use crate::interop::{self, run, Running};
-use crate::{program, Place};
+use crate::{Place, Program};
 use std::time::Duration;
 
 fn row(name: &str) {
     Place::new().check("rows", &[], &[name]);
 }
 
+// Proves L1, L3, L13.
 #[test]
 fn l1_l3_l13_names_are_the_first_subflows_also_when_it_is_gone() {
     row("l1");
 }
 
+// Proves L2, REQ12.
 #[test]
 fn l2_fate_sharing_is_a_policy_and_off_by_default() {
     row("l2");
     row("l2-default");
 }
 
+// Proves L4.
 #[test]
 fn l4_a_wildcard_leaves_the_choice_of_addresses() {
     row("l4");
 }
 
+// Proves L5.
 #[test]
 fn l5_a_specific_address_is_respected() {
     let place = Place::new();
@@ -36,16 +40,19 @@ fn l5_a_specific_address_is_respected() {
     );
 }
 
+// Proves L6.
 #[test]
 fn l6_a_specific_address_and_multipath_asked_for() {
     row("l6");
 }
 
+// Proves L7.
 #[test]
 fn l7_shutdown_is_half_a_close() {
     row("l7");
 }
 
+// Proves L12.
 #[test]
 fn l12_joins_wait_as_the_variable_says() {
     let place = Place::new();
@@ -57,6 +64,7 @@ fn l12_joins_wait_as_the_variable_says() {
     assert_eq!(counters.get("MPTcpExtMPJoinSynRx").copied().unwrap_or(0), 0, "no join");
 }
 
+// Proves L8.
 #[test]
 fn l8_options_hold_on_all_subflows() {
     row("l8");
@@ -65,16 +73,9 @@ fn l8_options_hold_on_all_subflows() {
 /// Runs a row to which the status is asked until it says what is expected of its one connection.
 fn until_status(row: &str, variables: &[(&str, &str)], expected: impl Fn(&serde_json::Value) -> bool) {
     let place = Place::new();
-    let program = program("rows");
-    let mut command = place.site.command(&program);
-    command
-        .args([
-            &interop::server_address(0, false).to_string(),
-            "80",
-            crate::PLAIN_PORT,
-            row,
-        ])
-        .envs(variables.iter().copied());
+    let program = Program::compile("rows");
+    let mut command = program.command(|path| place.site.command(path), false, &[row]);
+    command.envs(variables.iter().copied());
     let running = Running::start(command);
     let mut tries = 0;
     loop {
@@ -96,9 +97,9 @@ fn until_status(row: &str, variables: &[(&str, &str)], expected: impl Fn(&serde_
         std::thread::sleep(Duration::from_millis(50));
     }
     drop(running);
-    std::fs::remove_file(program).expect("it was just made");
 }
 
+// Proves L9.
 #[test]
 fn l9_nodelay_keeps_data_off_slow_paths_and_can_be_ignored() {
     let low = |connection: &serde_json::Value| connection["policy"]["low_latency"].clone();
@@ -108,28 +109,28 @@ fn l9_nodelay_keeps_data_off_slow_paths_and_can_be_ignored() {
     });
 }
 
+// Proves L10.
 #[test]
 fn l10_a_small_buffer_asks_for_no_multipath_unless_told_otherwise() {
     row("l10");
     Place::new().check("rows", &[("MPTCP_HEURISTICS", "-buffers")], &["l10-ignored"]);
 }
 
+// Proves L11.
 #[test]
 fn l11_other_options_do_not_interfere() {
     row("l11");
 }
 
 /// Of the multihoming that the RFC names only Mobile IPv6 is in Linux; its routes are xfrm policies.
+// Proves L14.
 #[test]
 fn l14_not_beside_mobile_ipv6() {
     let place = Place::new();
     let server = interop::server_address(0, true).to_string();
+    let program = Program::compile("rows");
     let paths = |row: &str| {
-        let program = program("rows");
-        let mut command = place.site.command(&program);
-        command.args([&server, "80", crate::PLAIN_PORT, row]);
-        let outcome = run(command);
-        std::fs::remove_file(program).expect("it was just made");
+        let outcome = run(program.command(|path| place.site.command(path), true, &[row]));
         assert!(
             outcome.status.success(),
             "{row}: {}\n{}",
@@ -156,30 +157,26 @@ fn l14_not_beside_mobile_ipv6() {
     paths("l14");
 }
 
+// Proves L15.
 #[test]
 fn l15_sctp_is_another_matter() {
     let place = Place::new();
-    let program = program("rows");
-    let said = |mut command: std::process::Command| {
-        command.args([
-            &interop::server_address(0, false).to_string(),
-            "80",
-            crate::PLAIN_PORT,
-            "l15",
-        ]);
+    let program = Program::compile("rows");
+    let said = |command: std::process::Command| {
         let outcome = run(command);
         assert!(outcome.status.success(), "{}", outcome.stderr);
         String::from_utf8(outcome.stdout).expect("text")
     };
-    let kernel = said(place.site.lab().client().command(&program));
-    let library = said(place.site.command(&program));
-    std::fs::remove_file(program).expect("it was just made");
+    let client = place.site.lab().client();
+    let kernel = said(program.command(|path| client.command(path), false, &["l15"]));
+    let library = said(program.command(|path| place.site.command(path), false, &["l15"]));
     assert!(
         kernel.lines().count() >= 4 && kernel == library,
         "kernel:\n{kernel}library:\n{library}"
     );
 }
 
+// Proves L17.
 #[test]
 fn l17_tls_runs_unchanged() {
     let len = 2_000_000;
@@ -191,16 +188,19 @@ fn l17_tls_runs_unchanged() {
     site.assert_server_mptcp(1, 1);
 }
 
+// Proves L16.
 #[test]
 fn l16_only_the_address_connected_to_counts() {
     row("l16");
 }
 
+// Proves L18.
 #[test]
 fn l18_fallback_is_not_noticed() {
     row("l18");
 }
 
+// Proves L19.
 #[test]
 fn l19_without_multipath_no_other_path_is_used_nor_told() {
     let place = Place::new();
@@ -215,6 +215,7 @@ fn l19_without_multipath_no_other_path_is_used_nor_told() {
     assert_eq!(counters.get("MPTcpExtAddAddr").copied().unwrap_or(0), 0);
 }
 
+// Proves L20.
 #[test]
 fn l20_writes_tell_what_a_connection_is_for() {
     let traffic = |c: &serde_json::Value| c["policy"]["traffic"].clone();
@@ -227,6 +228,7 @@ fn l20_writes_tell_what_a_connection_is_for() {
     until_status("pouring", &[], |c| traffic(c) == "bulk");
 }
 
+// Proves L21.
 #[test]
 fn l21_what_only_the_kernels_tcp_has_is_left_to_it() {
     let place = Place::new();

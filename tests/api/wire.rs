@@ -156,3 +156,60 @@ fn a_cork_holds_both_writes_also_with_nodelay() {
         assert_eq!(payloads[0], 20, "{way}: {payloads:?}");
     }
 }
+
+/// The largest window that a client announces over both wires, and what it says of the options.
+fn largest_window(site: &Site, words: &[&str]) -> (usize, Value) {
+    let captures = [0, 1].map(|wire| WireCapture::start(site.lab(), wire));
+    let lines = python(site, "options.py", false, words);
+    let segments = captures.map(WireCapture::finish);
+    let windows = segments.iter().enumerate().flat_map(|(wire, segments)| {
+        let own = client_address(wire, false);
+        let sent = segments.iter().filter(move |s| s.from.ip() == own);
+        let shift = segments.iter().find_map(|s| s.shift.filter(|_| s.from.ip() == own));
+        sent.map(move |s| match s.is_syn() {
+            true => usize::from(s.window),
+            false => usize::from(s.window) << shift.unwrap_or(0),
+        })
+    });
+    (windows.max().expect("segments"), said(&lines[1]))
+}
+
+/// TCP_WINDOW_CLAMP and SO_RCVBUF bound what a client lets come. SO_RCVBUF is doubled, as by the kernel, and the double is what is told.
+#[test]
+fn windows() {
+    let site = Site::new([Wire::new(20.0, 5.0); 2]);
+    let _server = site.http(Transport::Mptcp);
+    let (clamped, said) = largest_window(&site, &["before:clamp=50000"]);
+    assert!((20_000..=50_000).contains(&clamped), "{clamped}");
+    assert_eq!(said, json!({"clamp": 50_000}));
+    let (bounded, said) = largest_window(&site, &["before:rcvbuf=40000"]);
+    assert!((20_000..=80_000).contains(&bounded), "{bounded}");
+    assert_eq!(said, json!({"rcvbuf": 80_000}));
+    let (free, _) = largest_window(&site, &[]);
+    assert!(free > 100_000, "{free}");
+}
+
+// Proves REQ11.
+#[test]
+fn the_redundant_scheduler_sends_the_same_on_both_wires() {
+    let site = Site::new([Wire::new(20.0, 5.0); 2]);
+    let _server = site.http(Transport::Mptcp);
+    let capture = WireCapture::start(site.lab(), 1);
+    let mut command = site.command("python3");
+    command
+        .arg(directory().join("options.py"))
+        .args([&server_address(0, false).to_string(), "80"])
+        .env("MPTCP_SCHEDULER", "redundant");
+    let outcome = run(command);
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    let own = client_address(1, false);
+    let mut seen = std::collections::BTreeMap::new();
+    for segment in capture.finish() {
+        if segment.from.ip() == own {
+            seen.insert(segment.seq, segment.payload.len());
+        }
+    }
+    // The second half of 400,000 bytes, which the first wire carries as well.
+    let carried: usize = seen.values().sum();
+    assert!(carried > 150_000, "{carried} bytes by the second wire");
+}

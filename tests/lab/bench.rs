@@ -3,8 +3,9 @@
 //! Figures, not verdicts: nothing here fails because something is slow. Each figure is the median of some runs, with the lowest and the
 //! highest beside it. A table on standard output, and a picture.
 
+use crate::cases::{cases, Carrier, Case, Measure};
 use crate::chart;
-use crate::lab::{server_address, Host, Lab, LabSpec, Transport, Wire};
+use crate::lab::{server_address, Host, Lab, LabSpec, Transport};
 use crate::peer::load::Load;
 use lexopt::Arg;
 use std::fs;
@@ -20,20 +21,8 @@ const PAYLOAD_SHARE: f64 = 1428.0 / 1514.0;
 const MEGA: f64 = 1e6;
 /// Ticks a second in /proc/PID/stat, the same on every architecture of today.
 const USER_HZ: f64 = 100.0;
-const IDLE_CONNECTIONS: u64 = 500;
-
-/// What carries the client's connections.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Carrier {
-    /// This library, on the link that it chooses.
-    Own,
-    /// This library in a namespace with a table of nftables in it: the ip link.
-    OwnIp,
-    KernelMptcp,
-    KernelTcp,
-}
-
-const CARRIERS: [Carrier; 4] = [Carrier::Own, Carrier::OwnIp, Carrier::KernelMptcp, Carrier::KernelTcp];
+/// How long an engine with nothing to do is looked at.
+const QUIET_SECONDS: u64 = 5;
 
 /// A row of the table.
 struct Row {
@@ -42,34 +31,6 @@ struct Row {
     decimals: usize,
     /// By carrier; empty where it was not measured.
     runs: [Vec<f64>; 4],
-}
-
-/// What is measured.
-#[derive(Clone)]
-struct Case {
-    name: &'static str,
-    wires: Vec<Wire>,
-    what: &'static str,
-    number: u64,
-    measure: Measure,
-    carriers: &'static [Carrier],
-}
-
-/// How a [`Load`] becomes a figure.
-#[derive(Clone, Copy, PartialEq)]
-enum Measure {
-    /// Gbit/s, and CPU seconds of client, engine and server per gigabyte.
-    Bulk,
-    /// Share of the wires' payload rate.
-    Share,
-    /// The longest silence; the first wire is cut after a third of the time.
-    Silence,
-    /// Microseconds for each.
-    Latency,
-    /// So many a second.
-    Rate,
-    /// Kilobytes of memory for each idle connection.
-    Memory,
 }
 
 struct Settings {
@@ -81,103 +42,14 @@ struct Settings {
     only: String,
 }
 
-const ALL: &[Carrier] = &CARRIERS;
-const PATHS: &[Carrier] = &[Carrier::Own, Carrier::KernelMptcp, Carrier::KernelTcp];
-const BOTH: &[Carrier] = &[Carrier::Own, Carrier::KernelMptcp];
-
-fn cases(settings: &Settings) -> Vec<Case> {
-    let ms = (settings.seconds * 1000.0) as u64;
-    let bare = || vec![Wire::bare()];
-    let case = |name, wires, what, number, measure, carriers| Case {
-        name,
-        wires,
-        what,
-        number,
-        measure,
-        carriers,
-    };
-    let mut cases = vec![
-        case("bare veth, download", bare(), "download", 1500, Measure::Bulk, ALL),
-        case("bare veth, upload", bare(), "upload", 1500, Measure::Bulk, ALL),
-        case("1-byte ping-pong", bare(), "ping", 3000, Measure::Latency, ALL),
-        case(
-            "connect, 1 byte each way",
-            bare(),
-            "connect",
-            300,
-            Measure::Latency,
-            ALL,
-        ),
-        case(
-            "connections, 1 KB each way",
-            bare(),
-            "exchange",
-            1000,
-            Measure::Rate,
-            ALL,
-        ),
-        case(
-            "idle connection",
-            bare(),
-            "idle",
-            IDLE_CONNECTIONS,
-            Measure::Memory,
-            BOTH,
-        ),
-    ];
-    let pairs: [(&str, &str, Vec<Wire>); 4] = [
-        (
-            "2 x (50 Mbit/s 10 ms), we send",
-            "2 x (50 Mbit/s 10 ms), kernel sends",
-            vec![Wire::new(50.0, 10.0); 2],
-        ),
-        (
-            "20 Mbit/s 5 ms + 20 Mbit/s 150 ms, we send",
-            "20 Mbit/s 5 ms + 20 Mbit/s 150 ms, kernel sends",
-            vec![Wire::new(20.0, 5.0), Wire::new(20.0, 150.0)],
-        ),
-        (
-            "50 Mbit/s 10 ms 0.5 % loss + 20 Mbit/s 50 ms 1 %, we send",
-            "50 Mbit/s 10 ms 0.5 % loss + 20 Mbit/s 50 ms 1 %, kernel sends",
-            vec![Wire::new(50.0, 10.0).loss(0.005), Wire::new(20.0, 50.0).loss(0.01)],
-        ),
-        (
-            "30 Mbit/s 40 ms + 5 Mbit/s 10 ms, we send",
-            "30 Mbit/s 40 ms + 5 Mbit/s 10 ms, kernel sends",
-            vec![Wire::new(30.0, 40.0), Wire::new(5.0, 10.0)],
-        ),
-    ];
-    for (up, down, wires) in pairs {
-        cases.push(case(up, wires.clone(), "upload", ms, Measure::Share, PATHS));
-        cases.push(case(down, wires, "download", ms, Measure::Share, PATHS));
-    }
-    let two = || vec![Wire::new(50.0, 10.0); 2];
-    cases.push(case(
-        "a wire is cut, we send",
-        two(),
-        "upload",
-        3000,
-        Measure::Silence,
-        BOTH,
-    ));
-    cases.push(case(
-        "a wire is cut, kernel sends",
-        two(),
-        "download",
-        3000,
-        Measure::Silence,
-        BOTH,
-    ));
-    cases
-}
-
 /// Measures, prints the table, and draws the picture.
 pub fn run(arguments: impl Iterator<Item = String>) -> io::Result<()> {
     let settings = parse(arguments).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.to_string()))?;
     println!(
-        "Median of {} runs (lowest to highest). Kernels use CUBIC, and so do we; both ends and the wires share {} cores.\n\
-         \"we send\" are uploads of the client; the server is always the kernel's MPTCP (TCP for kernel TCP).\n\n\
-         {:<64} {:>24} {:>24} {:>24} {:>24} {:>8}",
+        "Median of {} runs (lowest to highest). Congestion control is CUBIC on both sides where nothing else is said; both ends and the wires share {} cores.\n\
+         \"we send\" are uploads of the client; the server is always the kernel's MPTCP (TCP for kernel TCP).\n\
+         Start-up counts.\n\n\
+         {:<84} {:>24} {:>24} {:>24} {:>24} {:>8}",
         settings.repeats,
         thread::available_parallelism().map_or(1, usize::from),
         "",
@@ -188,7 +60,7 @@ pub fn run(arguments: impl Iterator<Item = String>) -> io::Result<()> {
         "ratio"
     );
     let mut rows = Vec::new();
-    for case in cases(&settings)
+    for case in cases((settings.seconds * 1000.0) as u64)
         .into_iter()
         .filter(|case| case.name.contains(&settings.only))
     {
@@ -217,14 +89,15 @@ fn measure(settings: &Settings, case: &Case) -> io::Result<Vec<Row>> {
     let (unit, decimals) = match case.measure {
         Measure::Bulk => ("Gbit/s", 2),
         Measure::Share => ("of the wires", 3),
-        Measure::Silence => ("ms of silence", 0),
+        Measure::Silence(_) => ("ms of silence", 0),
         Measure::Latency => ("us", 1),
         Measure::Rate => ("a second", 0),
         Measure::Memory => ("KB", 1),
+        Measure::WakeUps => ("wake-ups a second", 1),
     };
-    let mut main = row(case.name.into(), unit, decimals);
+    let mut main = row(case.name.clone(), unit, decimals);
     let mut cpu = row(format!("{}, CPU of both ends", case.name), "s/GB", 2);
-    for repeat in 0..settings.repeats {
+    for repeat in 0..if case.once { 1 } else { settings.repeats } {
         for &carrier in case.carriers {
             // One wire's TCP is a line to compare with, and varies little.
             if carrier == Carrier::KernelTcp && case.measure == Measure::Share && repeat > 0 {
@@ -243,7 +116,10 @@ fn measure(settings: &Settings, case: &Case) -> io::Result<Vec<Row>> {
 
 /// One run in a lab of its own: servers remember what they learnt of a path. The figure, and CPU seconds per gigabyte.
 fn once(settings: &Settings, case: &Case, carrier: Carrier) -> io::Result<(f64, f64)> {
-    let lab = Lab::new(LabSpec::new(case.wires.clone()))?;
+    let lab = Lab::new(LabSpec {
+        congestion: Some(case.congestion.into()),
+        ..LabSpec::new(case.wires.clone())
+    })?;
     let transport = match carrier {
         Carrier::KernelTcp => Transport::Tcp,
         _ => Transport::Mptcp,
@@ -252,6 +128,7 @@ fn once(settings: &Settings, case: &Case, carrier: Carrier) -> io::Result<(f64, 
     let address = server.at(server_address(0, false));
     let load = |what: &str, number: u64| -> io::Result<Command> {
         let mut command = client(settings, &lab, carrier)?;
+        command.env("MPTCP_CONGESTION", case.congestion);
         command.args(["load", what, &address.to_string(), &number.to_string()]);
         Ok(command)
     };
@@ -263,19 +140,22 @@ fn once(settings: &Settings, case: &Case, carrier: Carrier) -> io::Result<(f64, 
     }
     // The engine starts, neighbours are resolved, paths are known to nobody yet.
     finish(&mut load("ping", 10)?)?;
-    if case.measure == Measure::Memory {
-        return Ok((memory(&lab, &mut load(case.what, case.number)?, case.number)?, 0.0));
+    match case.measure {
+        Measure::Memory => return Ok((memory(&lab, &mut load(case.what, case.number)?, case.number)?, 0.0)),
+        Measure::WakeUps => return Ok((wake_ups(&lab, &mut load(case.what, case.number)?)?, 0.0)),
+        _ => {}
     }
     let before = cpu_seconds(&lab)?;
     let result = thread::scope(|scope| {
-        let cutter = (case.measure == Measure::Silence).then(|| {
-            scope.spawn(|| {
-                thread::sleep(Duration::from_millis(case.number / 3));
-                lab.wire(0).cut()
-            })
-        });
+        let disturber = match case.measure {
+            Measure::Silence(disturbance) => {
+                let (lab, wire) = (&lab, &case.wires[0]);
+                Some(scope.spawn(move || disturbance.act(lab, wire)))
+            }
+            _ => None,
+        };
         let result = finish(&mut load(case.what, case.number)?);
-        match cutter.map(thread::ScopedJoinHandle::join) {
+        match disturber.map(thread::ScopedJoinHandle::join) {
             Some(Ok(Err(error))) => Err(error),
             _ => result,
         }
@@ -288,9 +168,9 @@ fn once(settings: &Settings, case: &Case, carrier: Carrier) -> io::Result<(f64, 
             let wires: f64 = case.wires.iter().map(|wire| wire.to_server.rate_mbit).sum();
             rate * 8.0 / MEGA / (wires * PAYLOAD_SHARE)
         }
-        Measure::Silence => result.longest_silence_ms,
+        Measure::Silence(_) => result.longest_silence_ms,
         Measure::Latency => 1e6 / rate,
-        Measure::Rate | Measure::Memory => rate,
+        Measure::Rate | Measure::Memory | Measure::WakeUps => rate,
     };
     Ok((figure, cpu / (result.count as f64 * 1e-9)))
 }
@@ -318,9 +198,25 @@ fn finish(command: &mut Command) -> io::Result<Load> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
+/// How often a second the client's engine wakes while its connection is idle.
+fn wake_ups(lab: &Lab, command: &mut Command) -> io::Result<f64> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let output = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
+    BufReader::new(output).read_line(&mut String::new())?;
+    // The last acknowledgments, and timers of what is behind it.
+    thread::sleep(Duration::from_secs(2));
+    let switches = || engine_sum(lab, "voluntary_ctxt_switches:");
+    let before = switches()?;
+    thread::sleep(Duration::from_secs(QUIET_SECONDS));
+    let after = switches()?;
+    drop(child.stdin.take());
+    child.wait()?;
+    Ok((after - before) / QUIET_SECONDS as f64)
+}
+
 /// Kilobytes for each idle connection, on both hosts: slabs of the kernel, and the engine's pages.
 fn memory(lab: &Lab, command: &mut Command, count: u64) -> io::Result<f64> {
-    let used = || -> io::Result<f64> { Ok(slabs_kb()? + engine_kb(lab)?) };
+    let used = || -> io::Result<f64> { Ok(slabs_kb()? + engine_sum(lab, "VmRSS:")?) };
     let before = used()?;
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
@@ -337,13 +233,13 @@ fn slabs_kb() -> io::Result<f64> {
     Ok(field(&text, "Slab:"))
 }
 
-/// Resident memory of the engines in the client's namespace.
-fn engine_kb(lab: &Lab) -> io::Result<f64> {
+/// A field of /proc/PID/status, of all engines in the client's namespace.
+fn engine_sum(lab: &Lab, name: &str) -> io::Result<f64> {
     let mut sum = 0.0;
     for path in processes(lab.client())? {
         if fs::read_to_string(path.join("cmdline")).is_ok_and(|line| line.contains("--engine")) {
             // It may have ended meanwhile.
-            sum += fs::read_to_string(path.join("status")).map_or(0.0, |text| field(&text, "VmRSS:"));
+            sum += fs::read_to_string(path.join("status")).map_or(0.0, |text| field(&text, name));
         }
     }
     Ok(sum)
@@ -402,7 +298,7 @@ impl Row {
             _ => "-".into(),
         };
         let name = format!("{}, {}", self.name, self.unit);
-        format!("{name:<64} {own:>24} {ip:>24} {mptcp:>24} {tcp:>24} {ratio:>8}")
+        format!("{name:<84} {own:>24} {ip:>24} {mptcp:>24} {tcp:>24} {ratio:>8}")
     }
 
     fn median(&self, carrier: Carrier) -> Option<f64> {

@@ -5,6 +5,7 @@ mod lab;
 
 mod bench;
 mod capture;
+mod cases;
 mod chart;
 mod demo;
 mod emulator;

@@ -29,6 +29,10 @@ pub struct Segment {
     pub seq: u32,
     /// Flags (RFC 9293 section 3.1).
     pub flags: u8,
+    /// The window as it stands there (RFC 7323 section 2.2: to be shifted, but not in a SYN).
+    pub window: u16,
+    /// The shift that a SYN announces.
+    pub shift: Option<u8>,
     /// The value of the option Maximum Segment Size.
     pub mss: Option<u16>,
     /// Subtypes of the MPTCP options (RFC 8684 section 8).
@@ -104,25 +108,27 @@ fn segment(frame: &[u8]) -> Option<Segment> {
         }
         _ => return None,
     };
-    let port = |at: usize| Some(u16::from_be_bytes(tcp.get(at..at + 2)?.try_into().ok()?));
+    let number = |at: usize| Some(u16::from_be_bytes(tcp.get(at..at + 2)?.try_into().ok()?));
     let header = usize::from(tcp.get(12)? >> 4) * 4;
-    let (mss, mptcp) = options(tcp.get(20..header)?);
+    let (mss, shift, mptcp) = options(tcp.get(20..header)?);
     Some(Segment {
-        from: SocketAddr::new(addresses[0], port(0)?),
-        to: SocketAddr::new(addresses[1], port(2)?),
+        from: SocketAddr::new(addresses[0], number(0)?),
+        to: SocketAddr::new(addresses[1], number(2)?),
         tos,
         ttl,
         seq: u32::from_be_bytes(tcp.get(4..8)?.try_into().ok()?),
         flags: tcp[13],
+        window: number(14)?,
+        shift,
         mss,
         mptcp,
         payload: tcp.get(header..)?.to_vec(),
     })
 }
 
-/// The segment size, and the subtypes of MPTCP's options.
-fn options(mut rest: &[u8]) -> (Option<u16>, Vec<u8>) {
-    let (mut mss, mut mptcp) = (None, Vec::new());
+/// The segment size, the window's shift, and the subtypes of MPTCP's options.
+fn options(mut rest: &[u8]) -> (Option<u16>, Option<u8>, Vec<u8>) {
+    let (mut mss, mut shift, mut mptcp) = (None, None, Vec::new());
     while let [kind, after @ ..] = rest {
         if *kind <= 1 {
             rest = after;
@@ -134,10 +140,11 @@ fn options(mut rest: &[u8]) -> (Option<u16>, Vec<u8>) {
         };
         match option {
             [2, 4, a, b] => mss = Some(u16::from_be_bytes([*a, *b])),
+            [3, 3, by] => shift = Some(*by),
             [30, _, first, ..] => mptcp.push(first >> 4),
             _ => {}
         }
         rest = after;
     }
-    (mss, mptcp)
+    (mss, shift, mptcp)
 }

@@ -141,6 +141,7 @@ fn options_are_inherited_from_the_listener() {
 }
 
 /// EMULTIPATH for programs that know, and only for them.
+// Proves L3.
 #[test]
 fn names_of_accepted_sockets_are_as_the_listener_and_the_variable_say() {
     let client = client_address(0, false).to_string();
@@ -171,6 +172,7 @@ fn what_is_accepted_in_plain_tcp_says_so_and_has_the_options() {
     );
 }
 
+// Proves REQ10.
 #[test]
 fn a_servers_intent_makes_its_other_address_a_backup() {
     let site = Site::new();
@@ -196,26 +198,64 @@ fn a_listeners_list_is_obeyed_before_its_program_accepts() {
     ] {
         let site = Site::new();
         passive(&site);
-        let _server = serve(&site, &[], &[&word]);
+        let server = serve(&site, &[], &[&word]);
         site.fetch(Client::Kernel, &url(), LEN);
         let seen = (site.mptcp(), counter(&site, "AddAddr"), site.joins());
         assert_eq!(seen, (1, announced, announced), "{word}: {}", site.log());
+        assert_eq!(told(&server, 0)["accepted"]["failures"], json!({}), "{word}");
     }
 }
 
-/// REMOVE on an accepted socket: the peer is told, and the rest of the bytes goes the other way.
+/// REMOVE and BIND on an accepted socket: the peer is told, and the rest of the bytes goes the other way.
 #[test]
 fn a_server_takes_an_address_back_in_the_middle_of_a_connection() {
+    let [first, second] = [0, 1].map(|wire| server_address(wire, false).to_string());
+    for word in [format!("accepted:remove={first}"), format!("accepted:bind={second}")] {
+        let site = Site::new();
+        passive(&site);
+        let server = serve(&site, &[], &[&word]);
+        let before = site.lab.wire(1).stats().expect("counters").to_client.bytes_out;
+        site.fetch(Client::Kernel, &url(), LEN);
+        assert!(told(&server, 1)["accepted"].is_object());
+        let gained = site.lab.wire(1).stats().expect("counters").to_client.bytes_out - before;
+        assert!(
+            counter(&site, "RmAddr") >= 1 && site.joins() == 1,
+            "{word}: {}",
+            site.log()
+        );
+        assert!(gained > LEN / 4, "{word}: {gained} bytes by the second wire");
+    }
+}
+
+/// Lists that are wrong have the errno of `mptcp(7)` and change nothing, on a listener and on what it accepts.
+#[test]
+fn wrong_lists_of_a_server_change_nothing() {
+    let expected = json!({
+        "foreign": libc::EADDRNOTAVAIL, "twice": libc::EINVAL, "families": libc::EAFNOSUPPORT, "odd": libc::EINVAL,
+        "port": libc::EINVAL, "wildcard": libc::EADDRNOTAVAIL, "many": libc::ENOSPC,
+    });
+    for moment in ["later", "accepted"] {
+        for option in ["bind", "add", "remove"] {
+            let site = Site::new();
+            passive(&site);
+            let server = serve(&site, &[], &[&format!("{moment}:wrong={option}")]);
+            site.fetch(Client::Kernel, &url(), LEN);
+            assert_eq!(told(&server, 1)["accepted"]["failures"], expected, "{moment}, {option}");
+            let seen = (site.mptcp(), site.joins(), counter(&site, "RmAddr"));
+            assert_eq!(seen, (1, 1, 0), "{moment}, {option}: {}", site.log());
+        }
+    }
+}
+
+/// A connection in plain TCP has one path, and no list of addresses.
+#[test]
+fn what_is_accepted_in_plain_tcp_takes_no_list() {
     let site = Site::new();
-    passive(&site);
     let first = server_address(0, false).to_string();
-    let server = serve(&site, &[], &[&format!("accepted:remove={first}")]);
-    let before = site.lab.wire(1).stats().expect("counters").to_client.bytes_out;
-    site.fetch(Client::Kernel, &url(), LEN);
-    assert!(told(&server, 1)["accepted"].is_object());
-    let gained = site.lab.wire(1).stats().expect("counters").to_client.bytes_out - before;
-    assert!(counter(&site, "RmAddr") >= 1 && site.joins() == 1, "{}", site.log());
-    assert!(gained > LEN / 4, "{gained} bytes by the second wire");
+    let server = serve(&site, &[], &[&format!("accepted:bind={first}")]);
+    site.fetch(Client::Plain, &url(), LEN);
+    let failures = &told(&server, 1)["accepted"]["failures"];
+    assert_eq!(failures, &json!({ "bind": libc::EOPNOTSUPP }));
 }
 
 /// What the server sent, from its SYN-ACK on; a connection before may still be closing.
@@ -263,5 +303,25 @@ fn what_is_set_is_what_the_wire_shows() {
             .filter(|pair| manner(&pair[0]) != manner(&pair[1]))
             .count();
         assert_eq!(changes, 1, "{client:?}");
+    }
+}
+
+/// Also below the size by which accepted sockets are recognised that stand for a connection.
+#[test]
+fn a_small_segment_size_of_a_listener_is_announced() {
+    for word in ["before:maxseg=500", "later:maxseg=500"] {
+        let site = Site::new();
+        let server = serve(&site, &["MPTCP_JOIN=never"], &[word]);
+        for (line, client) in [Client::Kernel, Client::Library, Client::Plain].into_iter().enumerate() {
+            let capture = WireCapture::start(&site.lab, 0);
+            site.fetch(client, &url(), LEN);
+            let peer = json!({"peer": client_address(0, false).to_string()});
+            assert_said(&told(&server, 2 * line)["accepted"], peer);
+            let segments = capture.finish();
+            let answers = answers(&segments);
+            assert_eq!(answers.first().and_then(|s| s.mss), Some(500), "{word}, {client:?}");
+            assert!(answers.iter().all(|s| s.payload.len() <= 500), "{word}, {client:?}");
+        }
+        assert_eq!(site.mptcp(), 1, "the kernel's client, {word}: {}", site.log());
     }
 }

@@ -3,6 +3,7 @@
 use super::{print, Stop};
 use mptcp::config::{Config, SYSTEM_FILE};
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
@@ -26,7 +27,13 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitCode, Stop> {
     let mut text = String::new();
     let mut code = ExitCode::SUCCESS;
     for file in files {
-        if !named && !file.exists() {
+        if !named && file.is_relative() {
+            // As the variables name it: to each program it would be another file.
+            eprintln!("{}: does not begin with /, and is not used", file.display());
+            code = ExitCode::FAILURE;
+            continue;
+        }
+        if !named && fs::metadata(&file).is_err_and(|e| e.kind() == ErrorKind::NotFound) {
             text += &format!("{}: there is none\n", file.display());
             continue;
         }
@@ -44,7 +51,8 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitCode, Stop> {
 
 /// What the file says, or what is wrong, as text.
 fn check(file: &Path) -> Result<String, String> {
-    let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}\n", file.display()))?;
+    let complaint = |why: &dyn std::fmt::Display| format!("{}: {why}\n", file.display());
+    let (_, text) = mptcp::config::file::read(file).map_err(|e| complaint(&e))?;
     match Config::parse(&text) {
         Ok(config) => {
             let lines: String = config.explain().iter().map(|line| format!("  {line}\n")).collect();

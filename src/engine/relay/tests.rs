@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 #[derive(Default)]
 struct Fake {
     space: usize,
+    room: Vec<u8>,
     sent: Vec<u8>,
     incoming: Vec<u8>,
     ended: bool,
@@ -22,10 +23,15 @@ impl Stream for Fake {
     fn send_space(&self) -> usize {
         self.space
     }
-    fn send(&mut self, data: &[u8]) {
-        assert!(data.len() <= self.space);
-        self.space -= data.len();
-        self.sent.extend_from_slice(data);
+    fn room(&mut self, count: usize) -> [&mut [u8]; 2] {
+        assert!(count <= self.space);
+        self.room = vec![0; count];
+        let (head, tail) = self.room.split_at_mut(count / 3);
+        [head, tail]
+    }
+    fn sent(&mut self, count: usize) {
+        self.space -= count;
+        self.sent.extend_from_slice(&self.room[..count]);
     }
     fn recv(&mut self) -> Incoming<'_> {
         match (self.incoming.is_empty(), self.broken, self.ended) {
@@ -92,7 +98,7 @@ impl Rig {
             error: seen.contains(PollFlags::ERR),
             ..Readiness::default()
         });
-        self.relay.turn(&mut self.fake, self.linger_zero, &mut [0; 4096])
+        self.relay.turn(&mut self.fake, self.linger_zero)
     }
 
     fn program(&self) -> &OwnedFd {

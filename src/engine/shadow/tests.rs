@@ -53,7 +53,16 @@ impl Rig {
 
     fn read(&mut self) -> Read {
         self.turn();
-        self.shadow.read(&mut [0; 65_536]).unwrap()
+        self.read_into(&mut [0; 65_536])
+    }
+
+    /// Reads to a place that is in two pieces.
+    fn read_into(&mut self, buf: &mut [u8]) -> Read {
+        let read = self.shadow.read(buf.len(), |count| {
+            let (head, tail) = buf[..count].split_at_mut(count / 3);
+            [head, tail]
+        });
+        read.unwrap()
     }
 }
 
@@ -119,7 +128,7 @@ fn every_byte_is_forwarded_once_and_one_is_always_held() {
     let mut offered = 0;
     let mut got = Vec::new();
     let mut sizes = [1, 2, 3, 1000, 65_536, 17].iter().cycle();
-    let mut limits = [2, 100_000, 4096, 3].iter().cycle();
+    let mut limits = [1, 100_000, 4096, 2].iter().cycle();
     let mut buf = vec![0; 1 << 17];
     while got.len() < sent.len() {
         let size = *sizes.next().unwrap();
@@ -129,8 +138,8 @@ fn every_byte_is_forwarded_once_and_one_is_always_held() {
             Err(error) => assert_eq!(error, Errno::AGAIN),
         }
         let limit = *limits.next().unwrap();
-        if let Read::Bytes(n) = rig.shadow.read(&mut buf[..limit]).unwrap() {
-            assert!(n < limit);
+        if let Read::Bytes(n) = rig.read_into(&mut buf[..limit]) {
+            assert!(n <= limit);
             got.extend_from_slice(&buf[..n]);
         }
         assert!(rustix::io::ioctl_fionread(&rig.shadow.end).unwrap() >= 1);
@@ -146,7 +155,7 @@ fn program_becomes_writable_again_with_only_a_held_byte_left() {
     while send(&rig.program, &chunk, SendFlags::DONTWAIT).is_ok() {}
     assert_eq!(revents(&rig.program), PollFlags::empty());
     let mut buf = vec![0; 1 << 20];
-    while let Read::Bytes(_) = rig.shadow.read(&mut buf).unwrap() {}
+    while let Read::Bytes(_) = rig.read_into(&mut buf) {}
     assert_eq!(revents(&rig.program), PollFlags::OUT);
 }
 
@@ -202,7 +211,7 @@ fn last_write_before_exit_is_not_lost() {
     drop(rig.program);
     rig.program = copy;
     rig.turn();
-    assert_eq!(rig.shadow.read(&mut [0; 4]).unwrap(), Read::Bytes(3));
+    assert_eq!(rig.read_into(&mut [0; 3]), Read::Bytes(3));
     rig.program = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
     assert_eq!(rig.read(), Read::Bytes(4));
     assert_eq!(rig.read(), Read::Closed);

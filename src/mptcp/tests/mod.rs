@@ -19,6 +19,7 @@ mod hostile_peer;
 mod inherited;
 mod join;
 mod mapping_model;
+mod memory;
 mod off_path;
 mod requirements;
 mod scheduler_model;

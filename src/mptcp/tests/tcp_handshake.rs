@@ -354,6 +354,25 @@ fn keepalive_probes_and_gives_up() {
     assert_eq!(failed(&mut s), Some(ConnError::TimedOut));
 }
 
+/// tcp(7): TCP_USER_TIMEOUT overrides keepalive's number of probes.
+#[test]
+fn with_a_user_timeout_keepalives_go_on_until_it_is_over() {
+    let options = ConnOptions {
+        keepalive: Some(Keepalive {
+            idle: Duration::from_secs(1),
+            interval: Duration::from_secs(1),
+            count: 1,
+        }),
+        user_timeout: Some(Duration::from_millis(300_500)),
+        ..ConnOptions::default()
+    };
+    let mut s = Script::plain_client_up(options);
+    s.advance(300_999);
+    assert_eq!((s.take_sent().len(), failed(&mut s)), (300, None));
+    s.advance(1);
+    assert_eq!(failed(&mut s), Some(ConnError::TimedOut));
+}
+
 // Proves SHLD-12.
 #[test]
 fn a_keepalive_of_the_peer_is_answered() {

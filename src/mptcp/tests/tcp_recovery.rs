@@ -242,7 +242,7 @@ fn without_sack_three_duplicates_send_the_first_again_and_a_partial_acknowledgme
     s.inject(ack(1, 8001));
     s.advance(5000);
     s.expect_nothing();
-    assert_eq!(s.info().unwrap().subflows[0].retransmits, 2);
+    assert_eq!(s.info().unwrap().subflows[0].tally.retransmits, 2);
 }
 
 // Proves R6582-2.
@@ -256,7 +256,7 @@ fn without_sack_what_says_something_new_is_no_duplicate() {
     for i in 0..5 {
         s.inject(data(1 + 10 * i, 1, [7; 10]));
     }
-    assert_eq!(s.info().unwrap().subflows[0].retransmits, 0);
+    assert_eq!(s.info().unwrap().subflows[0].tally.retransmits, 0);
 }
 
 // Proves R3042-1.
@@ -304,7 +304,7 @@ fn rack_reordering_within_the_window_is_no_loss() {
     s.inject(ack(1, 3001));
     s.advance(5000);
     s.expect_nothing();
-    assert_eq!(s.info().unwrap().subflows[0].retransmits, 0);
+    assert_eq!(s.info().unwrap().subflows[0].tally.retransmits, 0);
 }
 
 // Proves R8985-2.

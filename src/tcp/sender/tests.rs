@@ -312,6 +312,12 @@ impl Pair {
         prop_assert_eq!(s.reordering_window(), m.reo_wnd(), "RACK.reo_wnd");
         prop_assert_eq!(s.rtt.srtt(), m.rtt.srtt(), "SRTT");
         prop_assert_eq!(s.rtt.rto(), m.rtt.rto(), "RTO");
+        let mut flight = m.pieces.iter().filter(|p| p.in_flight());
+        let oldest = flight
+            .next()
+            .and_then(|p| p.sent.last())
+            .map(|sent| (*sent, flight.next().is_some()));
+        prop_assert_eq!(s.oldest_in_flight(), oldest, "the oldest in flight");
         prop_assert_eq!(s.tlp_end, m.tlp.map(|tlp| seq(tlp.0)), "TLP.end_seq");
         self.check_timer()
     }
