@@ -274,6 +274,31 @@ mod tests {
     }
 
     #[test]
+    fn the_last_byte_of_the_window_is_kept_and_the_next_is_not() {
+        // The numbers wrap within the window.
+        let first = Dsn(u64::MAX - 3);
+        let mut b = RecvBuffer::new(first, 8, 8);
+        assert!(b.insert(first + 7, b"h"));
+        assert!(!b.insert(first + 8, b"i"));
+        assert!(!b.insert(first - 1, b"x"), "before the first");
+        assert!(b.insert(first - 1, b"xa"), "one byte of it is new");
+        assert_eq!((read(&b), b.nxt(), b.ahead_bytes()), (b"a".to_vec(), first + 1, 1));
+    }
+
+    #[test]
+    fn so_many_pieces_out_of_order_and_no_more() {
+        let mut b = RecvBuffer::new(Dsn(0), 1 << 20, 1 << 20);
+        let piece = |n: usize| Dsn(2 * n as u64 + 1);
+        assert!((0..MAX_PIECES).all(|n| b.insert(piece(n), b"x")));
+        assert!(!b.insert(piece(MAX_PIECES), b"x"));
+        assert!(
+            b.insert(Dsn(0), b"x"),
+            "what comes in order is no piece, and makes room for one"
+        );
+        assert!(b.insert(piece(MAX_PIECES), b"x"));
+    }
+
+    #[test]
     fn nothing_lies_beyond_the_end() {
         let mut b = RecvBuffer::new(Dsn(10), 100, 100);
         assert!(b.insert(Dsn(12), b"cdEF"));

@@ -7,6 +7,8 @@ use super::clock::HostClock;
 use super::problem::{AppName, Problem};
 use super::rng::Rng;
 use super::stream::Stream;
+use super::trace::HOSTS;
+use super::world::end_of;
 use crate::mptcp::endpoint::{CallError, ConnError, ConnId, Endpoint, Event, Fallback};
 use crate::time::{Duration, Instant};
 
@@ -176,8 +178,8 @@ impl App {
             gone: false,
             wake: None,
             clock: HostClock::ahead(Duration::ZERO),
-            own: stream(seed, name.conn, name.host),
-            peer: stream(seed, name.conn, 1 - name.host),
+            own: stream(seed, name.conn, end_of(name.host)),
+            peer: stream(seed, name.conn, 1 - end_of(name.host)),
             peer_bytes: peer_plan.send_bytes,
             corruption,
             connected: false,
@@ -411,7 +413,7 @@ impl App {
     pub fn describe(&self) -> String {
         format!(
             "host {} conn {} wrote {}/{} read {}/{}{}{}{}{} failed {:?} fallback {:?}",
-            ["A", "B"][self.name.host],
+            HOSTS[self.name.host],
             self.name.conn,
             self.sent,
             self.plan.send_bytes,

@@ -5,10 +5,14 @@ use super::middlebox::{Middlebox, Strip};
 use super::rng::Rng;
 use super::scenario::{client_addr, local_path, server_addr, Change, ConnSpec, Ending, Scenario, WireSpec};
 use super::wire::{Dir, Faults, WireConfig};
-use super::world::{CLIENT, SERVER};
+use super::world::{CLIENT, OTHER, SERVER};
 use crate::mptcp::endpoint::{ConnOptions, Keepalive, LocalPath};
 use crate::time::{Duration, Instant};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeSet;
+
+/// Number of the other client's first address.
+const OTHERS_FIRST: u8 = 100;
 
 /// The scenario of a seed.
 pub fn scenario(seed: u64) -> Scenario {
@@ -18,7 +22,7 @@ pub fn scenario(seed: u64) -> Scenario {
         seed,
         wires: Vec::new(),
         one_line: false,
-        paths: [Vec::new(), Vec::new()],
+        paths: [const { Vec::new() }; 3],
         conns: Vec::new(),
         script: vec![(calm_at, Change::Calm)],
         calm_at,
@@ -33,7 +37,7 @@ pub fn scenario(seed: u64) -> Scenario {
         _ => 1,
     };
     for _ in 0..conns {
-        draw_conn(&mut rng, &mut scenario);
+        draw_conn(&mut rng, &mut scenario, CLIENT);
     }
     if rng.chance(300) {
         draw_middlebox(&mut rng, &mut scenario);
@@ -56,6 +60,7 @@ pub fn scenario(seed: u64) -> Scenario {
     if rng.chance(40) {
         draw_crash(&mut rng, &mut scenario);
     }
+    draw_company(&mut Rng::new(seed ^ 0x636f_6d70), &mut scenario);
     if scenario.ending == Ending::MayBreak {
         // The RST may be lost, and only a probe tells an end that has nothing to send.
         let keepalive = Keepalive {
@@ -91,6 +96,7 @@ fn draw_network(rng: &mut Rng, scenario: &mut Scenario) {
                 faults,
             };
             scenario.wires.push(WireSpec {
+                client: CLIENT,
                 ends: (client_addr(c, v6), server_addr(s, v6)),
                 config,
                 middleboxes: Vec::new(),
@@ -110,6 +116,96 @@ fn draw_network(rng: &mut Rng, scenario: &mut Scenario) {
     }
 }
 
+/// Others beside what the scenario has: many connections at once, another client. Drawn from numbers of their own, so that the
+/// scenarios of the other seeds stay what they are.
+fn draw_company(rng: &mut Rng, scenario: &mut Scenario) {
+    if rng.chance(30) {
+        for _ in 0..rng.between(10, 40) {
+            draw_conn(rng, scenario, CLIENT);
+            crowd(rng, scenario);
+        }
+    }
+    if rng.chance(120) {
+        draw_other_client(rng, scenario);
+    }
+}
+
+/// The last of many connections: short, and begun with the others.
+fn crowd(rng: &mut Rng, scenario: &mut Scenario) {
+    if let Some(conn) = scenario.conns.last_mut() {
+        conn.connect_at = Instant::ZERO + rng.millis(0, 300);
+        let total: u64 = conn.plans.iter().map(|plan| plan.send_bytes.min(20_000)).sum();
+        for plan in &mut conn.plans {
+            plan.send_bytes = plan.send_bytes.min(20_000);
+            plan.write.pause_max = Duration::ZERO;
+            plan.read.pause_max = Duration::ZERO;
+            if let Finish::Abort(bytes) = &mut plan.finish {
+                *bytes = (*bytes).min(total);
+            }
+            if let Start::AfterReading(bytes) = &mut plan.start {
+                *bytes = (*bytes).min(1);
+            }
+        }
+    }
+}
+
+/// A second client of the same server: wires to each of its addresses with rates, faults and cuts of their own.
+fn draw_other_client(rng: &mut Rng, scenario: &mut Scenario) {
+    let v6 = scenario.wires[0].ends.0.is_ipv6();
+    let mtu = scenario.wires[0].config.mtu;
+    let servers: BTreeSet<IpAddr> = scenario.wires.iter().map(|w| w.ends.1).collect();
+    let addrs = rng.pick(&[1, 2, 2]);
+    let first_wire = scenario.wires.len();
+    for server in servers {
+        for i in 0..addrs {
+            let faults = if rng.chance(600) {
+                draw_faults(rng)
+            } else {
+                Faults::default()
+            };
+            scenario.wires.push(WireSpec {
+                client: OTHER,
+                ends: (client_addr(OTHERS_FIRST + i, v6), server),
+                config: WireConfig {
+                    rate_bps: rng.log_between(200_000, 100_000_000),
+                    delay: rng.millis(1, 100),
+                    queue_bytes: rng.log_between(4_000, 300_000),
+                    mtu,
+                    faults,
+                },
+                middleboxes: Vec::new(),
+            });
+        }
+    }
+    if rng.chance(850) {
+        let path = |i| local_path(client_addr(OTHERS_FIRST + i, v6), i, mtu);
+        scenario.paths[OTHER] = (0..addrs).map(path).collect();
+    }
+    for _ in 0..rng.between(1, 3) {
+        draw_conn(rng, scenario, OTHER);
+    }
+    if rng.chance(300) {
+        draw_middlebox(rng, scenario);
+    }
+    let moment = |rng: &mut Rng, scenario: &Scenario| Instant::ZERO + rng.millis(0, scenario.calm_at.as_millis());
+    if rng.chance(300) {
+        let wire = first_wire + rng.below((scenario.wires.len() - first_wire) as u64) as usize;
+        let at = moment(rng, scenario);
+        scenario.script.push((at, Change::Cut(wire)));
+        scenario.script.push((at + rng.millis(1, 4000), Change::Mend(wire)));
+    }
+    if rng.chance(150) {
+        let at = moment(rng, scenario);
+        let until = (at + Duration::from_millis(rng.log_between(10, 5000))).min(scenario.calm_at);
+        scenario.script.push((at, Change::Pause { host: OTHER, until }));
+    }
+    if rng.chance(80) {
+        let at = moment(rng, scenario);
+        scenario.script.push((at, Change::Crash(OTHER)));
+        scenario.ending = Ending::MayBreak;
+    }
+}
+
 fn draw_faults(rng: &mut Rng) -> Faults {
     let mut faults = Faults::default();
     if rng.chance(600) {
@@ -125,7 +221,7 @@ fn draw_faults(rng: &mut Rng) -> Faults {
     faults
 }
 
-fn draw_conn(rng: &mut Rng, scenario: &mut Scenario) {
+fn draw_conn(rng: &mut Rng, scenario: &mut Scenario, client: usize) {
     let mut plans = [draw_plan(rng), draw_plan(rng)];
     // Only one end may wait for the other.
     let waiter = rng.below(2) as usize;
@@ -146,6 +242,7 @@ fn draw_conn(rng: &mut Rng, scenario: &mut Scenario) {
         rng.millis(0, 3000)
     };
     scenario.conns.push(ConnSpec {
+        client,
         plans,
         options,
         listening: true,

@@ -51,7 +51,7 @@ pub enum Problem {
 /// One application: the host it runs on, and the number of its connection in the scenario.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AppName {
-    /// 0 is the client, 1 the server.
+    /// 0 is the client, 1 the server, 2 the other client.
     pub host: usize,
     /// Index of the connection in the scenario.
     pub conn: usize,

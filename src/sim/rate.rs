@@ -6,7 +6,7 @@
 use super::app::Plan;
 use super::scenario::{client_addr, local_path, server_addr, Change, Scenario, WireSpec};
 use super::wire::WireConfig;
-use super::world::{World, SERVER};
+use super::world::{World, CLIENT, SERVER};
 use crate::mptcp::endpoint::{Algorithm, ConnOptions};
 use crate::time::{Duration, Instant};
 
@@ -81,6 +81,7 @@ impl Transfer {
         scenario.seed = self.seed;
         scenario.wires = (0..count)
             .map(|i| WireSpec {
+                client: CLIENT,
                 ends: (client_addr(i, false), server_addr(0, false)),
                 config: self.wires[usize::from(i)],
                 middleboxes: vec![],

@@ -22,6 +22,8 @@ const FORGET_MAX: Duration = Duration::from_secs(400);
 /// A wire and its place.
 #[derive(Clone, Debug)]
 pub struct WireSpec {
+    /// The host at its client's end: `CLIENT` or `OTHER`.
+    pub client: usize,
     /// The client's and the server's address.
     pub ends: (IpAddr, IpAddr),
     /// Its properties during the safety phase.
@@ -30,9 +32,11 @@ pub struct WireSpec {
     pub middleboxes: Vec<Middlebox>,
 }
 
-/// One connection. The first wire is its first path.
+/// One connection. Its client's first wire is its first path.
 #[derive(Clone, Debug)]
 pub struct ConnSpec {
+    /// The host that connects: `CLIENT` or `OTHER`.
+    pub client: usize,
     /// What client and server do.
     pub plans: [Plan; 2],
     /// Their options.
@@ -84,8 +88,8 @@ pub struct Scenario {
     pub wires: Vec<WireSpec>,
     /// All wires are one: their packets share the first one's rate and queue.
     pub one_line: bool,
-    /// What client and server pass to `set_paths`; nothing is passed of an empty list.
-    pub paths: [Vec<LocalPath>; 2],
+    /// What client, server and the other client pass to `set_paths`; nothing is passed of an empty list.
+    pub paths: [Vec<LocalPath>; 3],
     /// Connections.
     pub conns: Vec<ConnSpec>,
     /// Changes, by time.
@@ -169,6 +173,7 @@ impl Scenario {
     pub fn clean(paths: u8, client: Plan, server: Plan) -> Scenario {
         let config = WireConfig::default();
         let wire = |i| WireSpec {
+            client: CLIENT,
             ends: (client_addr(i, false), server_addr(0, false)),
             config,
             middleboxes: vec![],
@@ -182,8 +187,10 @@ impl Scenario {
                     .map(|i| local_path(client_addr(i, false), i, config.mtu))
                     .collect(),
                 vec![local_path(server_addr(0, false), 0, config.mtu)],
+                vec![],
             ],
             conns: vec![ConnSpec {
+                client: CLIENT,
                 plans: [client, server],
                 options: [ConnOptions::default(), ConnOptions::default()],
                 listening: true,
@@ -287,7 +294,7 @@ impl Scenario {
             .map(|m| m.corrupted())
             .sum();
         let checksums = self.conns[conn].options.iter().any(|o| o.checksum);
-        for host in [CLIENT, SERVER] {
+        for host in [self.conns[conn].client, SERVER] {
             let Some(app) = app_of(world, host, conn) else {
                 if self.ending == Ending::Orderly {
                     return Err(Problem::Deadlock(format!("host {host} never had connection {conn}")));
@@ -307,7 +314,7 @@ impl Scenario {
             match (self.ending, app.failed) {
                 (Ending::Orderly, Some(error)) => return Err(Problem::Broken { at: app.name, error }),
                 (Ending::Orderly, None) => judge_orderly(app)?,
-                (Ending::Fails(wanted), error) if host == CLIENT && error != Some(wanted) => {
+                (Ending::Fails(wanted), error) if host != SERVER && error != Some(wanted) => {
                     return Err(Problem::Unexpected(format!(
                         "the attempt ended with {error:?}, not {wanted:?}"
                     )));

@@ -47,7 +47,8 @@ pub struct Trace {
     keys: BTreeMap<Flow, Key>,
 }
 
-const HOSTS: [&str; 2] = ["A", "B"];
+/// The hosts' names: client, server, the other client.
+pub(super) const HOSTS: [&str; 3] = ["A", "B", "C"];
 
 impl Trace {
     /// Silent unless `on`.
@@ -60,19 +61,13 @@ impl Trace {
     }
 
     /// A host sent a packet (noted also when silent: failures describe packets), and these came of it (several, or none, where middleboxes are).
-    pub fn sent(&mut self, now: Instant, from: usize, packet: &Packet, fates: &[(Packet, Fate)]) {
+    pub fn sent(&mut self, now: Instant, (from, to): (usize, usize), packet: &Packet, fates: &[(Packet, Fate)]) {
         self.learn(packet);
         fates.iter().for_each(|(after, _)| self.learn(after));
         if !self.on {
             return;
         }
-        let mut line = format!(
-            "{} {}→{} {}",
-            time(now),
-            HOSTS[from],
-            HOSTS[1 - from],
-            self.describe(packet)
-        );
+        let mut line = format!("{} {}→{} {}", time(now), HOSTS[from], HOSTS[to], self.describe(packet));
         if fates.is_empty() {
             line.push_str(" ✗ kept by a middlebox");
         }

@@ -1,4 +1,4 @@
-//! Two hosts with endpoints, the wires between them, and virtual time that jumps from event to event.
+//! Two or three hosts with endpoints, the wires between them, and virtual time that jumps from event to event.
 //!
 //! The world keeps the endpoint's driving contract as the engine does: after any input it drains `poll_transmit` and `poll_event`, then it
 //! comes back at `poll_timeout`. What no connection wants is answered as a host's own TCP would, with RST. Nothing here decides what a run
@@ -24,6 +24,13 @@ use std::collections::{BTreeMap, BinaryHeap};
 pub const CLIENT: usize = 0;
 /// See `CLIENT`.
 pub const SERVER: usize = 1;
+/// Another client of the same server, on wires of its own. It has nothing to do in most scenarios.
+pub const OTHER: usize = 2;
+
+/// Which end of a connection a host is: 0 the client's, 1 the server's.
+pub fn end_of(host: usize) -> usize {
+    usize::from(host == SERVER)
+}
 
 /// Steps without time passing that no honest run needs.
 const STEPS_AT_ONCE_MAX: u64 = 100_000;
@@ -32,7 +39,11 @@ const FIRST_LOCAL_PORT: u16 = 40_000;
 /// Connection number i of a scenario goes to this port plus i.
 const FIRST_SERVER_PORT: u16 = 5000;
 /// What the hosts' clocks show at the world's origin: there is room for a jump back.
-const CLOCKS_START: [Duration; 2] = [Duration::from_secs(1000), Duration::from_secs(5000)];
+const CLOCKS_START: [Duration; 3] = [
+    Duration::from_secs(1000),
+    Duration::from_secs(5000),
+    Duration::from_secs(3000),
+];
 /// How long a coalescing middlebox waits for more.
 const COALESCE_FOR: Duration = Duration::from_millis(1);
 
@@ -105,8 +116,8 @@ pub struct Totals {
 pub struct World<'s> {
     /// Virtual time.
     pub now: Instant,
-    /// Client and server.
-    pub hosts: [Host; 2],
+    /// Client, server and the other client.
+    pub hosts: [Host; 3],
     /// Wires, in the scenario's order.
     pub wires: Vec<Wire>,
     /// Counters.
@@ -147,7 +158,7 @@ impl<'s> World<'s> {
             paused_until: Instant::ZERO,
             rng: rng.fork(),
         };
-        let hosts = [host(CLIENT), host(SERVER)];
+        let hosts = [host(CLIENT), host(SERVER), host(OTHER)];
         let mut world = World {
             now: Instant::ZERO,
             hosts,
@@ -240,10 +251,9 @@ impl<'s> World<'s> {
     /// What concerns a host that stands still waits, in order, until it goes on.
     fn postpone(&mut self, what: Happening) -> Option<Happening> {
         let host = match &what {
-            Happening::Arrival { dir: Dir::Up, .. } => SERVER,
-            Happening::Arrival { dir: Dir::Down, .. } => CLIENT,
+            Happening::Arrival { wire, dir, .. } => self.host_at(*wire, *dir),
             Happening::Timer { host } | Happening::AppWake { host, .. } => *host,
-            Happening::Change(Change::Connect(_)) => CLIENT,
+            Happening::Change(Change::Connect(conn)) => self.scenario.conns[*conn].client,
             Happening::Change(Change::Paths { host, .. } | Change::Clock { host, .. } | Change::Crash(host)) => *host,
             Happening::Flush { .. } | Happening::Change(_) => return Some(what),
         };
@@ -264,10 +274,7 @@ impl<'s> World<'s> {
             return Ok(());
         }
         self.wires[wire].delivered_bytes[dir as usize] += packet.payload.len() as u64;
-        let host = match dir {
-            Dir::Up => SERVER,
-            Dir::Down => CLIENT,
-        };
+        let host = self.host_at(wire, dir);
         let iface = self.iface_of(host, packet.dst);
         let bytes = packet.encode();
         let Ok(segment) = Segment::parse(&bytes) else {
@@ -282,6 +289,14 @@ impl<'s> World<'s> {
             }
         }
         self.pump(host)
+    }
+
+    /// The host that a packet in this direction of a wire comes to.
+    fn host_at(&self, wire: usize, dir: Dir) -> usize {
+        match dir {
+            Dir::Up => SERVER,
+            Dir::Down => self.scenario.wires[wire].client,
+        }
     }
 
     fn iface_of(&self, host: usize, addr: IpAddr) -> u32 {
@@ -353,15 +368,19 @@ impl<'s> World<'s> {
                 .note(self.now, || format!("no route from {} to {}", packet.src, packet.dst));
             return Ok(());
         };
-        let own_end = if host == CLIENT { Dir::Up } else { Dir::Down };
-        if dir != own_end {
+        let own = match dir {
+            Dir::Up => host == self.scenario.wires[wire].client,
+            Dir::Down => host == SERVER,
+        };
+        if !own {
             return Err(bad_segment(host, "not this host's address", &self.trace, &packet));
         }
         if packet.ip_len() > self.wires[wire].config.mtu as usize {
             return Err(bad_segment(host, "larger than the path's MTU", &self.trace, &packet));
         }
         let fates = self.wires[wire].send(self.now, dir, packet.clone());
-        self.trace.sent(self.now, host, &packet, &fates);
+        self.trace
+            .sent(self.now, (host, self.host_at(wire, dir)), &packet, &fates);
         self.plan_arrivals(wire, dir, fates);
         if self.wires[wire].holds(dir) {
             self.plan(self.now + COALESCE_FOR, Happening::Flush { wire, dir });
@@ -470,8 +489,8 @@ impl<'s> World<'s> {
         let app = App::new(
             name,
             conn,
-            plans[host],
-            &plans[1 - host],
+            plans[end_of(host)],
+            &plans[1 - end_of(host)],
             self.scenario.seed,
             corruption,
             rng,
@@ -506,13 +525,17 @@ impl<'s> World<'s> {
 
     fn connect(&mut self, number: usize) -> Result<(), Problem> {
         let spec = &self.scenario.conns[number];
-        let (client, server) = self.scenario.wires[0].ends;
-        let h = &mut self.hosts[CLIENT];
+        let host = spec.client;
+        let Some(wire) = self.scenario.wires.iter().find(|w| w.client == host) else {
+            return Ok(()); // A client without a wire has nowhere to go.
+        };
+        let (client, server) = wire.ends;
+        let h = &mut self.hosts[host];
         let path = h.paths.iter().find(|p| p.addr == client).copied();
         let path = path.unwrap_or(LocalPath {
             addr: client,
             iface: 0,
-            mtu: self.scenario.wires[0].config.mtu,
+            mtu: wire.config.mtu,
             backup: false,
         });
         let tuple = FourTuple {
@@ -521,9 +544,9 @@ impl<'s> World<'s> {
         };
         let now = h.clock.at(self.now);
         let opened = h.endpoint.connect(now, tuple, path, spec.options[CLIENT].clone());
-        let conn = opened.map_err(|e| refused(CLIENT, number, "connect", e))?;
-        self.install(CLIENT, conn, number);
-        self.pump(CLIENT)
+        let conn = opened.map_err(|e| refused(host, number, "connect", e))?;
+        self.install(host, conn, number);
+        self.pump(host)
     }
 
     /// Lets an application do what is due, and plans its next turn.
@@ -601,7 +624,7 @@ impl<'s> World<'s> {
                     event: format!("no info on {conn:?}, which is not Closed"),
                 });
             };
-            let options = &self.scenario.conns[app.name.conn].options[host];
+            let options = &self.scenario.conns[app.name.conn].options[end_of(host)];
             let buffers = [
                 ("send buffer", info.send_queue, options.send_buffer),
                 ("receive buffer", info.recv_queue, options.recv_buffer),

@@ -2,6 +2,7 @@
 //!
 //! Not here: the segments themselves; the sender walks them in the order of sending.
 
+use super::sender::Arrived;
 use crate::time::{Duration, Instant};
 use crate::wire::SeqNum;
 
@@ -31,13 +32,16 @@ impl Rack {
         }
     }
 
-    /// RFC 8985 section 6.2 step 4: a D-SACK widens the reordering window, once a round trip.
-    pub fn widen(&mut self, ack: SeqNum, snd_nxt: SeqNum) {
-        if self.dsack_round.is_none_or(|end| ack.ge(end)) {
+    /// RFC 8985 section 6.2 step 4, for every acknowledgment: a D-SACK widens the reordering window, once a round trip. True: now.
+    pub fn note_dsack(&mut self, dsack: bool, snd_una: SeqNum, snd_nxt: SeqNum) -> bool {
+        self.dsack_round = self.dsack_round.filter(|end| snd_una.lt(*end));
+        let widens = dsack && self.dsack_round.is_none();
+        if widens {
             self.dsack_round = Some(snd_nxt);
-            self.reo_wnd_mult = (self.reo_wnd_mult + 1).min(16);
+            self.reo_wnd_mult = self.reo_wnd_mult.saturating_add(1);
             self.persist = 16;
         }
+        widens
     }
 
     /// The same: after 16 recoveries without D-SACK the window is narrow again.
@@ -58,16 +62,22 @@ impl Rack {
         }
     }
 
-    /// RFC 8985 section 6.2 step 2.
-    pub fn update(&mut self, now: Instant, sent: Instant, end: SeqNum, retransmitted: bool, min_rtt: Duration) {
-        let rtt = now.since(sent);
+    /// RFC 8985 section 6.2 step 2, without its look at the timestamp echo, as in Linux: that is the echo of the last segment that moved the
+    /// left edge (RFC 7323 section 4.3), older than any retransmission that arrived beyond a gap.
+    pub fn update(&mut self, now: Instant, arrived: &Arrived, min_rtt: Duration) {
+        let &Arrived {
+            last_sent,
+            end,
+            repeated,
+        } = arrived;
+        let rtt = now.since(last_sent);
         // A retransmission acknowledged faster than any RTT: the original was.
-        if retransmitted && rtt < min_rtt {
+        if repeated && rtt < min_rtt {
             return;
         }
         self.rtt = rtt;
-        if sent > self.xmit_ts || (sent == self.xmit_ts && end.gt(self.end_seq)) {
-            self.xmit_ts = sent;
+        if last_sent > self.xmit_ts || (last_sent == self.xmit_ts && end.gt(self.end_seq)) {
+            self.xmit_ts = last_sent;
             self.end_seq = end;
         }
     }

@@ -321,6 +321,27 @@ mod tests {
     }
 
     #[test]
+    fn so_many_segments_out_of_order_and_no_more() {
+        let mut r = rx();
+        let seq = |n: usize| SeqNum(102 + 2 * n as u32);
+        assert!((0..MAX_STORED).all(|n| r.store(seq(n), b"x", false, (), usize::MAX)));
+        assert!(!r.store(seq(MAX_STORED), b"x", false, (), usize::MAX));
+    }
+
+    #[test]
+    fn one_new_byte_makes_the_difference() {
+        let r = rx();
+        assert_eq!(r.classify(SeqNum(90), 10, false), Arrival::Duplicate);
+        assert_eq!(r.classify(SeqNum(90), 11, false), Arrival::InOrder { skip: 10 });
+        assert_eq!(
+            r.classify(SeqNum(90), 10, true),
+            Arrival::InOrder { skip: 10 },
+            "a FIN takes a number"
+        );
+        assert_eq!(r.classify(SeqNum(101), 1, false), Arrival::Ahead);
+    }
+
+    #[test]
     fn delayed_after_quick_start() {
         let mut r = rx();
         for _ in 0..QUICK_ACKS {

@@ -18,6 +18,8 @@ use crate::wire::SeqNum;
 use std::collections::VecDeque;
 
 mod newreno;
+#[cfg(test)]
+mod tests;
 
 /// RFC 8985 section 7.2: worst-case delayed-ACK time of the peer.
 const WORST_DELAYED_ACK: Duration = Duration::from_millis(200);
@@ -56,6 +58,13 @@ impl<T> Sent<T> {
     fn in_flight(&self) -> bool {
         !self.sacked && !self.lost
     }
+    fn arrived(&self) -> Arrived {
+        Arrived {
+            last_sent: self.last_sent,
+            end: self.end(),
+            repeated: self.transmissions > 1,
+        }
+    }
 }
 
 /// What an acknowledgment did.
@@ -80,6 +89,14 @@ pub enum Fired {
     Probe,
     /// Retransmission timeout: everything outstanding was marked lost, the window is one segment.
     Rto,
+}
+
+/// A segment of which an acknowledgment says for the first time that it arrived.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrived {
+    pub last_sent: Instant,
+    pub end: SeqNum,
+    pub repeated: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,10 +141,17 @@ pub struct Sender<T> {
     flight_from: SeqNum,
     /// SACK blocks of the acknowledgment before: what they cover is marked.
     known_sack: Vec<(SeqNum, SeqNum)>,
-    /// A tail-loss probe was sent when this was the next number, and it repeated what was sent before.
+    /// Room for those of the next one.
+    next_sack: Vec<(SeqNum, SeqNum)>,
+    /// What the acknowledgment being read says has arrived; empty otherwise.
+    newly: Vec<Arrived>,
+    /// The next number when a tail-loss probe had been sent; whether it is yet to be sent; whether it repeated what was sent before.
     tlp_end: Option<SeqNum>,
+    tlp_due: bool,
     tlp_repeats: bool,
     timer: Option<(Instant, Fired)>,
+    /// The next retransmission timeout is not later, whatever its back-off.
+    capped_at: Option<Instant>,
     cwnd_limited: bool,
     fin_sent: bool,
     /// Segments sent again.
@@ -170,9 +194,13 @@ impl<T> Sender<T> {
             lost_from: first,
             flight_from: first,
             known_sack: Vec::new(),
+            next_sack: Vec::new(),
+            newly: Vec::new(),
             tlp_end: None,
+            tlp_due: false,
             tlp_repeats: false,
             timer: None,
+            capped_at: None,
             cwnd_limited: false,
             fin_sent: false,
             retransmits: 0,
@@ -344,7 +372,10 @@ impl<T> Sender<T> {
             snapshot,
         });
         self.snd_nxt += len;
-        self.sending_order.push_back((now, self.snd_nxt));
+        self.note_transmission(now, self.snd_nxt);
+        if core::mem::take(&mut self.tlp_due) {
+            self.tlp_end = Some(self.snd_nxt);
+        }
         self.pipe += len;
         self.fin_sent |= fin;
         if let Mode::Recovery(_) = self.mode {
@@ -375,6 +406,13 @@ impl<T> Sender<T> {
         self.delivery.on_sent(now, self.pipe, len)
     }
 
+    /// Keeps the order of sending: of what left at the same time, by number (RFC 8985 section 6.2, RACK_sent_after).
+    fn note_transmission(&mut self, now: Instant, end: SeqNum) {
+        let behind = self.sending_order.iter().rev();
+        let behind = behind.take_while(|(sent, other)| *sent == now && other.gt(end)).count();
+        self.sending_order.insert(self.sending_order.len() - behind, (now, end));
+    }
+
     /// A segment by its index.
     pub fn segment(&self, index: usize) -> Option<&Sent<T>> {
         self.queue.get(index)
@@ -402,6 +440,8 @@ impl<T> Sender<T> {
         s.fin = false;
         self.sacked_segments += usize::from(rest.sacked);
         self.lost_segments += usize::from(rest.lost);
+        // A block that ended inside it may cover the first part.
+        self.known_sack.clear();
         // The rest has the end that stands in the order of sending; the first part gets an entry beside it.
         let (sent, end, cut) = (rest.last_sent, rest.end(), rest.seq);
         if let Some(at) = self.sending_order.iter().position(|e| *e == (sent, end)) {
@@ -427,11 +467,13 @@ impl<T> Sender<T> {
             self.pipe += s.len;
         } else {
             self.tlp_repeats = true;
+            self.tlp_due = false;
         }
-        self.sending_order.push_back((now, s.end()));
+        let end = s.end();
         if s.seq.lt(self.flight_from) {
             self.flight_from = s.seq;
         }
+        self.note_transmission(now, end);
         self.retransmits += 1;
         if let Mode::Recovery(_) = self.mode {
             self.prr.on_sent(len);
@@ -458,8 +500,7 @@ impl<T> Sender<T> {
         let mut out = AckOutcome::default();
         let prior_pipe = self.pipe;
         let lost_before = self.delivery.lost;
-        let mut newest: Option<(Instant, SeqNum, bool)> = None;
-        let mut clean_rtt: Option<Duration> = None;
+        self.newly.clear();
         while self.queue.front().is_some_and(|s| s.end().le(ack)) {
             let Some(s) = self.queue.pop_front() else { break };
             out.acked += s.len;
@@ -468,9 +509,8 @@ impl<T> Sender<T> {
                 out.delivered += s.len;
             }
             if !s.sacked || !self.selective {
-                Self::note_delivered(&s, now, &mut newest, &mut clean_rtt);
+                self.newly.push(s.arrived());
                 self.delivery.on_delivered(now, s.len, &s.snapshot, s.last_sent);
-                self.rack.note_order(s.end(), s.transmissions > 1);
             }
             if s.lost {
                 self.lost_segments -= 1;
@@ -480,33 +520,41 @@ impl<T> Sender<T> {
             }
             out.fin_acked |= s.fin;
         }
-        out.acked += self.trim_head(ack, trim);
+        let (trimmed, known) = self.trim_head(ack, trim);
+        out.acked += trimmed;
+        out.delivered += if known { 0 } else { trimmed };
         if ack.gt(self.snd_una) {
             self.snd_una = ack;
         }
         self.forget_old_transmissions();
-        let dsack = sack.first().is_some_and(|b| b.1.le(ack));
-        out.delivered += self.apply_sack(now, sack, &mut newest, &mut clean_rtt);
+        let dsack = is_dsack(ack, sack);
+        out.delivered += self.apply_sack(now, sack);
         if out.acked > 0 {
             self.last_progress = now;
             self.consecutive_rtos = 0;
+            self.capped_at = None;
             self.rtt.reset_backoff();
         }
         if out.delivered > 0 {
             self.last_delivery = now;
         }
+        // Karn: no sample from what was sent twice. What was sent last gives it.
+        let clean = self.newly.iter().filter(|a| !a.repeated).map(|a| a.last_sent).max();
+        let clean_rtt = clean.map(|sent| now.since(sent));
         if let Some(rtt) = clean_rtt {
             self.rtt.on_sample(now, rtt);
             self.cc.on_rtt_sample(self.snd_una, self.snd_nxt, rtt, out.acked);
         }
-        if let Some((sent, end, retransmitted)) = newest {
-            let min_rtt = self.rtt.min_rtt().unwrap_or_default();
-            self.rack.update(now, sent, end, retransmitted, min_rtt);
+        let min_rtt = self.rtt.min_rtt().unwrap_or_default();
+        for arrived in &self.newly {
+            self.rack.note_order(arrived.end, arrived.repeated);
         }
-        if dsack {
-            self.duplicates = self.duplicates.wrapping_add(1);
-            self.rack.widen(ack, self.snd_nxt);
+        self.newly.sort_by_key(|arrived| arrived.last_sent);
+        for arrived in self.newly.drain(..) {
+            self.rack.update(now, &arrived, min_rtt);
         }
+        self.duplicates = self.duplicates.wrapping_add(u32::from(dsack));
+        let widened = self.rack.note_dsack(dsack, self.snd_una, self.snd_nxt);
         self.on_probe_answered(now, ack, dsack, prior_pipe, &out);
         let needless = out.acked > 0 && self.recovering() && self.episode.echoes_original(echo);
         if needless | (dsack && self.episode.on_dsack()) {
@@ -516,6 +564,10 @@ impl<T> Sender<T> {
             true => self.detect_losses(now) | self.sacked_head_lost(now),
             false => self.partial_acknowledgment(now, &out),
         };
+        let repaired = matches!(self.mode, Mode::Recovery(point) | Mode::Loss(point) if ack.ge(point));
+        if repaired && !widened {
+            self.rack.on_recovered();
+        }
         self.update_mode(now, ack, prior_pipe, &out);
         self.update_model(now, clean_rtt, out.delivered, self.delivery.lost > lost_before);
         self.arm(now);
@@ -566,24 +618,8 @@ impl<T> Sender<T> {
         self.sending_order = order.into();
     }
 
-    fn note_delivered(
-        s: &Sent<T>,
-        now: Instant,
-        newest: &mut Option<(Instant, SeqNum, bool)>,
-        clean_rtt: &mut Option<Duration>,
-    ) {
-        // Karn: no sample from what was sent twice. The latest-sent gives the sample.
-        if s.transmissions == 1 {
-            *clean_rtt = Some(now.since(s.last_sent));
-        }
-        let later = newest.is_none_or(|(t, end, _)| (s.last_sent, 0) > (t, 0) || (s.last_sent == t && s.end().gt(end)));
-        if later {
-            *newest = Some((s.last_sent, s.end(), s.transmissions > 1));
-        }
-    }
-
-    /// A cumulative ACK inside the first segment: its front leaves.
-    fn trim_head(&mut self, ack: SeqNum, trim: impl FnOnce(&mut T, u32)) -> u32 {
+    /// A cumulative ACK inside the first segment: its front leaves. How long that is, and whether it was known to have arrived.
+    fn trim_head(&mut self, ack: SeqNum, trim: impl FnOnce(&mut T, u32)) -> (u32, bool) {
         match self.queue.front_mut() {
             Some(s) if s.seq.lt(ack) => {
                 let n = ack.diff(s.seq).max(0) as u32;
@@ -593,25 +629,26 @@ impl<T> Sender<T> {
                 if s.in_flight() {
                     self.pipe -= n;
                 }
-                n
+                (n, s.sacked)
             }
-            _ => 0,
+            _ => (0, false),
         }
     }
 
-    fn apply_sack(
-        &mut self,
-        now: Instant,
-        sack: &[(SeqNum, SeqNum)],
-        newest: &mut Option<(Instant, SeqNum, bool)>,
-        clean_rtt: &mut Option<Duration>,
-    ) -> u32 {
+    /// Marks what the blocks cover, in the order of its numbers, which is that of its first sending; its length.
+    fn apply_sack(&mut self, now: Instant, sack: &[(SeqNum, SeqNum)]) -> u32 {
+        if sack.is_empty() {
+            return 0;
+        }
+        let (una, nxt) = (self.snd_una, self.snd_nxt);
+        let mut blocks = core::mem::take(&mut self.next_sack);
+        // RFC 2018 section 5 and RFC 2883: a block at or below snd_una is a D-SACK; one past snd_nxt is a lie.
+        let valid = |b: &&(SeqNum, SeqNum)| b.1.gt(una) && b.1.le(nxt) && b.0.lt(b.1);
+        blocks.clear();
+        blocks.extend(sack.iter().filter(valid));
+        blocks.sort_unstable_by_key(|b| b.0.diff(una));
         let mut delivered = 0;
-        for &(left, right) in sack {
-            // RFC 2018 section 5 and RFC 2883: a block at or below snd_una is a D-SACK; one past snd_nxt is a lie.
-            if right.le(self.snd_una) || right.gt(self.snd_nxt) || right.le(left) {
-                continue;
-            }
+        for &(left, right) in &blocks {
             let mut at = self.queue.partition_point(|s| s.seq.lt(left));
             while let Some(s) = self.queue.get_mut(at).filter(|s| s.end().le(right)) {
                 at += 1;
@@ -632,17 +669,11 @@ impl<T> Sender<T> {
                 s.sacked = true;
                 self.sacked_segments += 1;
                 delivered += s.len;
-                Self::note_delivered(s, now, newest, clean_rtt);
+                self.newly.push(s.arrived());
                 self.delivery.on_delivered(now, s.len, &s.snapshot, s.last_sent);
-                self.rack.note_order(s.end(), s.transmissions > 1);
             }
         }
-        if !sack.is_empty() {
-            let (una, nxt) = (self.snd_una, self.snd_nxt);
-            self.known_sack.clear();
-            self.known_sack
-                .extend(sack.iter().filter(|b| b.1.gt(una) && b.1.le(nxt) && b.0.lt(b.1)));
-        }
+        self.next_sack = core::mem::replace(&mut self.known_sack, blocks);
         delivered
     }
 
@@ -654,9 +685,9 @@ impl<T> Sender<T> {
         // The original arrived: a D-SACK says so, or a duplicate acknowledgment of a peer without SACK.
         let needless = dsack || (ack == end && out.acked == 0 && out.delivered == 0);
         if !self.tlp_repeats || needless {
-            self.tlp_end = None;
+            self.forget_probe();
         } else if ack.gt(end) {
-            self.tlp_end = None;
+            self.forget_probe();
             if self.mode == Mode::Open {
                 self.cc.on_probe_loss(now, prior_pipe);
             }
@@ -684,15 +715,23 @@ impl<T> Sender<T> {
         self.pipe -= s.len;
         self.delivery.lost += u64::from(s.len);
         self.cc.on_lost(now, s.len, &s.snapshot, self.delivery.lost);
-        self.lost_segments += 1;
-        if s.seq.lt(self.lost_from) {
-            self.lost_from = s.seq;
+        let seq = s.seq;
+        self.note_lost(seq);
+    }
+
+    /// A segment that begins at `seq` was marked lost.
+    fn note_lost(&mut self, seq: SeqNum) {
+        // With nothing marked, `lost_from` may be so old that it does not compare.
+        if self.lost_segments == 0 || seq.lt(self.lost_from) {
+            self.lost_from = seq;
         }
+        self.lost_segments += 1;
     }
 
     /// RFC 8985 section 6.2 step 5: marks what RACK calls lost; true when something was marked.
     fn detect_losses(&mut self, now: Instant) -> bool {
         if self.sacked_segments == 0 && !self.recovering() {
+            self.rack_timeout(now, None);
             return false;
         }
         let reo_wnd = self.reordering_window();
@@ -767,7 +806,6 @@ impl<T> Sender<T> {
             Mode::Recovery(point) => {
                 if ack.ge(point) {
                     self.mode = Mode::Open;
-                    self.rack.on_recovered();
                     self.cc.on_recovered();
                     if self.lost_segments > 0 {
                         self.enter_recovery(now, prior_pipe, out.delivered);
@@ -784,6 +822,9 @@ impl<T> Sender<T> {
                 if ack.ge(point) {
                     self.mode = Mode::Open;
                     self.cc.on_timeout_repaired();
+                    if self.lost_segments > 0 {
+                        self.enter_recovery(now, prior_pipe, out.delivered);
+                    }
                 }
             }
         }
@@ -798,10 +839,15 @@ impl<T> Sender<T> {
 
     fn enter_recovery(&mut self, now: Instant, prior_pipe: u32, newly_acked: u32) {
         self.mode = Mode::Recovery(self.snd_nxt);
-        self.tlp_end = None;
+        self.forget_probe();
         self.episode = Episode::begin();
         self.cc.on_enter_recovery(now, prior_pipe, self.pipe, newly_acked);
         self.prr.start(prior_pipe, self.cc.ssthresh());
+    }
+
+    fn forget_probe(&mut self) {
+        self.tlp_end = None;
+        self.tlp_due = false;
     }
 
     /// When `on_timer` must be called.
@@ -818,15 +864,14 @@ impl<T> Sender<T> {
         if matches!(self.timer, Some((_, Fired::Reorder))) {
             return;
         }
-        let oldest = self.first_in_flight().map_or(now, |s| s.last_sent);
-        // RFC 6298 section 5.3: an acknowledgment of new data restarts the timer.
-        let rto_at = oldest.max(self.last_progress) + self.rtt.rto();
+        let rto_at = self.rto_at(now);
         let probing = self.mode == Mode::Open && self.tlp_end.is_none() && self.consecutive_rtos == 0;
         if let (true, Some(srtt)) = (probing && self.sacked_segments == 0, self.rtt.srtt()) {
             let mut pto = srtt * 2;
             if self.queue.len() == 1 {
                 pto += WORST_DELAYED_ACK;
             }
+            // From the last segment on, not, as in the RFC, from the last acknowledgment: a lost tail is found out a round trip earlier.
             let last = self.queue.back().map_or(now, |s| s.last_sent);
             let at = last + pto.max(Duration::from_millis(2));
             if at < rto_at {
@@ -835,19 +880,37 @@ impl<T> Sender<T> {
                 return;
             }
         }
+        // Something else was due first: this is not due before it is over.
+        let soon = rto_at.max(now + Duration::from_millis(1));
         let at = match self.timer {
             // The host stood still for longer than the timeout: the probe that it sent first gets its time all the same.
-            Some((at, Fired::Rto)) if self.tlp_end.is_some() && rto_at <= now && at > now => at,
-            _ if self.tlp_end.is_some() && rto_at <= now => now + self.rtt.rto(),
-            // Something else was due first: this is not due before it is over.
-            _ => rto_at.max(now + Duration::from_millis(1)),
+            Some((at, Fired::Rto)) if self.tlp_end.is_some() && rto_at <= now => at,
+            None if self.tlp_end.is_some() && rto_at <= now => now + self.rtt.rto(),
+            // What is about to fire is not put off by every acknowledgment that says nothing new.
+            Some((at, Fired::Rto)) if rto_at <= at => soon.min(at),
+            _ => soon,
         };
         self.timer = Some((at, Fired::Rto));
+    }
+
+    /// RFC 6298 section 5.3: an acknowledgment of new data restarts the timer; so does what is sent when nothing before it is in flight.
+    fn rto_at(&mut self, now: Instant) -> Instant {
+        let rto = self.rtt.rto();
+        let progress = self.last_progress;
+        let oldest = self.first_in_flight().map(|s| s.last_sent);
+        let at = match (oldest, self.timer) {
+            (Some(sent), _) => sent.max(progress) + rto,
+            // All of it arrived, as the peer says without acknowledging it, or is about to be sent again.
+            (None, Some((at, Fired::Rto))) if progress < now => at.min(now + rto),
+            (None, _) => now + rto,
+        };
+        self.capped_at.map_or(at, |cap| at.min(cap))
     }
 
     fn first_in_flight(&mut self) -> Option<&Sent<T>> {
         // As long as nothing is lost or came early it is the first of all.
         if self.queue.front().is_some_and(Sent::in_flight) {
+            self.flight_from = self.snd_una;
             return self.queue.front();
         }
         let from = self.queue.partition_point(|s| s.seq.lt(self.flight_from));
@@ -876,11 +939,13 @@ impl<T> Sender<T> {
             }
             Fired::Probe => {
                 self.tlp_end = Some(self.snd_nxt);
+                self.tlp_due = true;
                 self.tlp_repeats = false;
                 self.arm(now);
                 Some(Fired::Probe)
             }
             Fired::Rto => {
+                self.capped_at = None;
                 self.on_rto(now);
                 Some(Fired::Rto)
             }
@@ -897,7 +962,7 @@ impl<T> Sender<T> {
         self.timeouts = self.timeouts.wrapping_add(1);
         self.consecutive_rtos += 1;
         self.mode = Mode::Loss(self.snd_nxt);
-        self.tlp_end = None;
+        self.forget_probe();
         self.forget_guesses();
         for s in self.queue.iter_mut().filter(|s| s.in_flight()) {
             s.lost = true;
@@ -927,12 +992,8 @@ impl<T> Sender<T> {
                 let s = &mut self.queue[index];
                 s.lost = true;
                 self.pipe -= s.len;
-                self.lost_segments += 1;
-                self.lost_from = if s.seq.lt(self.lost_from) {
-                    s.seq
-                } else {
-                    self.lost_from
-                };
+                let seq = s.seq;
+                self.note_lost(seq);
             }
         }
         self.arm(now);
@@ -941,7 +1002,19 @@ impl<T> Sender<T> {
     /// Bounds the wait until the next attempt on a silent path, so that a mended one is found again.
     pub fn cap_timer(&mut self, now: Instant, most: Duration) {
         if let Some((at, Fired::Rto)) = self.timer {
-            self.timer = Some((at.min(now + most), Fired::Rto));
+            let at = at.min(now + most);
+            self.capped_at = Some(at);
+            self.timer = Some((at, Fired::Rto));
         }
+    }
+}
+
+/// The first block tells of a segment that came twice (RFC 2883 section 4): it is acknowledged already, or part of the second block.
+fn is_dsack(ack: SeqNum, sack: &[(SeqNum, SeqNum)]) -> bool {
+    match sack {
+        [first, ..] if !first.0.lt(first.1) => false,
+        [first, ..] if first.1.le(ack) => true,
+        [first, second, ..] => second.0.le(first.0) && first.1.le(second.1),
+        _ => false,
     }
 }

@@ -133,3 +133,35 @@ impl fmt::Debug for Dsn {
         write!(f, "dsn:{:#x}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_circle_less_one_is_after_and_half_a_circle_is_before() {
+        for base in [0, 1, 1 << 31, u32::MAX] {
+            let (base, half) = (SeqNum(base), 1 << 31);
+            assert!((base + (half - 1)).gt(base) && (base + half).lt(base));
+            assert!(base.lt(base + 1) && base.gt(base - 1) && base.le(base) && base.ge(base) && !base.lt(base));
+            assert_eq!((base.max(base + 1), base.max(base - 1)), (base + 1, base));
+        }
+        for base in [0, 1, 1 << 63, u64::MAX] {
+            let (base, half) = (Dsn(base), 1 << 63);
+            assert!((base + (half - 1)).gt(base) && (base + half).lt(base));
+            assert!(base.lt(base + 1) && base.gt(base - 1) && base.le(base) && base.ge(base) && !base.lt(base));
+            assert_eq!((base.max(base - 1), base.min(base - 1)), (base, base - 1));
+        }
+    }
+
+    #[test]
+    fn a_short_number_is_the_nearest_of_those_that_it_can_be() {
+        for base in [0, u64::from(u32::MAX), 1 << 32, u64::MAX] {
+            let base = Dsn(base);
+            let back = |full: Dsn| base.expand(full.0 as u32) == full;
+            let half = 1u64 << 31;
+            assert!(back(base) && back(base + (half - 1)) && back(base - half), "{base:?}");
+            assert!(!back(base + half) && !back(base - (half + 1)), "{base:?}");
+        }
+    }
+}

@@ -38,6 +38,7 @@ fn scenario() -> Scenario {
         ..WireConfig::default()
     };
     let wire = |client, server| WireSpec {
+        client: CLIENT,
         ends: (client_addr(client, false), server_addr(server, false)),
         config,
         middleboxes: vec![],
@@ -45,8 +46,9 @@ fn scenario() -> Scenario {
     scenario.wires = vec![wire(0, 0), wire(1, 0), wire(1, 1), wire(0, 1)];
     let client: Vec<_> = [0, 1].map(|i| local_path(client_addr(i, false), i, MTU)).into();
     let server: Vec<_> = [0, 1].map(|i| local_path(server_addr(i, false), i, MTU)).into();
-    scenario.paths = [client.clone(), server.clone()];
+    scenario.paths = [client.clone(), server.clone(), Vec::new()];
     let conn = |plans, connect_at| ConnSpec {
+        client: CLIENT,
         plans,
         connect_at,
         ..scenario.conns[0].clone()
