@@ -206,7 +206,12 @@ impl Connection {
         let (seq, fin, dsn) = (sent.seq, sent.fin, sent.tag.dsn);
         let len = sent.len - u32::from(fin);
         let detached = sent.tag.detached.is_some();
-        let map = sent.tag.map.map(|m| (m, self.as_capable(index, seq)));
+        // What first left with an infinite mapping has it again: nothing else may have told the peer (RFC 8684 section 3.7).
+        let infinite = || self.infinite(dsn, sf.ssn_out(seq)).filter(|_| len > 0);
+        let map = match sent.tag.map {
+            Some(map) => Some((map, self.as_capable(index, seq))),
+            None => infinite().map(|map| (map, false)),
+        };
         let options = self.established_options(ctx.now, index, map, len);
         let mut flags = if len > 0 { Flags::PSH } else { Flags(0) };
         if fin {

@@ -142,15 +142,19 @@ fn s4_mp_fail_of_the_peer_is_answered_with_mp_fail_and_an_infinite_map() {
     let sent = s.take_sent();
     assert!(sent.iter().any(|seg| seg.options.mptcp.fail.is_some()), "{sent:?}");
     s.send("next");
-    let sent = s.take_sent();
-    let map = sent[0]
-        .options
-        .mptcp
-        .dss
-        .and_then(|d| d.map)
-        .expect("an infinite mapping");
-    assert_eq!((map.len, map.ssn, map.checksum), (0, 6, Some(0)));
-    assert_eq!(map.dsn, WireDsn::Long(dsn + 5));
+    // It is repeated with each repetition of the data, as long as nothing says that the peer has heard.
+    for _ in 0..4 {
+        let sent = s.take_sent();
+        let data = sent.iter().filter(|seg| seg.payload == b"next");
+        let maps: Vec<_> = data.map(|seg| seg.options.mptcp.dss.and_then(|d| d.map)).collect();
+        assert!(!maps.is_empty());
+        for map in maps {
+            let map = map.expect("an infinite mapping");
+            assert_eq!((map.len, map.ssn, map.checksum), (0, 6, Some(0)));
+            assert_eq!(map.dsn, WireDsn::Long(dsn + 5));
+        }
+        s.advance(5000);
+    }
 }
 
 // Proves S5.
