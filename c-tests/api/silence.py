@@ -1,8 +1,9 @@
 """How long a program waits for a peer that has fallen silent. Arguments: server, port, a directory, what to do, and options as `keepcnt=2`, which
 are set before connect() otherwise.
 
-`connect`: connects. `connect-late`: connects, and sets the options when that has begun. `listen`: has a connection, says so by a file `ready`, waits for a file `go`, and then for the peer. `send`: the same, but
-sends a few bytes first. Prints a line of JSON: the errno of the end, the seconds until then, and what getsockopt() says of the options."""
+`connect`: connects. `connect-late`: connects, and sets the options when that has begun. `listen`: has a connection, says so by a file `ready`,
+waits for a file `go`, and then for the peer. `send`: the same, but sends a few bytes first. Prints a line of JSON: the errno of the end, the
+seconds until then, and what getsockopt() says of the options."""
 import errno
 import json
 import os

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Who has the client's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Client {
+pub enum Client {
     Kernel,
     Library,
 }

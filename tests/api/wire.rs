@@ -5,6 +5,7 @@ use crate::capture::{Segment, WireCapture};
 use crate::directory;
 use crate::interop::{run, LabSpec, Site, Transport, Wire};
 use crate::lab::{client_address, server_address};
+use crate::silence::Client;
 use serde_json::{json, Value};
 
 const WORDS: [&str; 6] = [
@@ -187,13 +188,6 @@ fn windows() {
     assert_eq!(said, json!({"rcvbuf": 80_000}));
     let (free, _) = largest_window(&site, &[]);
     assert!(free > 100_000, "{free}");
-}
-
-/// Who has the client's end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Client {
-    Kernel,
-    Library,
 }
 
 /// Runs a Python program of `c-tests/api/` over one wire; its last line, and what its host sent and was sent.
