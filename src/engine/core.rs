@@ -19,7 +19,7 @@ use crate::wire::{Flags, MpJoin, Segment};
 use std::collections::hash_map::{Entry, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// How often what the link reports is acted upon before the loop turns to others.
 const TRANSMIT_ROUNDS: usize = 8;
@@ -57,8 +57,8 @@ pub struct Core {
     missed: Vec<(u32, IpAddr)>,
     /// What the link hears now.
     admitted: PortSet,
-    /// `Guards::port_changes` of that time.
-    admitted_changes: u64,
+    /// `Guards::port_changes` of that time; None: what a dead engine had it hear.
+    admitted_changes: Option<u64>,
     /// The link's descriptors in which there may be something, a bit each.
     readable: u32,
     /// A bounded turn has left something to send.
@@ -94,14 +94,18 @@ pub struct Want<'a> {
 }
 
 impl Core {
-    /// Opens link, guards and routes.
+    /// Opens link, guards and routes. `ears` are those of an engine that died, or none: it hears by them, and what they heard before until
+    /// [`Core::admit_ports`].
     ///
     /// # Errors
     /// EPERM without CAP_NET_RAW.
-    pub fn start(event_loop: &EventLoop) -> io::Result<Core> {
+    pub fn start(event_loop: &EventLoop, ears: Vec<OwnedFd>) -> io::Result<Core> {
         let guards = Guards::new()?;
-        let (admitted, admitted_changes) = (guards.ports(), guards.port_changes());
-        let link = AutoLink::new(&admitted)?;
+        let admitted = guards.ports();
+        let (link, admitted_changes) = match ears.is_empty() {
+            true => (AutoLink::new(&admitted)?, Some(guards.port_changes())),
+            false => (AutoLink::adopt(ears)?, None),
+        };
         let routes = Routes::new()?;
         for (index, fd) in link.fds().into_iter().enumerate() {
             event_loop.add(fd, Source::Link(index as u32))?;
@@ -348,16 +352,24 @@ impl Core {
     /// Tells the link which ports to hear.
     pub fn admit_ports(&mut self) -> io::Result<()> {
         let changes = self.guards.port_changes();
-        if changes == self.admitted_changes {
+        if self.admitted_changes == Some(changes) {
             return Ok(());
         }
         let ports = self.guards.ports();
-        if ports != self.admitted {
+        if self.admitted_changes.is_none() || ports != self.admitted {
             self.link.admit(&ports)?;
             self.admitted = ports;
         }
-        self.admitted_changes = changes;
+        self.admitted_changes = Some(changes);
         Ok(())
+    }
+
+    /// What the link hears by, for an engine that comes after this one.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn ears(&self) -> io::Result<Vec<OwnedFd>> {
+        self.link.ears().into_iter().map(|fd| fd.try_clone_to_owned()).collect()
     }
 
     /// One of the link's descriptors has something: hands it to the core.

@@ -31,6 +31,8 @@ pub enum Source {
     Keeper,
     /// SIGTERM.
     Signal,
+    /// Sockets that may have listened are gone.
+    Ends,
     /// The link has received something, or can send again.
     Link(u32),
     /// Addresses, routes or interfaces changed.
@@ -204,6 +206,13 @@ fn encode(source: Source) -> u64 {
                 generation: 0,
             },
         ),
+        Source::Ends => (
+            11,
+            Key {
+                index: 0,
+                generation: 0,
+            },
+        ),
         Source::Monitor => (
             6,
             Key {
@@ -231,6 +240,7 @@ fn decode(data: u64) -> Option<Source> {
         7 => Some(Source::Carrier(key)),
         8 => Some(Source::Keeper),
         9 => Some(Source::Pump(key)),
+        11 => Some(Source::Ends),
         _ => None,
     }
 }
@@ -255,6 +265,8 @@ mod tests {
             Source::Pump(key),
             Source::Link(7),
             Source::Monitor,
+            Source::Signal,
+            Source::Ends,
         ];
         for source in sources {
             assert_eq!(decode(encode(source)), Some(source));

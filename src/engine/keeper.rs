@@ -4,7 +4,8 @@
 //! never know. The keeper is forked from the engine with the first listener. It parses no packet and holds no socket of a program's: it remembers
 //! where programs listen, waits for the engine's end, and forks a new engine then. The engine in turn replaces a keeper that was killed.
 //! It holds the engine's own listener: the name is not free while one engine is dead and the next one not there, so no program starts one that knows
-//! of nobody who listens; requests of that time wait in its queue.
+//! of nobody who listens; requests of that time wait in its queue. And it holds the sockets that the engine hears the network by: what comes in
+//! that time waits in their queues, so that no client has to send its SYN again, a second later.
 //!
 //! Not here: what is lost with an engine. Its connections are; programs get ECONNRESET by the shadow's own means, and the next engine tells the peers,
 //! whom it knows from the `ledger`.
@@ -24,10 +25,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-/// An engine that lives less long than this is a failed start.
+/// An engine that lives less long than this may be a failed start.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
-/// Failed starts in a row after which the keeper gives up.
-const FAILURES_MAX: u32 = 10;
+/// The pause after the second short life in a row; it doubles with each, up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Short lives in a row after which the keeper gives up: after some ten seconds.
+const FAILURES_MAX: u32 = 16;
 /// No note is longer, bytes.
 const NOTE_MAX: usize = 16384;
 
@@ -59,6 +63,20 @@ enum Note {
     Gone(u64),
 }
 
+/// What of the engine's the keeper holds for the next one.
+pub struct Held {
+    /// The engine's listener: [`super::control::Control::name`].
+    pub name: OwnedFd,
+    /// What it hears the network by: [`super::core::Core::ears`].
+    pub ears: Vec<OwnedFd>,
+}
+
+impl Held {
+    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [&self.name].into_iter().chain(&self.ears).map(AsFd::as_fd)
+    }
+}
+
 /// The engine's end.
 pub struct Keeper {
     channel: OwnedFd,
@@ -67,20 +85,19 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Forks a keeper, which holds `name` ([`super::control::Control::name`]) too. Call it on the engine's one thread only.
-    pub fn start(settings: &Settings, name: BorrowedFd<'_>, table: Rc<Table>) -> io::Result<Keeper> {
+    /// Forks a keeper. Call it on the engine's one thread only.
+    pub fn start(settings: &Settings, held: Held, table: Rc<Table>) -> io::Result<Keeper> {
         let (ours, theirs) = pair()?;
-        let name = name.try_clone_to_owned()?;
         match fork()? {
             Some(child) => Ok(Keeper {
                 channel: ours,
                 child: Some(child),
             }),
             None => {
-                // Until now it is a copy of the engine, name and links and all: every descriptor but these goes.
-                process::close_all_but([theirs.as_fd(), name.as_fd()]);
+                // Until now it is a copy of the engine: every descriptor but these goes.
+                process::close_all_but(held.fds().chain([theirs.as_fd()]));
                 std::mem::forget(ours);
-                let code = keep(theirs, name, settings, table);
+                let code = keep(theirs, held, settings, table);
                 process::exit_now(code)
             }
         }
@@ -126,8 +143,8 @@ pub struct Inheritance {
     pub records: Vec<Record>,
     /// The connections that were lost are in it.
     pub table: Rc<Table>,
-    /// The engine's listener.
-    pub name: Option<OwnedFd>,
+    /// The descriptors of the engine before.
+    pub held: Option<Held>,
 }
 
 fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -150,7 +167,7 @@ fn fork() -> io::Result<Option<Pid>> {
 }
 
 /// The keeper's life.
-fn keep(mut channel: OwnedFd, name: OwnedFd, settings: &Settings, table: Rc<Table>) -> i32 {
+fn keep(mut channel: OwnedFd, held: Held, settings: &Settings, table: Rc<Table>) -> i32 {
     // Only a name.
     let _ = rustix::thread::set_name(c"mptcp-keeper");
     let mut records = BTreeMap::new();
@@ -176,7 +193,7 @@ fn keep(mut channel: OwnedFd, name: OwnedFd, settings: &Settings, table: Rc<Tabl
             return 1;
         }
         if failures > 1 {
-            std::thread::sleep(SHORT_LIFE);
+            std::thread::sleep((PAUSE * (1 << (failures - 2))).min(PAUSE_MAX));
         }
         log::warn!(
             "the engine is gone: a new one takes its {} listeners over",
@@ -189,7 +206,7 @@ fn keep(mut channel: OwnedFd, name: OwnedFd, settings: &Settings, table: Rc<Tabl
                 child = Some(pid);
             }
             Ok(None) => {
-                process::close_all_but([theirs.as_fd(), name.as_fd()]);
+                process::close_all_but(held.fds().chain([theirs.as_fd()]));
                 std::mem::forget((ours, channel));
                 let keeper = Keeper {
                     channel: theirs,
@@ -200,7 +217,7 @@ fn keep(mut channel: OwnedFd, name: OwnedFd, settings: &Settings, table: Rc<Tabl
                     keeper,
                     records,
                     table,
-                    name: Some(name),
+                    held: Some(held),
                 };
                 let code = process::serve(settings.clone(), Some(inheritance));
                 process::exit_now(code)

@@ -15,16 +15,13 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// How long data may take to arrive whose program has gone.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How often is looked whether it is time to go.
-const LOOK: Duration = Duration::from_millis(100);
-
 /// What is known about the end.
 pub struct Leaving {
     /// A signalfd(2).
     signals: OwnedFd,
-    /// When to look next; None before the signal.
-    due: Option<Instant>,
-    /// The programs have gone: when the engine does at the latest.
+    /// The signal came.
+    told: bool,
+    /// The programs have gone since: when the engine does at the latest.
     until: Option<Instant>,
 }
 
@@ -43,7 +40,7 @@ impl Leaving {
                 fd if fd < 0 => Err(io::Error::last_os_error()),
                 fd => Ok(Leaving {
                     signals: OwnedFd::from_raw_fd(fd),
-                    due: None,
+                    told: false,
                     until: None,
                 }),
             }
@@ -55,9 +52,14 @@ impl Leaving {
         self.signals.as_fd()
     }
 
-    /// When [`Engine::leaves`] has something to do.
+    /// The signal came.
+    pub fn is_told(&self) -> bool {
+        self.told
+    }
+
+    /// When [`Engine::leaves`] has something to do that no event tells.
     pub fn due(&self) -> Option<Instant> {
-        self.due
+        self.until
     }
 }
 
@@ -68,24 +70,17 @@ impl Engine {
         let mut info = [0; 128];
         while matches!(read(&self.leaving.signals, &mut info), Ok(len) if len > 0) {
             log::info!("told to end: when the programs have");
-            self.leaving.due.get_or_insert(now);
+            self.leaving.told = true;
         }
+        self.sweep_listeners(now);
     }
 
     /// Whether it is time to go.
     pub(super) fn leaves(&mut self, now: Instant) -> bool {
-        if self.leaving.due.is_none_or(|due| due > now) {
+        if !self.leaving.told {
             return false;
         }
-        self.leaving.due = Some(now + LOOK);
-        self.sweep_listeners(now);
-        let listens = self.sweep_due.is_some();
-        if listens
-            || self
-                .connections
-                .iter()
-                .any(|(_, connection)| connection.relay.is_some())
-        {
+        if self.listens() || !self.by_cookie.is_empty() {
             self.leaving.until = None;
             return false;
         }

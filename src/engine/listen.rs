@@ -3,14 +3,13 @@
 //! Authority is the passed socket: who could bind it may answer at that address. The engine closes its copy at once.
 
 use super::connection::unmap;
-use super::control::Control;
-use super::event_loop::{EventLoop, Key, Source};
-use super::keeper::{Inheritance, Keeper, Record};
+use super::event_loop::{Key, Source};
+use super::keeper::{Held, Inheritance, Keeper, Record};
 use super::ledger::{Ledger, Table};
-use super::listeners::Listener;
+use super::listeners::{Listener, Listeners};
 use super::multipath;
 use super::policy::{Defaults, Policy};
-use super::server::{Engine, Settings};
+use super::server::Engine;
 use super::socket_options::{self, SocketOptions};
 use crate::control::multipath::{stash, CONGESTIONS};
 use crate::control::{loopback_wanted, setting, Bypass, Listen, Reply};
@@ -23,8 +22,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-/// How often the engine looks whether its listeners still listen, when nothing else tells. It cannot end before that.
+/// How often the engine looks whether its listeners still listen where the kernel does not tell when one is closed; and how often when it was told
+/// to end.
 const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP_TO_LEAVE: Duration = Duration::from_millis(100);
 
 impl Engine {
     /// Answers a request to listen.
@@ -105,11 +106,23 @@ impl Engine {
             return Err(Bypass::NoDiag);
         }
         core.hear_after_filters();
-        if self.keeper.is_none() {
-            let keeper = start_keeper(&self.settings, &self.control, &self.event_loop, &mut self.ledger);
-            self.keeper = Some(keeper.ok_or(Bypass::NoResources)?);
+        if let Some(listeners) = &mut core.listeners {
+            match listeners.begin_to_hear_ends() {
+                Ok(Some(ends)) => self
+                    .event_loop
+                    .add(ends, Source::Ends)
+                    .map_err(|_| Bypass::NoResources)?,
+                Ok(None) => {}
+                Err(error) => log::info!("the kernel does not tell when a listener is closed: {error}"),
+            }
         }
-        Ok(())
+        if self.keeper.is_none() {
+            self.start_keeper();
+        }
+        match self.keeper {
+            Some(_) => Ok(()),
+            None => Err(Bypass::NoResources),
+        }
     }
 
     /// Answers for a listening socket from now on.
@@ -145,8 +158,33 @@ impl Engine {
         if let Some(keeper) = &self.keeper {
             keeper.listens(record);
         }
-        self.sweep_due.get_or_insert(now + SWEEP);
+        self.sweep_later(now, false);
         Ok(())
+    }
+
+    /// Programs listen.
+    pub(super) fn listens(&self) -> bool {
+        let listeners = self.core.as_ref().and_then(|core| core.listeners.as_ref());
+        listeners.is_some_and(|listeners| !listeners.is_empty())
+    }
+
+    /// Sees to it that the end of a listener is noticed. `again`: it may have come already.
+    fn sweep_later(&mut self, now: Instant, again: bool) {
+        let listeners = self.core.as_ref().and_then(|core| core.listeners.as_ref());
+        let blind = listeners.is_some_and(|listeners| !listeners.is_empty() && (again || !listeners.hears_ends()));
+        let pause = match self.leaving.is_told() {
+            true => SWEEP_TO_LEAVE,
+            false => SWEEP,
+        };
+        self.sweep_due = blind.then(|| now + pause);
+    }
+
+    /// Sockets are gone that may be listeners.
+    pub(super) fn on_ends(&mut self, now: Instant) {
+        let listeners = self.core.as_mut().and_then(|core| core.listeners.as_mut());
+        if listeners.is_some_and(Listeners::hear_ends) {
+            self.sweep_listeners(now);
+        }
     }
 
     /// Takes over the listeners of an engine that died, and tells the peers of its connections.
@@ -158,6 +196,11 @@ impl Engine {
         if self.event_loop.add(keeper.as_fd(), Source::Keeper).is_ok() {
             self.keeper = Some(keeper);
         }
+        // All ports at once: none is unheard, not for a moment.
+        let core = self.core.as_ref();
+        let _leases: Vec<_> = core.map_or(Vec::new(), |core| {
+            records.iter().map(|record| core.lease(record.bound.port())).collect()
+        });
         for record in records {
             let (cookie, bound) = (record.cookie, record.bound);
             if let Err(reason) = self.listen(now, record) {
@@ -184,12 +227,31 @@ impl Engine {
         let Some(listeners) = listeners.filter(|listeners| !listeners.is_empty()) else {
             return;
         };
-        self.keeper = start_keeper(&self.settings, &self.control, &self.event_loop, &mut self.ledger);
+        let records: Vec<Record> = listeners.iter().map(|listener| listener.record.clone()).collect();
+        self.start_keeper();
         if let Some(keeper) = &self.keeper {
-            for listener in listeners.iter() {
-                keeper.listens(listener.record.clone());
-            }
+            records.into_iter().for_each(|record| keeper.listens(record));
         }
+    }
+
+    fn start_keeper(&mut self) {
+        match self.try_keeper() {
+            Ok(keeper) => self.keeper = Some(keeper),
+            Err(error) => log::warn!("no keeper: {error}"),
+        }
+    }
+
+    fn try_keeper(&mut self) -> std::io::Result<Keeper> {
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotConnected);
+        let name = self.control.name().ok_or_else(gone)?.try_clone_to_owned()?;
+        let ears = self.core.as_ref().ok_or_else(gone)?.ears()?;
+        let table = match &self.ledger {
+            Some(ledger) => ledger.table(),
+            None => self.ledger.insert(Ledger::open(Rc::new(Table::new()?)).0).table(),
+        };
+        let keeper = Keeper::start(&self.settings, Held { name, ears }, table)?;
+        self.event_loop.add(keeper.as_fd(), Source::Keeper)?;
+        Ok(keeper)
     }
 
     /// Stops answering for listeners that are gone.
@@ -197,7 +259,6 @@ impl Engine {
         let Some(core) = &mut self.core else { return };
         let Some(listeners) = &mut core.listeners else { return };
         let swept = listeners.sweep();
-        self.sweep_due = (!listeners.is_empty()).then(|| now + SWEEP);
         for address in swept.addresses {
             core.endpoint.unlisten(address);
         }
@@ -212,6 +273,7 @@ impl Engine {
                 keeper.gone(cookie);
             }
         }
+        self.sweep_later(now, swept.failed);
     }
 
     /// Sweeps when it is time.
@@ -220,28 +282,6 @@ impl Engine {
             self.sweep_listeners(now);
         }
     }
-}
-
-fn start_keeper(
-    settings: &Settings,
-    control: &Control,
-    event_loop: &EventLoop,
-    ledger: &mut Option<Ledger>,
-) -> Option<Keeper> {
-    let mut start = || {
-        let table = match ledger {
-            Some(ledger) => ledger.table(),
-            None => ledger.insert(Ledger::open(Rc::new(Table::new()?)).0).table(),
-        };
-        let keeper = {
-            let name = control.name().ok_or(std::io::ErrorKind::NotConnected)?;
-            Keeper::start(settings, name, table)?
-        };
-        event_loop.add(keeper.as_fd(), Source::Keeper)?;
-        Ok(keeper)
-    };
-    let keeper: std::io::Result<Keeper> = start();
-    keeper.map_err(|error| log::warn!("no keeper: {error}")).ok()
 }
 
 /// The passed descriptor must be a listening TCP socket; what there is to know about it.

@@ -12,12 +12,13 @@ use super::keeper::Record;
 use super::socket_options::SocketOptions;
 use crate::control::carrier::CARRIER_SOURCE;
 use crate::control::multipath::{stash, Wishes};
-use crate::link::diag::{TcpDiag, TCP_LISTEN};
+use crate::link::diag::{TcpDiag, TcpEnds, TCP_LISTEN};
 use crate::link::Lease;
 use crate::mptcp::endpoint::FourTuple;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::BorrowedFd;
 
 /// One listening socket.
 pub struct Listener {
@@ -72,6 +73,8 @@ impl Listener {
 /// All listening sockets, by SO_COOKIE.
 pub struct Listeners {
     diag: TcpDiag,
+    /// Tells when one is gone. None while there are none, and where the kernel does not tell.
+    ends: Option<TcpEnds>,
     by_cookie: HashMap<u64, Listener>,
     by_address: HashMap<SocketAddr, Vec<u64>>,
     /// The engine has no descriptors left: new connections wait, at every listener.
@@ -97,6 +100,8 @@ pub struct Swept {
     pub addresses: Vec<SocketAddr>,
     /// Sockets that are gone: cookie and address.
     pub gone: Vec<(u64, SocketAddr)>,
+    /// The kernel did not say.
+    pub failed: bool,
 }
 
 impl Listeners {
@@ -107,6 +112,7 @@ impl Listeners {
     pub fn new() -> io::Result<Listeners> {
         Ok(Listeners {
             diag: TcpDiag::new()?,
+            ends: None,
             by_cookie: HashMap::new(),
             by_address: HashMap::new(),
             saturated: false,
@@ -146,6 +152,29 @@ impl Listeners {
         self.by_cookie.insert(cookie, listener);
     }
 
+    /// Will tell when one is gone: what the event loop is to watch from now on. None when it does already.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn begin_to_hear_ends(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        if self.ends.is_some() {
+            return Ok(None);
+        }
+        Ok(Some(self.ends.insert(TcpEnds::new()?).fd()))
+    }
+
+    /// Nobody need look whether they are still there.
+    pub fn hears_ends(&self) -> bool {
+        self.ends.is_some()
+    }
+
+    /// Whether one may be gone since the last call.
+    pub fn hear_ends(&mut self) -> bool {
+        let known = &self.by_cookie;
+        let ends = self.ends.as_mut();
+        ends.is_some_and(|ends| ends.any(|cookie| known.contains_key(&cookie)))
+    }
+
     /// Forgets those that do not listen any more.
     pub fn sweep(&mut self) -> Swept {
         let mut swept = Swept::default();
@@ -158,6 +187,7 @@ impl Listeners {
                 Ok(sockets) => live.extend(sockets.iter().map(|socket| socket.cookie)),
                 Err(error) => {
                     log::warn!("cannot read who listens: {error}");
+                    swept.failed = true;
                     return swept;
                 }
             }
@@ -176,6 +206,9 @@ impl Listeners {
             }
             !cookies.is_empty()
         });
+        if self.by_cookie.is_empty() {
+            self.ends = None;
+        }
         swept
     }
 

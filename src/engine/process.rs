@@ -7,7 +7,7 @@
 //! which is in `sandbox`.
 
 use super::clock::Clock;
-use super::keeper::Inheritance;
+use super::keeper::{Held, Inheritance};
 use super::server::{Engine, Settings};
 use crate::control::channel::{self, CallError};
 use crate::control::{believes, EngineId, Privileges};
@@ -84,8 +84,8 @@ fn try_serve(settings: Settings, mut inheritance: Option<Inheritance>) -> std::i
             "it has not the capabilities of the program that started it",
         ));
     }
-    let name = inheritance.as_mut().and_then(|inheritance| inheritance.name.take());
-    match start(id, idle, name) {
+    let held = inheritance.as_mut().and_then(|inheritance| inheritance.held.take());
+    match start(id, idle, held) {
         Ok(mut engine) => {
             log::info!(
                 "engine {id} of libmptcp {} serves as process {}",
@@ -105,10 +105,10 @@ fn try_serve(settings: Settings, mut inheritance: Option<Inheritance>) -> std::i
     }
 }
 
-/// Takes the name, also from an engine that is just about to give it up: it refuses clients before it does. A `name` that is inherited is had already.
-fn start(id: EngineId, idle: Duration, name: Option<OwnedFd>) -> std::io::Result<Engine> {
-    if name.is_some() {
-        return Engine::start(Settings { id, idle }, name);
+/// Takes the name, also from an engine that is just about to give it up: it refuses clients before it does. A name that is inherited is had already.
+fn start(id: EngineId, idle: Duration, held: Option<Held>) -> std::io::Result<Engine> {
+    if held.is_some() {
+        return Engine::start(Settings { id, idle }, held);
     }
     let taken = |error: &std::io::Error| error.raw_os_error() == Some(libc::EADDRINUSE);
     for _ in 0..LEAVING_TRIES {
@@ -174,21 +174,18 @@ fn close_above_stdio() {
     }
 }
 
-/// Closes every descriptor above the standard three but two. For a forked child that never drops what its parent owned.
-pub(super) fn close_all_but(kept: [BorrowedFd<'_>; 2]) {
-    let mut kept = kept.map(|fd| fd.as_raw_fd() as libc::c_uint);
+/// Closes every descriptor above the standard three but `kept` ones, which are above them too. For a forked child that never drops what its parent owned.
+pub(super) fn close_all_but<'fd>(kept: impl IntoIterator<Item = BorrowedFd<'fd>>) {
+    let mut kept: Vec<libc::c_uint> = kept.into_iter().map(|fd| fd.as_raw_fd() as libc::c_uint).collect();
     kept.sort_unstable();
-    let [low, high] = kept;
-    for (first, last) in [
-        (3, low.saturating_sub(1)),
-        (low + 1, high.saturating_sub(1)),
-        (high + 1, u32::MAX),
-    ] {
+    let mut first = 3;
+    for last in kept.iter().map(|fd| fd - 1).chain([libc::c_uint::MAX]) {
         if first <= last {
             // SAFETY: what these numbers belonged to is never used again; the call touches no memory. It fails where it
             // is not known (before Linux 5.9): then the child holds copies for its life.
             unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
         }
+        first = last.saturating_add(2);
     }
 }
 

@@ -12,7 +12,7 @@ use super::core::Core;
 use super::core_stream::CoreStream;
 use super::delivery::Delivery;
 use super::event_loop::{EventLoop, Key, Readiness, Source};
-use super::keeper::Keeper;
+use super::keeper::{Held, Keeper};
 use super::kernel_stream::Attempt;
 use super::leaving::Leaving;
 use super::ledger::Ledger;
@@ -36,7 +36,6 @@ use rustix::io::Errno;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 
 /// How the engine was started.
 #[derive(Clone, Debug)]
@@ -74,7 +73,7 @@ pub struct Engine {
     /// Those that are connections themselves, and which of them have more to do.
     pub(super) pumps: Slots<Pump>,
     pub(super) pumps_more: Vec<Key>,
-    /// When to look whether listeners still listen; None while there are none.
+    /// When to look whether listeners still listen; None while there are none, and where the kernel tells.
     pub(super) sweep_due: Option<Instant>,
     /// When a service manager has said so.
     pub(super) leaving: Leaving,
@@ -109,19 +108,19 @@ pub struct Counters {
 }
 
 impl Engine {
-    /// Takes the name, unless its listener is inherited, and gets ready.
+    /// Takes the name, unless its listener is `held` already, and gets ready.
     ///
     /// # Errors
     /// EADDRINUSE when an engine of that name is there already.
-    pub fn start(settings: Settings, name: Option<OwnedFd>) -> io::Result<Engine> {
+    pub fn start(settings: Settings, held: Option<Held>) -> io::Result<Engine> {
         let event_loop = EventLoop::new()?;
         let leaving = Leaving::prepare()?;
         event_loop.add(leaving.fd(), Source::Signal)?;
-        let control = match name {
-            Some(name) => Control::on(name, &event_loop)?,
-            None => Control::listen(settings.id, &event_loop)?,
+        let (control, ears) = match held {
+            Some(Held { name, ears }) => (Control::on(name, &event_loop)?, ears),
+            None => (Control::listen(settings.id, &event_loop)?, Vec::new()),
         };
-        let (core, no_core) = match Core::start(&event_loop) {
+        let (core, no_core) = match Core::start(&event_loop, ears) {
             Ok(core) => (Some(core), None),
             Err(error) => {
                 log::warn!("no link, everything is left to the kernel: {error}");
@@ -200,6 +199,7 @@ impl Engine {
             Source::Keeper if ready.hung_up || ready.read_closed => self.replace_keeper(),
             Source::Keeper => {}
             Source::Signal => self.on_terminate(now),
+            Source::Ends => self.on_ends(now),
             Source::Link(source) => {
                 if let Some(core) = &mut self.core {
                     core.on_link_ready(now, source);
@@ -277,10 +277,8 @@ impl Engine {
     }
 
     fn is_idle(&self) -> bool {
-        let nothing = self.connections.is_empty()
-            && self.deliveries.is_empty()
-            && self.undelivered.is_empty()
-            && self.sweep_due.is_none();
+        let nothing =
+            self.connections.is_empty() && self.deliveries.is_empty() && self.undelivered.is_empty() && !self.listens();
         nothing && self.control.is_idle() && self.core.as_ref().is_none_or(Core::is_idle)
     }
 

@@ -6,7 +6,7 @@ use super::packet::{PacketLink, Refusal};
 use super::ports::PortSet;
 use super::{Incoming, IpLink, Link, LinkStats, Outgoing};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// See the module's head.
 pub struct AutoLink {
@@ -34,6 +34,20 @@ impl AutoLink {
             packet,
             packet_stats: LinkStats::default(),
         })
+    }
+
+    /// A link that goes on with the ip link's receiving sockets of another one: see [`IpLink::adopt`].
+    pub fn adopt(ears: Vec<OwnedFd>) -> io::Result<AutoLink> {
+        Ok(AutoLink {
+            ip: IpLink::adopt(ears)?,
+            packet: None,
+            packet_stats: LinkStats::default(),
+        })
+    }
+
+    /// The ip link's receiving sockets.
+    pub fn ears(&self) -> Vec<BorrowedFd<'_>> {
+        self.ip.fds()
     }
 
     /// Asks again whether the packet link is as good as the ip link, and gives it up otherwise. To be called before each

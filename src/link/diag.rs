@@ -3,14 +3,19 @@
 //! The kernel's own lookup decides, with everything that it considers: specific before wildcard, devices, SO_REUSEPORT groups. So what
 //! answers for a port is known exactly at the moment of asking, without holding anything that belongs to a program.
 
+use super::filter::Filter;
 use super::netlink::{u16_at, u32_at, Message, Netlink};
+use super::sys;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::io;
+use std::os::fd::BorrowedFd;
 
 /// SOCK_DIAG_BY_FAMILY of linux/sock_diag.h.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// include/net/tcp_states.h.
 pub const TCP_LISTEN: u8 = 10;
+/// SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY of linux/sock_diag.h.
+const DESTROY_GROUPS: [libc::c_int; 2] = [1, 3];
 /// "Any cookie": INET_DIAG_NOCOOKIE, twice.
 const NO_COOKIE: u64 = u64::MAX;
 
@@ -64,6 +69,38 @@ impl TcpDiag {
         };
         let request = request(any, any, 1 << TCP_LISTEN);
         self.0.dump(SOCK_DIAG_BY_FAMILY, &request, |message| parse(&message))
+    }
+}
+
+/// Hears which TCP sockets of this network namespace that have no peer are gone: the last holder has closed them.
+pub struct TcpEnds(Netlink);
+
+impl TcpEnds {
+    /// From now on.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell (before Linux 4.3, or without sock_diag).
+    pub fn new() -> io::Result<TcpEnds> {
+        let netlink = Netlink::new(libc::NETLINK_SOCK_DIAG, 0)?;
+        // Before there is anything to hear: connections end all the time.
+        Filter::without_peer().attach(netlink.fd())?;
+        for group in DESTROY_GROUPS {
+            sys::set_int(netlink.fd(), libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)?;
+        }
+        Ok(TcpEnds(netlink))
+    }
+
+    /// For the event loop.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.fd()
+    }
+
+    /// Whether one with such a cookie is among those that are gone since the last call. True also when the kernel could not tell all.
+    pub fn any(&mut self, mut wanted: impl FnMut(u64) -> bool) -> bool {
+        let mut any = false;
+        self.0
+            .hear(|message| any |= parse(&message).is_some_and(|socket| wanted(socket.cookie)))
+            | any
     }
 }
 
@@ -149,5 +186,36 @@ mod tests {
         let (_accepted, _) = listener.accept().expect("accepted");
         let after = diag.find(local, remote).expect("an answer").expect("found");
         assert!(after.inode != 0 && after.cookie == before.cookie);
+    }
+
+    #[test]
+    fn the_end_of_a_listener_is_heard_and_not_that_of_a_connection() {
+        let mut ends = TcpEnds::new().expect("sock_diag");
+        for text in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(text).expect("a listener");
+            let own = cookie(&listener);
+            let copy = listener.try_clone().expect("a descriptor");
+            drop(listener);
+            let address = copy.local_addr().expect("bound");
+            let stream = TcpStream::connect(address).expect("it listens");
+            let (accepted, _) = copy.accept().expect("a client");
+            let connections = [cookie(&stream), cookie(&accepted)];
+            drop((stream, accepted));
+            assert!(!ends.any(|cookie| cookie == own), "{text}: a copy is open");
+            drop(copy);
+            let mut connection = false;
+            while !ends.any(|cookie| {
+                connection |= connections.contains(&cookie);
+                cookie == own
+            }) {
+                let mut fds = [rustix::event::PollFd::from_borrowed_fd(
+                    ends.fd(),
+                    rustix::event::PollFlags::IN,
+                )];
+                let timeout = rustix::fs::Timespec { tv_sec: 20, tv_nsec: 0 };
+                assert_eq!(rustix::event::poll(&mut fds, Some(&timeout)), Ok(1), "{text}");
+            }
+            assert!(!connection, "{text}");
+        }
     }
 }

@@ -63,6 +63,14 @@ impl Filter {
         Filter(vec![DROP])
     }
 
+    /// For a sock_diag socket: what is said of sockets that have no peer, as listening ones.
+    pub(super) fn without_peer() -> Filter {
+        // idiag_dport of struct inet_diag_msg, behind struct nlmsghdr.
+        let peer_port = statement(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 16 + 6);
+        let accept = statement(libc::BPF_RET | libc::BPF_K, ACCEPT);
+        Filter(vec![peer_port, jump(libc::BPF_JEQ, 0, 0, 1), accept, DROP])
+    }
+
     /// For a raw IPv4 socket, whose packets begin at the IP header: TCP to `ports`.
     pub(super) fn ipv4_ports(ports: &PortSet) -> Filter {
         // X = length of the IP header.

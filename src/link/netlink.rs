@@ -113,12 +113,18 @@ impl Netlink {
     /// Empties a listening socket. True when there was anything, or when messages were lost (ENOBUFS): read anew then.
     pub(super) fn drain(&mut self) -> bool {
         let mut any = false;
+        self.hear(|_| any = true) | any
+    }
+
+    /// Empties a listening socket, and shows what was in it. True when messages were lost (ENOBUFS).
+    pub(super) fn hear(&mut self, mut each: impl FnMut(Message<'_>)) -> bool {
+        let mut lost = false;
         loop {
             match self.receive() {
-                Ok(_) => any = true,
-                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => any = true,
+                Ok(len) => Messages(&self.buffer[..len]).for_each(|(_, message)| each(message)),
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => lost = true,
                 Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
-                Err(_) => return any,
+                Err(_) => return lost,
             }
         }
     }

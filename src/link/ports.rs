@@ -27,15 +27,19 @@ pub struct PortSet {
 impl PortSet {
     /// A block and single ports; more than a handful of them widen the set to all ports.
     pub fn new(block: RangeInclusive<u16>, singles: impl IntoIterator<Item = u16>) -> PortSet {
-        let mut singles: Vec<u16> = singles.into_iter().filter(|port| !block.contains(port)).collect();
+        let singles: Vec<u16> = singles.into_iter().filter(|port| !block.contains(port)).collect();
         if singles.len() > SINGLES_MAX {
-            singles.clear();
-            return PortSet {
-                block: 0..=u16::MAX,
-                singles,
-            };
+            return PortSet::all();
         }
         PortSet { block, singles }
+    }
+
+    /// Every port.
+    pub fn all() -> PortSet {
+        PortSet {
+            block: 0..=u16::MAX,
+            singles: Vec::new(),
+        }
     }
 
     /// `port` is in it.

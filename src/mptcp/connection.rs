@@ -22,7 +22,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::{Dsn, SeqNum, TcpRst};
 use std::collections::VecDeque;
 
-/// A closed connection whose peer never closes is given up after this (Linux: tcp_fin_timeout).
+/// A closed connection whose peer never closes is forgotten after this (Linux: tcp_fin_timeout).
 pub(super) const ORPHAN: Duration = Duration::from_secs(60);
 /// How long a subflow's FIN may wait for its answer when both data streams are complete.
 const LINGERING_FIN: Duration = Duration::from_secs(60);
@@ -182,11 +182,11 @@ pub(super) struct Connection {
     pub fail_deadline: Option<Instant>,
     pub data_fin_due: bool,
     pub writes: WritePattern,
-    /// Of the memory that all connections have together.
-    pub share: Share,
     /// What went over subflows that are no more.
     pub past: Tally,
     pub waits: Waits,
+    /// Of the memory that all connections have together.
+    pub share: Share,
 }
 
 impl Connection {
@@ -261,9 +261,9 @@ impl Connection {
             fail_deadline: None,
             data_fin_due: false,
             writes: WritePattern::default(),
-            share: Share::default(),
             past: Tally::new(now),
             waits: Waits::default(),
+            share: Share::default(),
             options,
         }
     }
@@ -694,10 +694,14 @@ impl Connection {
                 sf.close_queued = true;
             }
         }
-        // Nobody reads, everything of ours arrived, and the peer does not close (Linux: orphaned FIN_WAIT2).
-        if self.detached && self.out.fin_acked && !self.inc_finished() && self.give_up.is_none() {
+        if self.is_orphan() && self.give_up.is_none() {
             self.give_up = Some(ctx.now + ORPHAN);
         }
+    }
+
+    /// Nobody reads, everything of ours arrived, and the peer does not close (Linux: orphaned FIN_WAIT2).
+    pub(super) fn is_orphan(&self) -> bool {
+        self.detached && self.out.fin_acked && !self.inc_finished()
     }
 
     /// Joins of ours that the peer never confirmed have nothing to finish: a FIN would wait for the answer that never came.

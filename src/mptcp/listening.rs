@@ -1,7 +1,8 @@
 //! SYNs for listeners and joins, and what becomes of them: connections and subflows that are half open until the third ACK.
 //!
 //! However many SYNs come, no more than [`MAX_HALF_OPEN`] connections are remembered; the SYNs beyond are answered by cookies. Nothing is
-//! ever taken from those that came first, so a flood keeps nobody out.
+//! ever taken from those that came first, so a flood keeps nobody out. Of one connection's joins, which only those can ask for who have seen its
+//! token, [`MAX_HALF_OPEN_JOINS`] are remembered: the newest, so that forged ones bar others for no longer than the flood lasts.
 
 use super::addresses::MAX_SUBFLOWS;
 use super::connection::{Connection, Ctx, Proto, Role};
@@ -20,7 +21,7 @@ use std::collections::VecDeque;
 
 /// Half-open connections that are remembered (Linux: net.ipv4.tcp_max_syn_backlog, 1024 on a small machine).
 pub(super) const MAX_HALF_OPEN: usize = 1024;
-/// Half-open joins of one connection.
+/// Half-open joins of one connection; the oldest gives way to another.
 const MAX_HALF_OPEN_JOINS: usize = 4;
 
 /// A SYN, and who answers it with which numbers.
@@ -212,11 +213,18 @@ impl Endpoint {
         let Some(conn) = self.connections.get(&id) else {
             return true;
         };
-        let half_open = conn.subflows.iter().filter(|s| s.state == State::SynReceived).count();
+        let half_open = || {
+            conn.subflows
+                .iter()
+                .enumerate()
+                .filter(|(_, s)| s.state == State::SynReceived)
+        };
+        let (oldest, count) = (half_open().next().map(|(index, _)| index), half_open().count());
+        let full = count >= MAX_HALF_OPEN_JOINS || conn.subflows.len() >= MAX_SUBFLOWS;
         // J7: only when established, and neither after fallback nor after the end of both directions.
         let open = conn.established && conn.error.is_none() && !conn.finished();
         let allowed = conn.multipath() && open && !conn.addresses.forbid_join_here;
-        if !allowed || conn.subflows.len() >= MAX_SUBFLOWS || half_open >= MAX_HALF_OPEN_JOINS {
+        if !allowed || (full && oldest.is_none()) {
             self.stray_reset(tuple, iface, segment, RST_PROHIBITED);
             return true;
         }
@@ -224,7 +232,10 @@ impl Endpoint {
         let mtu = self.mtu(iface);
         let local_nonce = self.entropy.next_u64() as u32;
         let ts_offset = self.ts_offset(tuple);
-        let subflow = self.with(now, id, |conn, _| {
+        let subflow = self.with(now, id, |conn, ctx| {
+            if let Some(oldest) = oldest.filter(|_| full) {
+                conn.release(ctx, oldest, None);
+            }
             let subflow = SubflowId(conn.next_subflow);
             conn.next_subflow += 1;
             let mut sf = Subflow::new(now, subflow, tuple, iface, mtu, iss, State::SynReceived);

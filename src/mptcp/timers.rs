@@ -322,7 +322,13 @@ impl Connection {
         let now = ctx.now;
         let due = |t: Option<Instant>| t.is_some_and(|t| t <= now);
         if due(self.give_up) {
-            self.abort_with(ctx, ConnError::TimedOut);
+            if self.is_orphan() {
+                // Without a word, as Linux's FIN_WAIT2 ends (net/ipv4/tcp_minisocks.c tcp_time_wait): a reader who has not come to the end yet would find a
+                // reset there. What the peer says later is answered by one.
+                self.break_with(ctx, ConnError::TimedOut, None);
+            } else {
+                self.abort_with(ctx, ConnError::TimedOut);
+            }
             return;
         }
         if due(self.fail_deadline) {

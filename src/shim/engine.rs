@@ -1,7 +1,7 @@
 //! Asking the engine, and starting it first if there is none.
 
 use super::log::{debug, warning};
-use super::{config, spawn, sys};
+use super::{config, listen, spawn, sys};
 use crate::control::multipath::stash::Answerer;
 use crate::control::{
     self,
@@ -213,7 +213,11 @@ fn start_and_submit(
         runs = process.runs_after(pause_us);
         match channel::submit(engine, believes, request, socket) {
             Err(CallError::NoEngine) => {}
-            other => return other.map_err(why),
+            other => {
+                // It may be the successor of one that was killed together with its keeper.
+                listen::renew(engine);
+                return other.map_err(why);
+            }
         }
         pause_us = (pause_us * 2).min(20_000);
     }
@@ -266,9 +270,11 @@ fn done(reply: Reply<'_>) -> Option<Result<(), c_int>> {
     }
 }
 
-/// What the engine knows about a connection; None when it does not answer.
-pub fn query(engine: EngineId, cookie: u64) -> Option<Phase> {
-    phase_reply(ask(engine, &Request::Query { cookie }, &mut [0; MESSAGE_MAX])?.0)
+/// What the engine knows about a connection; None when it makes no sense.
+pub fn query(engine: EngineId, cookie: u64) -> Result<Option<Phase>, CallError> {
+    let mut buf = [0; MESSAGE_MAX];
+    let (reply, _) = channel::call(engine, believes, &Request::Query { cookie }, None, &mut buf)?;
+    Ok(phase_reply(reply))
 }
 
 /// A phase out of a reply, if it is one.

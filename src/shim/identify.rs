@@ -2,7 +2,8 @@
 
 use super::sys::{self, Errno};
 use super::table::{self, Kind};
-use super::{engine, inq, start};
+use super::{engine, inq, listen, start};
+use crate::control::channel::CallError;
 use crate::control::shadow::ShadowName;
 use crate::control::Phase;
 use core::ffi::c_int;
@@ -69,7 +70,7 @@ pub fn phase(fd: c_int, shadow: &ShadowName) -> Phase {
 pub fn ask_phase(fd: c_int, shadow: &ShadowName) -> Phase {
     sys::cookie(fd)
         .ok()
-        .and_then(|cookie| engine::query(shadow.engine, cookie))
+        .and_then(|cookie| engine::query(shadow.engine, cookie).ok()?)
         .unwrap_or(Phase::Failed {
             errno: libc::ECONNRESET,
         })
@@ -85,8 +86,12 @@ pub fn take_error(fd: c_int, shadow: &ShadowName) -> Result<c_int, Errno> {
 
 /// Why the kernel says ECONNRESET.
 pub fn reset_cause(fd: c_int, shadow: &ShadowName) -> c_int {
-    match ask_phase(fd, shadow) {
-        Phase::Failed { errno } => errno,
+    match engine::query(shadow.engine, sys::cookie(fd).unwrap_or_default()) {
+        Ok(Some(Phase::Failed { errno })) => errno,
+        Err(CallError::NoEngine) => {
+            listen::renew(shadow.engine);
+            libc::ECONNRESET
+        }
         _ => libc::ECONNRESET,
     }
 }

@@ -14,9 +14,13 @@ use super::{config, eligible, engine, linux, multipath, start, Verdict};
 use crate::control::multipath::is_ours;
 use crate::control::multipath::stash::Answerer;
 use crate::control::options::KEPT;
-use crate::control::{Bypass, Listen, Request};
+use crate::control::{Bypass, EngineId, Listen, Request};
 use core::ffi::c_int;
+use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use rustix::fd::BorrowedFd;
+
+/// The highest descriptor that an engine was told of by this process, or before a fork by the one that it is a copy of; -1 is none.
+static HIGHEST: AtomicI32 = AtomicI32::new(-1);
 
 /// Before listen(): whether the socket is deaf to other hosts now.
 pub fn prepare(fd: c_int) -> bool {
@@ -81,10 +85,23 @@ fn register(fd: c_int) -> bool {
         Ok(engine)
     });
     match answered {
-        Ok(engine) => info!("listen: answered by engine {engine}"),
+        Ok(engine) => {
+            HIGHEST.fetch_max(fd, Relaxed);
+            info!("listen: answered by engine {engine}");
+        }
         Err(reason) => bypass(reason),
     }
     answered.is_ok()
+}
+
+/// The engine and its keeper were killed: the next engine, which nobody has told yet where this program listens, is told.
+pub fn renew(engine: EngineId) {
+    for fd in 0..=HIGHEST.load(Relaxed) {
+        let listens = sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1);
+        if listens && multipath::answerer(fd).is_some_and(|answerer| answerer.engine == engine) {
+            register(fd);
+        }
+    }
 }
 
 /// Shows a listening socket to an engine by `ask`.

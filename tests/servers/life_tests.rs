@@ -43,6 +43,82 @@ fn a_new_engine_takes_the_listeners_over() {
     });
 }
 
+/// Where both are killed at once nobody is left who knows of the listener but the program, which learns of it by its connections.
+#[test]
+fn a_program_whose_engine_and_keeper_were_killed_at_once_starts_others() {
+    let site = Site::new();
+    let program = site.file(
+        "serve.py",
+        "import socket, threading
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('', 8000)); s.listen()
+def serve(c):
+    try:
+        while data := c.recv(100): c.sendall(data)
+    except ConnectionResetError: print('reset', flush=True)
+while True: threading.Thread(target=serve, args=[s.accept()[0]]).start()
+",
+    );
+    let server = site.serve(8000, &["python3", "-u", &program]);
+    let ask = "import socket, sys
+c = socket.create_connection(('192.0.2.2', 8000), 20); c.sendall(b'hello'); print(c.recv(5), flush=True)
+sys.stdin.readline()";
+    let talk = || {
+        let mptcp = site.mptcp();
+        let mut command = site.client(Client::Kernel, &["python3", "-u", "-c", ask]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("timeout(1)");
+        let mut said = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let first = said.next().expect("a line").expect("text");
+        assert_eq!(first, "b'hello'", "{}\n{}", server.output(), site.log());
+        assert_eq!(site.mptcp(), mptcp + 1);
+        child
+    };
+    let mut first = talk();
+    let ours = ["mptcp-keeper", "mptcp-engine"].map(|name| site.processes(name)[0]);
+    for signal in [rustix::process::Signal::STOP, rustix::process::Signal::KILL] {
+        for pid in ours {
+            let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+            rustix::process::kill_process(pid, signal).expect("it lives");
+        }
+    }
+    eventually("the program is told", || server.output().contains("reset"));
+    let mut second = talk();
+    for name in ["mptcp-keeper", "mptcp-engine"] {
+        assert_eq!(site.processes(name).len(), 1, "{name}");
+    }
+    for child in [&mut first, &mut second] {
+        drop(child.stdin.take());
+        child.wait().expect("a child");
+    }
+}
+
+/// Nothing is looked at now and then, not even whether the program still listens.
+#[test]
+fn the_engine_of_a_server_without_clients_sleeps() {
+    let site = Site::new();
+    let words = [&["MPTCP_IDLE_MS=200"], &SERVE[..]].concat();
+    let mut server = site.serve(8000, &words);
+    eventually("the engine knows of it", || {
+        site.log().contains("listens at 0.0.0.0:8000")
+    });
+    let engine = site.processes("mptcp-engine")[0];
+    let timers = || -> Vec<String> {
+        let infos = std::fs::read_dir(format!("/proc/{engine}/fdinfo")).expect("it lives");
+        let infos = infos.filter_map(|info| std::fs::read_to_string(info.ok()?.path()).ok());
+        let lines = infos.flat_map(|info| info.lines().map(str::to_string).collect::<Vec<_>>());
+        lines.filter(|line| line.starts_with("it_value")).collect()
+    };
+    eventually("no timer is set", || timers() == ["it_value: (0, 0)"]);
+    eventually("a second passes without a wake-up", || {
+        site.engine()
+            .wakeups_in(std::time::Duration::from_secs(1))
+            .expect("/proc")
+            == 0
+    });
+    server.terminate();
+    eventually("it ends", || site.processes("mptcp-engine").is_empty());
+}
+
 /// What the program holds of an engine that dies is reset, on both sides.
 #[test]
 fn connections_of_a_dead_engine_are_reset() {

@@ -2,6 +2,8 @@
 
 use crate::lab::{server_address, Lab};
 use crate::site::{eventually, Client, Site};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 const SERVE: [&str; 5] = ["python3", "-u", "-m", "http.server", "8000"];
 
@@ -106,6 +108,50 @@ fn a_restart_beside_lingering_connections_works() {
         site.fetch(Client::Kernel, &url(8000), 1000);
         site.fetch(Client::Plain, &url(8000), 1000);
         server.terminate();
+    }
+}
+
+/// The next server has the port at once, and the clients of the one that was killed get all that it had written, and the end.
+#[test]
+fn a_server_that_was_killed_is_restarted_while_its_connections_linger() {
+    const LEN: usize = 300_000;
+    let site = Site::new();
+    let program = site.file(
+        "serve.py",
+        &format!(
+            "import socket
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('', 8000)); s.listen(); held = []
+while True: held.append(s.accept()[0]); held[-1].sendall(b'x' * {LEN}); print('written', flush=True)
+"
+        ),
+    );
+    let ask = "import socket, sys
+c = socket.create_connection(('192.0.2.2', 8000), 20); got = len(c.recv(1)); print('in', flush=True); sys.stdin.readline()
+while data := c.recv(100000): got += len(data)
+print(got, flush=True)";
+    let clients = [Client::Kernel, Client::Plain, Client::Library];
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        // The first one's is killed when this one listens.
+        let server = site.serve(8000, &["python3", "-u", &program]);
+        for client in clients {
+            let mut command = site.client(client, &["python3", "-u", "-c", ask]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = command.spawn().expect("timeout(1)");
+            let mut said = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+            assert_eq!(said.next().expect("a line").expect("text"), "in", "{client:?}");
+            waiting.push((client, child, said));
+        }
+        eventually("all is written", || {
+            server.output().matches("written\n").count() == clients.len()
+        });
+        // Dropped: SIGKILL.
+    }
+    for (client, mut child, mut said) in waiting {
+        drop(child.stdin.take());
+        let got = said.next().expect("a line").expect("text");
+        assert_eq!(got, LEN.to_string(), "{client:?}: {}", site.log());
+        assert!(child.wait().expect("a child").success(), "{client:?}");
     }
 }
 

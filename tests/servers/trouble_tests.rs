@@ -86,6 +86,51 @@ fn every_client_of_an_engine_that_is_killed_is_reset_and_served_by_the_next() {
     }
 }
 
+/// One SYN from a port where nothing is that could send it again, and whether it is answered.
+const ONE_SYN: &str = "import socket, struct
+def sum16(b):
+    s = sum(struct.unpack('!%dH' % (len(b) // 2), b)); s = (s >> 16) + (s & 0xffff); return ~(s + (s >> 16)) & 0xffff
+r = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP); r.settimeout(20)
+src, dst = socket.inet_aton('192.0.2.1'), socket.inet_aton('192.0.2.2')
+tcp = struct.pack('!HHIIBBHHH', 1234, 8000, 7919, 0, 5 << 4, 2, 64240, 0, 0)
+check = sum16(src + dst + struct.pack('!BBH', 0, 6, 20) + tcp)
+r.sendto(tcp[:16] + struct.pack('!H', check) + tcp[18:], ('192.0.2.2', 0))
+print('sent', flush=True)
+while struct.unpack_from('!HHIIBB', r.recv(100), 20)[:4:3] != (8000, 7920): pass
+print('answered', flush=True)
+";
+
+/// Who connects when an engine is dead and the next one not there need not send his SYN again.
+#[test]
+fn a_syn_that_no_engine_was_there_for_is_answered_by_the_next() {
+    let site = Site::new();
+    let program = site.file("echo.py", ECHO);
+    let _server = site.serve(8000, &["python3", "-u", &program]);
+    eventually("the engine knows of it", || {
+        site.log().contains("listens at 0.0.0.0:8000")
+    });
+    let keeper = rustix::process::Pid::from_raw(site.processes("mptcp-keeper")[0]).expect("a process");
+    let signal = |signal| rustix::process::kill_process(keeper, signal).expect("it lives");
+    signal(rustix::process::Signal::STOP);
+    kill(site.processes("mptcp-engine")[0]);
+    eventually("it is dead", || site.processes("mptcp-engine").is_empty());
+    let mut command = site.client(Client::Plain, &["python3", "-u", "-c", ONE_SYN]);
+    command.stdout(Stdio::piped());
+    let mut child = command.spawn().expect("timeout(1)");
+    let mut said = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    assert_eq!(said.next().expect("a line").expect("text"), "sent");
+    // It takes 5 ms; where it takes longer it meets the next engine.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    signal(rustix::process::Signal::CONT);
+    assert_eq!(
+        said.next().expect("an answer").expect("text"),
+        "answered",
+        "{}",
+        site.log()
+    );
+    child.wait().expect("a child");
+}
+
 /// accept() in many threads and processes at once: each connection is somebody's, once.
 #[test]
 fn threads_and_processes_accept_from_one_socket() {
@@ -98,7 +143,7 @@ s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.
 def serve():
     while True:
         c, a = s.accept(); c.sendall(b'%s %d' % (a[0].encode(), c.getpeername()[1])); c.close()
-for _ in range(20):
+for _ in range(100):
     if os.fork() == 0: break
 for _ in range(4): threading.Thread(target=serve).start()
 ",

@@ -16,7 +16,7 @@ use rx::{RxBuffers, RxSocket};
 use std::collections::btree_map::Entry;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use tx::{Failure, TxSocket};
 
 /// Raw IP sockets: one pair for receiving, and for sending one socket per family and interface.
@@ -43,13 +43,24 @@ impl IpLink {
         if rx.is_empty() {
             return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
         }
-        Ok(IpLink {
+        Ok(IpLink::on(rx))
+    }
+
+    /// A link that goes on with the receiving sockets of another one ([`IpLink::fds`]) in a process that has died: what has come since waits
+    /// in their queues. It hears the ports that they heard until [`Link::admit`].
+    pub fn adopt(fds: Vec<OwnedFd>) -> io::Result<IpLink> {
+        let rx: io::Result<_> = fds.into_iter().map(RxSocket::adopt).collect();
+        Ok(IpLink::on(rx?))
+    }
+
+    fn on(rx: Vec<RxSocket>) -> IpLink {
+        IpLink {
             rx,
             buffers: RxBuffers::new(),
             tx: BTreeMap::new(),
             unsent: Vec::new(),
             stats: LinkStats::default(),
-        })
+        }
     }
 
     /// Hears IPv4 segments, or leaves them to another link. ICMP errors are heard in any case.

@@ -9,6 +9,7 @@ use crate::link::ports::PortSet;
 use crate::link::sys;
 use crate::link::{Incoming, LinkStats};
 use core::net::{Ipv4Addr, Ipv6Addr};
+use rustix::net::{sockopt, AddressFamily};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -92,6 +93,16 @@ impl RxSocket {
             sys::set_int(fd, libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_INTERFACE)?;
         }
         Ok(socket)
+    }
+
+    /// Goes on with the socket of another `RxSocket`, whose filter it has until [`RxSocket::admit`].
+    pub(super) fn adopt(fd: OwnedFd) -> io::Result<RxSocket> {
+        Ok(RxSocket {
+            ipv6: sockopt::socket_domain(&fd)? == AddressFamily::INET6,
+            fd,
+            ports: PortSet::all(),
+            deaf: false,
+        })
     }
 
     /// For the event loop.

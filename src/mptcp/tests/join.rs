@@ -207,9 +207,14 @@ fn j_half_open_joins_are_bounded() {
         let sent = s.take_sent();
         assert!(sent[0].options.mptcp.join.is_some(), "flow {flow}");
     }
+    // The oldest gives way to who answers.
+    s.join_as_server(FOURTH, 5);
+    assert_eq!(s.info().unwrap().subflows.len(), 5);
+    assert_eq!((s.state(SECOND), s.state(CROSS)), (None, Some("SYN-RECEIVED")));
+    assert_eq!(s.state(FOURTH), Some("ESTABLISHED"));
     // They vanish when nobody completes them.
     s.advance(200_000);
-    assert_eq!(s.info().unwrap().subflows.len(), 1);
+    assert_eq!(s.info().unwrap().subflows.len(), 2);
 }
 
 // Proves P1.

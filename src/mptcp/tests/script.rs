@@ -32,12 +32,14 @@ pub const SECOND: usize = 1;
 pub const CROSS: usize = 2;
 pub const CROSS_PORT: usize = 3;
 pub const THIRD: usize = 4;
-const FLOWS: [(&str, &str); 5] = [
+pub const FOURTH: usize = 5;
+const FLOWS: [(&str, &str); 6] = [
     ("192.0.2.1:34058", "192.0.2.2:8000"),
     ("198.51.100.1:44769", "192.0.2.2:8000"),
     ("198.51.100.1:40199", "198.51.100.2:8000"),
     ("198.51.100.1:50917", "198.51.100.2:8443"),
     ("203.0.113.1:45000", "192.0.2.2:8000"),
+    ("203.0.113.2:45000", "192.0.2.2:8000"),
 ];
 
 /// Unpredictable numbers that the script predicts: what it queued, then a counter.
