@@ -17,7 +17,7 @@ mod silence;
 #[path = "api/wire.rs"]
 mod wire;
 
-use interop::{run, server_address, LabSpec, Outcome, Peer, Site, Transport, Wire};
+use interop::{run, server_address, LabSpec, Middlebox, Outcome, Peer, Site, Transport, Wire};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -386,6 +386,21 @@ fn single_subflows() {
 #[test]
 fn events() {
     Place::new().check("events", &[], &[]);
+}
+
+/// A middlebox on both wires lets handshakes pass as they are, and nothing after them.
+fn assert_options_after_fallback(place: &Place) {
+    for wire in 0..2 {
+        let boxes = place.site.lab().wire(wire).middleboxes([Middlebox::StripLater]);
+        boxes.expect("a middlebox");
+    }
+    place.check("fallback", &[], &[]);
+}
+
+// Proves REQ2, REQ3, REQ4.
+#[test]
+fn fallback_in_mid_connection() {
+    assert_options_after_fallback(&Place::new());
 }
 
 // Proves L12, REQ9.

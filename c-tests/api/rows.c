@@ -170,23 +170,23 @@ static void pour(void)
 	}
 }
 
-static int small_buffer(void)
+static int small_buffer(int option)
 {
 	int size = 4096, fd = api_socket();
-	CHECK(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size) == 0);
+	CHECK(setsockopt(fd, SOL_SOCKET, option, &size, sizeof size) == 0);
 	return fd;
 }
 
 /* L10: a small buffer asks for no MPTCP; MPTCP that is asked for all the same wins. */
-static void a_small_buffer_asks_for_none(void)
+static void a_small_buffer_asks_for_none(int option)
 {
-	int fd = small_buffer();
+	int fd = small_buffer(option);
 	api_connect(fd);
 	CHECK(get_int(fd, TCP_MULTIPATH_ENABLE) == 0);
 	request(fd, 100000);
 	read_rest();
 	close(fd);
-	fd = small_buffer();
+	fd = small_buffer(option);
 	CHECK(set_int(fd, TCP_MULTIPATH_ENABLE, 1) == 0);
 	api_connect(fd);
 	CHECK(get_int(fd, TCP_MULTIPATH_ENABLE) == 1);
@@ -194,9 +194,9 @@ static void a_small_buffer_asks_for_none(void)
 	read_rest();
 }
 
-static void a_small_buffer_is_a_habit(void)
+static void a_small_buffer_is_a_habit(int option)
 {
-	int fd = small_buffer();
+	int fd = small_buffer(option);
 	api_connect(fd);
 	CHECK(get_int(fd, TCP_MULTIPATH_ENABLE) == 1);
 	request(fd, 100000);
@@ -303,26 +303,59 @@ static void without_multipath(void)
 	read_rest();
 }
 
+static int with_ip_options(void)
+{
+	unsigned char router_alert[4] = { 148, 4, 0, 0 };
+	int fd = api_socket();
+	CHECK(setsockopt(fd, IPPROTO_IP, IP_OPTIONS, router_alert, sizeof router_alert) == 0);
+	return fd;
+}
+
+static int transparent(void)
+{
+	int on = 1, fd = api_socket();
+	CHECK(setsockopt(fd, IPPROTO_IP, IP_TRANSPARENT, &on, sizeof on) == 0);
+	return fd;
+}
+
+static int with_signatures(void)
+{
+	int fd = api_socket();
+	sign_nobody(fd);
+	return fd;
+}
+
 /* L21: TCP_MD5SIG, IP options, foreign source addresses. */
 static void what_only_the_kernel_has(void)
 {
-	unsigned char router_alert[4] = { 148, 4, 0, 0 };
-	int on = 1, fd = api_socket();
-	CHECK(setsockopt(fd, IPPROTO_IP, IP_OPTIONS, router_alert, sizeof router_alert) == 0);
+	int fd = with_ip_options();
 	api_connect(fd);
 	CHECK(get_int(fd, TCP_MULTIPATH_ENABLE) == 0);
 	close(fd);
-	fd = api_socket();
-	CHECK(setsockopt(fd, IPPROTO_IP, IP_TRANSPARENT, &on, sizeof on) == 0);
+	fd = transparent();
 	api_connect(fd);
 	CHECK(get_int(fd, TCP_MULTIPATH_ENABLE) == 0);
 	close(fd);
-	fd = api_socket();
-	sign_nobody(fd);
+	fd = with_signatures();
 	api_connect(fd);
 	CHECK(get_int(fd, TCP_MULTIPATH_ENABLE) == 0);
 	request(fd, 1000);
 	read_rest();
+}
+
+/* A connection for each reason to leave it to the kernel that its socket can give; somebody looks at them and ends this program. */
+static void one_of_each_and_wait(void)
+{
+	int fds[6], i;
+	fds[0] = small_buffer(SO_SNDBUF);
+	fds[1] = small_buffer(SO_RCVBUF);
+	fds[2] = bound_to(FIRST);
+	fds[3] = with_ip_options();
+	fds[4] = transparent();
+	fds[5] = with_signatures();
+	for (i = 0; i < 6; i++)
+		api_connect(fds[i]);
+	pause();
 }
 
 static void a_bound_address_is_a_habit(void)
@@ -370,9 +403,15 @@ int main(int argc, char **argv)
 	else if (strcmp(row, "pouring") == 0)
 		pour();
 	else if (strcmp(row, "l10") == 0)
-		a_small_buffer_asks_for_none();
+		a_small_buffer_asks_for_none(SO_RCVBUF);
+	else if (strcmp(row, "l10-send") == 0)
+		a_small_buffer_asks_for_none(SO_SNDBUF);
 	else if (strcmp(row, "l10-ignored") == 0)
-		a_small_buffer_is_a_habit();
+		a_small_buffer_is_a_habit(SO_RCVBUF);
+	else if (strcmp(row, "l10-send-ignored") == 0)
+		a_small_buffer_is_a_habit(SO_SNDBUF);
+	else if (strcmp(row, "left") == 0)
+		one_of_each_and_wait();
 	else if (strcmp(row, "l11") == 0)
 		other_options_do_not_interfere();
 	else if (strcmp(row, "l14") == 0)

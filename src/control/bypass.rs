@@ -60,8 +60,8 @@ bypass! {
     BoundToDevice = 13, "bound to a device";
     /// IP options, routing headers, source-route options.
     IpOptions = 14, "IP options are set";
-    /// SO_SNDBUF below what poll needs on an AF_UNIX socket.
-    SmallSendBuffer = 15, "SO_SNDBUF is too small";
+    /// SO_SNDBUF of who wants little buffered (RFC 6897 section 4.4.3).
+    SmallSendBuffer = 15, "SO_SNDBUF is too small for several paths";
     /// It is in an epoll whose registration cannot be moved.
     Epoll = 16, "an epoll registration cannot be moved";
     /// The program confined itself with seccomp: our system calls could kill it.

@@ -22,6 +22,7 @@ const PICTURE_OF: u16 = 11;
 const SET_WISH: u16 = 12;
 const SHUTDOWN: u16 = 13;
 const ASK_WISH: u16 = 14;
+const LEFT: u16 = 15;
 const SHADOW: u16 = 129;
 const BYPASS: u16 = 130;
 const ERROR: u16 = 131;
@@ -77,6 +78,17 @@ pub struct Listen<'a> {
     pub settings: &'a [u8],
 }
 
+/// What a program tells that left a connection to the kernel without asking.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left<'a> {
+    /// As in [`Connect`].
+    pub remote: SocketAddr,
+    /// Likewise.
+    pub program: &'a [u8],
+    /// Why.
+    pub reason: Bypass,
+}
+
 /// A request to the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request<'a> {
@@ -113,6 +125,8 @@ pub enum Request<'a> {
     /// The program is about to shut down its reading side, or with `both` its writing side too: what has come by now stays readable,
     /// and must be in the shadow before that.
     Shutdown { cookie: u64, both: bool },
+    /// A connection was left to the kernel: for `mptcp status`.
+    Left(Left<'a>),
     /// A picture of everything, as JSON.
     Status,
 }
@@ -267,6 +281,12 @@ impl<'a> Request<'a> {
                 w.i32(name)?;
                 w.bytes(value, WISH_MAX)?;
             }
+            Request::Left(l) => {
+                header(&mut w, LEFT)?;
+                w.addr(Some(l.remote))?;
+                w.bytes(l.program, PROGRAM_MAX)?;
+                w.u16(l.reason as u16)?;
+            }
             Request::Status => header(&mut w, STATUS)?,
         }
         Ok(w.len())
@@ -316,6 +336,11 @@ impl<'a> Request<'a> {
                 name: r.i32()?,
                 value: r.bytes(WISH_MAX)?,
             },
+            LEFT => Request::Left(Left {
+                remote: r.addr()?.ok_or(DecodeError::Value)?,
+                program: r.bytes(PROGRAM_MAX)?,
+                reason: Bypass::from_code(r.u16()?).ok_or(DecodeError::Value)?,
+            }),
             STATUS => Request::Status,
             other => return Err(DecodeError::Kind(other)),
         };

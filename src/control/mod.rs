@@ -32,6 +32,7 @@
 //! | 12 | SetWish | cookie u64, name i32 ([`multipath::name`]), value bytes (≤ 1024) | – | Done, Error |
 //! | 13 | Shutdown | cookie u64, both directions u8 (0 or 1) | – | Done, Error |
 //! | 14 | AskWish | cookie u64, name i32, value bytes (≤ 1024) | – | Value, or Done with a descriptor; Error |
+//! | 15 | Left | remote address, program name bytes, reason u16 ([`Bypass`]) | – | Done, which nobody waits for; Error |
 //!
 //! | kind | reply | body | descriptor |
 //! |---|---|---|---|
@@ -68,7 +69,7 @@ pub mod shadow;
 pub use address::{believes, trusted_uid, Cgroup, EngineId, ParseIdError, Privileges};
 pub use bypass::Bypass;
 pub use codec::{DecodeError, Overflow};
-pub use message::{loopback_wanted, setting, Connect, Listen, Phase, PhaseReport, Queues, Reply, Request};
+pub use message::{loopback_wanted, setting, Connect, Left, Listen, Phase, PhaseReport, Queues, Reply, Request};
 
 /// Whether `MPTCP_HEURISTICS` switches one of them off: `off`, or a list with `-NAME` in it.
 pub fn heuristic_off(setting: &[u8], name: &[u8]) -> bool {
@@ -79,7 +80,7 @@ pub fn heuristic_off(setting: &[u8], name: &[u8]) -> bool {
 }
 
 /// Version of the layout of messages. An engine answers only its own.
-pub const PROTOCOL_VERSION: u16 = 5;
+pub const PROTOCOL_VERSION: u16 = 6;
 /// No request or reply (Status chunks and pictures excepted) is longer, bytes.
 pub const MESSAGE_MAX: usize = 2048;
 /// A program's name as the kernel keeps it (TASK_COMM_LEN), bytes.

@@ -81,6 +81,8 @@ pub const KEPT: &[SocketOption] = &[
     option(libc::IPPROTO_IP, libc::IP_TTL, 4),
     option(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, 4),
     option(libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 4),
+    // It is about bind() alone; one that comes before that leaves the socket to the kernel.
+    option(libc::IPPROTO_IP, libc::IP_FREEBIND, 4),
     inet6(libc::IPV6_V6ONLY),
     inet6(libc::IPV6_UNICAST_HOPS),
     inet6(libc::IPV6_TCLASS),
@@ -108,7 +110,6 @@ pub const NEVER_SET: &[(i32, i32)] = &[
     (libc::IPPROTO_TCP, TCP_ULP),
     (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT),
     (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
-    (libc::IPPROTO_IP, libc::IP_FREEBIND),
     (libc::IPPROTO_IP, libc::IP_RECVERR),
 ];
 

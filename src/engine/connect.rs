@@ -21,9 +21,9 @@ use super::shadow::Shadow;
 use super::socket_options::{self, SocketOptions};
 use crate::control::multipath::{Wishes, CONGESTIONS};
 use crate::control::shadow::{ShadowName, NAME_MAX};
-use crate::control::{loopback_wanted, Bypass, Connect, Reply};
+use crate::control::{loopback_wanted, Bypass, Connect, Left, Reply};
 use crate::link::path_config::PathConfig;
-use crate::mptcp::endpoint::FourTuple;
+use crate::mptcp::endpoint::{ConnOptions, FourTuple};
 use crate::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{bind, getsockname, ipproto, socket_with, sockopt};
@@ -151,9 +151,7 @@ impl Engine {
                 self.turn(now, key);
             }
             Err(Refusal::Bypass(reason)) => {
-                log::info!("{program}[{pid}] > {remote} left to the kernel: {}", reason.text());
-                self.counters.bypassed += 1;
-                self.bypasses.push(BypassRecord {
+                self.note_bypass(BypassRecord {
                     at: now,
                     program,
                     pid,
@@ -166,6 +164,26 @@ impl Engine {
                 self.answer(client, &Reply::Error(errno.raw_os_error()), None);
             }
         }
+    }
+
+    /// A program left a connection to the kernel without asking: it is counted, and shown, as if it had asked.
+    pub(super) fn serve_left(&mut self, now: Instant, client: Key, left: &Left<'_>, cred: &UCred) {
+        self.counters.connects += 1;
+        self.note_bypass(BypassRecord {
+            at: now,
+            program: String::from_utf8_lossy(left.program).into_owned(),
+            pid: cred.pid.as_raw_nonzero().get() as u32,
+            remote: left.remote,
+            reason: left.reason,
+        });
+        self.answer(client, &Reply::Done, None);
+    }
+
+    fn note_bypass(&mut self, record: BypassRecord) {
+        let (program, pid, remote, why) = (&record.program, record.pid, record.remote, record.reason.text());
+        log::info!("{program}[{pid}] > {remote} left to the kernel: {why}");
+        self.counters.bypassed += 1;
+        self.bypasses.push(record);
     }
 
     /// Begins a connection: its key, its cookie, and the program's end of the shadow.
@@ -211,9 +229,7 @@ impl Engine {
         .map_err(|reason| wish.refusal(reason))?;
         let path = *all.first().ok_or(Bypass::NoRoute)?;
         let mut options = wish.options.for_core(remote.is_ipv6());
-        let patience = options.user_timeout;
-        options.syn_patience = Some(patience.unwrap_or_else(|| attempt_time(options.syn_retries)));
-        options.syn_retries = options.syn_retries.min(SYN_RETRIES_MAX);
+        bound_attempt(&mut options);
         let has_port = wish.bound.is_some_and(|bound| bound.port() != 0);
         let bound = has_port.then(|| socket.as_fd());
         // A port that cannot be had: the kernel's connect() says it best.
@@ -422,6 +438,13 @@ impl Engine {
         }
         Err(Errno::ADDRINUSE)
     }
+}
+
+/// What TCP_SYNCNT and TCP_USER_TIMEOUT allow to an attempt to connect, and of that the core's part.
+pub(super) fn bound_attempt(options: &mut ConnOptions) {
+    let patience = options.user_timeout;
+    options.syn_patience = Some(patience.unwrap_or_else(|| attempt_time(options.syn_retries)));
+    options.syn_retries = options.syn_retries.min(SYN_RETRIES_MAX);
 }
 
 /// How long the kernel tries to connect with this many repetitions of its SYN (net/ipv4/tcp_timer.c `tcp_model_timeout`;

@@ -23,6 +23,8 @@ pub struct End {
     pub options: SocketOptions,
     /// The last `struct tcp_info`.
     pub tcp_info: Box<[u8; TCP_INFO_LEN]>,
+    /// TCP_IS_MPTCP: it spoke MPTCP to its end.
+    pub multipath: bool,
     /// What it asked for by options of `mptcp.h`.
     pub wishes: Box<Wishes>,
     /// The address that the program had bound.
@@ -129,6 +131,7 @@ mod tests {
                     report,
                     options: options.clone(),
                     tcp_info: Box::new([0; TCP_INFO_LEN]),
+                    multipath: false,
                     wishes: Box::default(),
                     bound: None,
                     uid: None,
@@ -140,6 +143,7 @@ mod tests {
                     report,
                     options: options.clone(),
                     tcp_info: Box::new([0; TCP_INFO_LEN]),
+                    multipath: false,
                     wishes: Box::default(),
                     bound: None,
                     uid: None,

@@ -40,12 +40,15 @@ impl Engine {
             Ok(Request::Status) if !self.may_ask(&Request::Status, &cred) => self.control.answer_text(client, b""),
             Ok(request) if !self.may_ask(&request, &cred) => self.answer_error(client, Errno::ACCESS),
             // The name is being given up, and later questions about a connection would not find us: the program is to start another engine.
-            Ok(Request::Connect(_) | Request::Listen(_)) if self.retired => self.control.dismiss(client),
+            Ok(Request::Connect(_) | Request::Listen(_) | Request::Left(_)) if self.retired => {
+                self.control.dismiss(client)
+            }
             Ok(Request::Connect(request)) => self.serve_connect(now, client, &request, fd, cred),
             Ok(Request::Status) => {
                 let text = self.status(now);
                 self.control.answer_text(client, &text);
             }
+            Ok(Request::Left(left)) => self.serve_left(now, client, &left, &cred),
             Ok(Request::Abort { cookie }) => match self.disconnect(now, cookie) {
                 Ok(socket) => {
                     self.answer(client, &Reply::Done, Some(socket.as_fd()));
@@ -89,7 +92,9 @@ impl Engine {
             | Request::AskWish { cookie, .. }
             | Request::Shutdown { cookie, .. }
             | Request::Wait { cookie } => cookie,
-            Request::Connect(_) | Request::Listen(_) | Request::Claim | Request::Status => return false,
+            Request::Connect(_) | Request::Listen(_) | Request::Left(_) | Request::Claim | Request::Status => {
+                return false
+            }
         };
         match self.connection(cookie) {
             Ok((_, connection)) => connection.uid == Some(cred.uid),
@@ -161,6 +166,7 @@ impl Engine {
             | Request::Wait { .. }
             | Request::Picture { .. }
             | Request::AskWish { .. }
+            | Request::Left(_)
             | Request::Status => Err(Errno::PROTO),
         }
     }
@@ -264,8 +270,10 @@ impl Engine {
     fn get_option_of_the_past(&self, cookie: u64, level: i32, name: i32, value: &mut [u8]) -> Result<usize, Errno> {
         let end = self.ends.get(cookie).filter(|_| !is_ours(level, name));
         let end = end.ok_or(Errno::NOTCONN)?;
+        let multipath = i32::from(end.multipath).to_ne_bytes();
         let answer = match (level, name) {
             (libc::IPPROTO_TCP, libc::TCP_INFO) => &end.tcp_info[..],
+            (libc::IPPROTO_TCP, TCP_IS_MPTCP) => &multipath,
             _ => match end.options.get(level, name) {
                 Some(kept) => kept,
                 None => return end.options.get_unset(level, name, value),

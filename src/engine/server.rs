@@ -369,6 +369,7 @@ impl Engine {
             report,
             options: connection.options.clone(),
             tcp_info: Box::new(tcp_info::closed(info.as_ref(), now)),
+            multipath: info.as_ref().is_some_and(|info| info.fallback.is_none()),
             wishes: connection.wishes.clone(),
             bound: connection.bound,
             uid: connection.uid,

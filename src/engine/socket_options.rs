@@ -3,6 +3,7 @@
 //! The kernel stays the judge of values: a later setsockopt is made on a fresh socket by the program first, and what that
 //! socket then says is the new value. So errors, rounding and privileges are the kernel's, and the program's own.
 
+use super::connect::bound_attempt;
 use crate::control::multipath::CONGESTIONS;
 use crate::control::options::{SocketOption, KEPT, KEPT_LEN_MAX, NEVER_SET};
 use crate::mptcp::endpoint::{ConnOptions, Keepalive};
@@ -144,6 +145,14 @@ impl SocketOptions {
     /// # Errors
     /// ENOPROTOOPT when the option is not one that is kept; what the kernel says when it is asked.
     pub fn set_as(&mut self, judge: BorrowedFd<'_>, level: i32, name: i32) -> Result<(), Errno> {
+        let unset_clamp = || {
+            let mut clamp = [0; 4];
+            get(judge, level, name, &mut clamp).is_ok() && clamp == [0; 4]
+        };
+        if (level, name) == (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP) && unset_clamp() {
+            // Only on a closed socket, as the judge is.
+            return Err(Errno::INVAL);
+        }
         if (level, name) == (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) {
             // Only before bind(): the judge is not bound.
             return Err(Errno::INVAL);
@@ -273,7 +282,7 @@ impl SocketOptions {
         };
         let window_max = match tcp(libc::TCP_WINDOW_CLAMP) {
             ..=0 => BUFFER_MAX,
-            n => (n as usize).max(BUFFER_MIN),
+            n => n as usize,
         };
         let tuned = self.buffer_lock & RCVBUF_LOCK == 0;
         ConnOptions {
@@ -313,6 +322,8 @@ impl SocketOptions {
         options.cork = new.cork;
         options.keepalive = new.keepalive;
         options.user_timeout = new.user_timeout;
+        options.syn_retries = new.syn_retries;
+        bound_attempt(options);
         options.tos = new.tos;
         options.ttl = new.ttl;
         options.mark = new.mark;

@@ -11,7 +11,7 @@ use super::table::{self, Kind};
 use super::{config, eligible, epoll, identify, linux, memory, multipath, options, replace, Verdict};
 use crate::control::shadow::ShadowName;
 use crate::control::Reply;
-use crate::control::{Bypass, Connect, EngineId, Phase, Request, MESSAGE_MAX};
+use crate::control::{Bypass, Connect, EngineId, Left, Phase, Request, MESSAGE_MAX};
 use core::ffi::{c_int, c_void};
 use core::net::SocketAddr;
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -39,8 +39,43 @@ pub unsafe fn connect(fd: c_int, addr: *const c_void, len: usize) -> Verdict {
         .and_then(|flags| epoll::movable(fd).map(|()| flags));
     match judged {
         Ok(flags) => first(fd, remote, flags),
-        Err(reason) => bypass(fd, remote, reason),
+        Err(reason) => {
+            if is_telling(reason) {
+                tell(remote, reason);
+            }
+            bypass(fd, remote, reason)
+        }
     }
+}
+
+/// Whether `mptcp status` is to show a connection that is left to the kernel without asking: where the socket's options or its address decided
+/// that, and not what the user has turned off or what no engine could carry.
+fn is_telling(reason: Bypass) -> bool {
+    matches!(
+        reason,
+        Bypass::ZeroCopy
+            | Bypass::AsyncIo
+            | Bypass::Timestamps
+            | Bypass::TcpFeature
+            | Bypass::FastOpen
+            | Bypass::Transparent
+            | Bypass::BoundToDevice
+            | Bypass::IpOptions
+            | Bypass::SmallSendBuffer
+            | Bypass::SmallReceiveBuffer
+            | Bypass::BoundAddress
+    )
+}
+
+fn tell(remote: SocketAddr, reason: Bypass) {
+    // As in `first`.
+    let mask = sys::block_signals();
+    engine::left(&Request::Left(Left {
+        remote,
+        program: config::get().program(),
+        reason,
+    }));
+    sys::restore_signals(mask);
 }
 
 fn bypass(fd: c_int, remote: SocketAddr, reason: Bypass) -> Verdict {

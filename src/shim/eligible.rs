@@ -152,9 +152,6 @@ fn options(fd: c_int) -> Result<(), Bypass> {
             return Err(reason);
         }
     }
-    if sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_SNDBUF).unwrap_or(0) < SEND_BUFFER_MIN {
-        return Err(Bypass::SmallSendBuffer);
-    }
     small_buffers(fd)
 }
 
@@ -164,13 +161,17 @@ fn small_buffers(fd: c_int) -> Result<(), Bypass> {
         config::get().setting(b"MPTCP_HEURISTICS").unwrap_or_default(),
         b"buffers",
     );
-    let small = || {
-        sys::getsockopt_int(fd, libc::SOL_SOCKET, libc::SO_RCVBUF).is_ok_and(|size| size < RECEIVE_BUFFER_MIN)
-            && !multipath::is_asked_for(fd)
+    let below = |name, least| sys::getsockopt_int(fd, libc::SOL_SOCKET, name).is_ok_and(|size| size < least);
+    let reason = if below(libc::SO_SNDBUF, SEND_BUFFER_MIN) {
+        Bypass::SmallSendBuffer
+    } else if below(libc::SO_RCVBUF, RECEIVE_BUFFER_MIN) {
+        Bypass::SmallReceiveBuffer
+    } else {
+        return Ok(());
     };
-    match !ignored && small() {
-        true => Err(Bypass::SmallReceiveBuffer),
-        false => Ok(()),
+    match ignored || multipath::is_asked_for(fd) {
+        true => Ok(()),
+        false => Err(reason),
     }
 }
 

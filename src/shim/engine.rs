@@ -130,6 +130,18 @@ pub fn connect(request: &Request<'_>, socket: BorrowedFd<'_>) -> Connected {
     }
 }
 
+/// Tells this process's engine of a connection that it is not asked to carry. Nobody waits for its answer.
+pub fn left(request: &Request<'_>) {
+    let Some(engine) = own() else { return };
+    let told = match channel::submit(engine, believes, request, None) {
+        Err(CallError::NoEngine) => start_and_submit(engine, request, None).map(drop),
+        told => told.map(drop).map_err(why),
+    };
+    if let Err(reason) = told {
+        debug!("the engine was not told: {}", reason.text());
+    }
+}
+
 /// The answer, what came with it, and the channel.
 fn call_started<'b>(
     engine: EngineId,
@@ -144,7 +156,7 @@ fn call_started<'b>(
     // An engine that closes without an answer was about to go, or dies: another one shall do it.
     for _ in 0..2 {
         let submitted = match channel::submit(engine, believes, request, Some(socket)) {
-            Err(CallError::NoEngine) => Ok(start_and_submit(engine, request, socket)?),
+            Err(CallError::NoEngine) => Ok(start_and_submit(engine, request, Some(socket))?),
             other => other,
         };
         received = submitted.and_then(|channel| Ok((channel::receive(&channel, buf)?, channel)));
@@ -172,7 +184,11 @@ fn why(error: CallError) -> Bypass {
 }
 
 /// Starts an engine and submits as soon as it, or that of a program that was faster, listens.
-fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<'_>) -> Result<OwnedFd, Bypass> {
+fn start_and_submit(
+    engine: EngineId,
+    request: &Request<'_>,
+    socket: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, Bypass> {
     let start = sys::monotonic_ms();
     if start.saturating_sub(FAILED_AT_MS.load(Relaxed)) < RETRY_MS {
         return Err(Bypass::NoEngine);
@@ -195,7 +211,7 @@ fn start_and_submit(engine: EngineId, request: &Request<'_>, socket: BorrowedFd<
     while runs && sys::monotonic_ms().saturating_sub(start) < START_MS_MAX {
         // Looked at before asking: whoever wins the race for the name listens before the loser is gone.
         runs = process.runs_after(pause_us);
-        match channel::submit(engine, believes, request, Some(socket)) {
+        match channel::submit(engine, believes, request, socket) {
             Err(CallError::NoEngine) => {}
             other => {
                 // It may be the successor of one that was killed together with its keeper.

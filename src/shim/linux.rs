@@ -135,8 +135,8 @@ pub unsafe fn get(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len:
     let subject = match subject(fd) {
         Ok(Some(subject)) => subject,
         Ok(None) => return Verdict::Pass,
-        // The connection is over: what the socket is, its name still says.
-        Err(_) if level == libc::SOL_SOCKET => return Verdict::Pass,
+        // The connection is over: what the socket is, its name still says, and what the connection was, the engine.
+        Err(_) if level != crate::control::multipath::SOL_MPTCP => return Verdict::Pass,
         Err(errno) => return Verdict::Done(Err(errno)),
     };
     let int = |answer: c_int| {

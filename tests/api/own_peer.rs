@@ -42,6 +42,11 @@ fn single_subflows() {
 }
 
 #[test]
+fn fallback_in_mid_connection() {
+    crate::assert_options_after_fallback(&Place::own_peer());
+}
+
+#[test]
 fn what_is_told() {
     let place = Place::own_peer();
     for name in ["subflows", "connid", "names", "events"] {

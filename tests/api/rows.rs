@@ -72,6 +72,13 @@ fn l8_options_hold_on_all_subflows() {
 
 /// Runs a row to which the status is asked until it says what is expected of its one connection.
 fn until_status(row: &str, variables: &[(&str, &str)], expected: impl Fn(&serde_json::Value) -> bool) {
+    until_engine_says(row, variables, |engine| {
+        engine["connections"].get(0).is_some_and(&expected)
+    });
+}
+
+/// Runs a row to which the status is asked until it says what is expected of the engine; what it says for people then.
+fn until_engine_says(row: &str, variables: &[(&str, &str)], expected: impl Fn(&serde_json::Value) -> bool) -> String {
     let place = Place::new();
     let program = Program::compile("rows");
     let mut command = program.command(|path| place.site.command(path), false, &[row]);
@@ -79,24 +86,82 @@ fn until_status(row: &str, variables: &[(&str, &str)], expected: impl Fn(&serde_
     let running = Running::start(command);
     let mut tries = 0;
     loop {
-        let status = place
-            .site
-            .lab()
-            .client()
-            .output(env!("CARGO_BIN_EXE_mptcp"), &["status", "--json"])
-            .unwrap_or_default();
-        let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
-        let connection = status["engines"]
-            .as_array()
-            .and_then(|engines| engines.iter().find_map(|e| e["connections"].get(0).cloned()));
-        if connection.as_ref().is_some_and(&expected) {
-            break;
+        let mptcp = |arguments: &[&str]| {
+            let client = place.site.lab().client();
+            client
+                .output(env!("CARGO_BIN_EXE_mptcp"), arguments)
+                .unwrap_or_default()
+        };
+        let status: serde_json::Value = serde_json::from_str(&mptcp(&["status", "--json"])).unwrap_or_default();
+        let engines = status["engines"].as_array();
+        if engines.is_some_and(|engines| engines.iter().any(&expected)) {
+            let said = mptcp(&["status"]);
+            drop(running);
+            return said;
         }
         tries += 1;
         assert!(tries < 600, "{row} {variables:?}: {status:#}");
         std::thread::sleep(Duration::from_millis(50));
     }
-    drop(running);
+}
+
+/// Why connections were left to the kernel.
+fn reasons(engine: &serde_json::Value) -> Vec<&str> {
+    let bypasses = engine["bypasses"].as_array().into_iter().flatten();
+    bypasses.filter_map(|bypass| bypass["reason"].as_str()).collect()
+}
+
+const GUESSES: [&str; 3] = [
+    "SO_SNDBUF is too small for several paths",
+    "SO_RCVBUF is too small for several paths",
+    "bound to a local address",
+];
+const ONLY_THE_KERNELS: [&str; 3] = [
+    "IP options are set",
+    "a foreign source address (IP_TRANSPARENT, IP_FREEBIND)",
+    "a TCP feature of the kernel's is on (repair, MD5, ULP, filter)",
+];
+
+/// Also where no engine ran before.
+#[test]
+fn status_says_why_connections_are_left_to_the_kernel() {
+    let all = [GUESSES, ONLY_THE_KERNELS].concat();
+    let said = until_engine_says("left", &[], |engine| reasons(engine) == all);
+    assert!(all.iter().all(|reason| said.contains(reason)), "{said}");
+}
+
+/// What is no guess stays the kernel's.
+#[test]
+fn guesses_can_be_switched_off_one_by_one() {
+    for (variable, left) in [
+        ("-buffers", &GUESSES[2..]),
+        ("-bound", &GUESSES[..2]),
+        ("off", &GUESSES[..0]),
+    ] {
+        until_engine_says("left", &[("MPTCP_HEURISTICS", variable)], |engine| {
+            let connections = engine["connections"].as_array().map_or(0, Vec::len);
+            reasons(engine) == [left, &ONLY_THE_KERNELS].concat() && connections == GUESSES.len() - left.len()
+        });
+    }
+}
+
+#[test]
+fn status_says_when_further_subflows_are_opened() {
+    for (variable, joins) in [
+        ("at-once", "at once"),
+        ("after-bytes", "after 100000 bytes"),
+        ("after-bytes:5000", "after 5000 bytes"),
+        ("never", "never"),
+    ] {
+        let said = until_engine_says("nodelay", &[("MPTCP_JOIN", variable)], |engine| {
+            engine["connections"][0]["policy"]["joins"] == joins
+        });
+        assert_eq!(
+            said.contains(&format!("joins {joins}")),
+            variable != "at-once",
+            "it tells what is not as by default: {said}"
+        );
+    }
 }
 
 // Proves L9.
@@ -113,7 +178,11 @@ fn l9_nodelay_keeps_data_off_slow_paths_and_can_be_ignored() {
 #[test]
 fn l10_a_small_buffer_asks_for_no_multipath_unless_told_otherwise() {
     row("l10");
-    Place::new().check("rows", &[("MPTCP_HEURISTICS", "-buffers")], &["l10-ignored"]);
+    row("l10-send");
+    let place = Place::new();
+    for ignored in ["l10-ignored", "l10-send-ignored"] {
+        place.check("rows", &[("MPTCP_HEURISTICS", "-buffers")], &[ignored]);
+    }
 }
 
 // Proves L11.

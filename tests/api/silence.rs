@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Who has the client's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Client {
+pub enum Client {
     Kernel,
     Library,
 }
@@ -80,7 +80,7 @@ fn silence(client: Client, wires: usize, words: &[&str]) -> Silence {
         let start = |wire| WireCapture::start(site.lab(), wire);
         (0..wires).map(start).collect::<Vec<_>>()
     };
-    let (outcome, captures) = if words[0] == "connect" {
+    let (outcome, captures) = if words[0].starts_with("connect") {
         let captures = start();
         (run(command(&site, client, words)), captures)
     } else {
@@ -119,7 +119,16 @@ fn assert_timed_out(silence: &Silence, least: f64, what: &str) {
 
 #[test]
 fn syns_are_as_many_as_the_program_allows() {
-    let counts = both(&["connect", "syncnt=1"]).map(|silence| {
+    assert_same_syns("connect");
+}
+
+#[test]
+fn syns_are_as_many_as_the_program_allows_while_it_connects() {
+    assert_same_syns("connect-late");
+}
+
+fn assert_same_syns(when: &str) {
+    let counts = both(&[when, "syncnt=1"]).map(|silence| {
         assert_timed_out(&silence, 2.9, "TCP_SYNCNT 1");
         silence.sent(0).iter().filter(|s| s.is_syn()).count()
     });

@@ -5,6 +5,7 @@ use crate::capture::{Segment, WireCapture};
 use crate::directory;
 use crate::interop::{run, LabSpec, Site, Transport, Wire};
 use crate::lab::{client_address, server_address};
+use crate::silence::Client;
 use serde_json::{json, Value};
 
 const WORDS: [&str; 6] = [
@@ -187,6 +188,73 @@ fn windows() {
     assert_eq!(said, json!({"rcvbuf": 80_000}));
     let (free, _) = largest_window(&site, &[]);
     assert!(free > 100_000, "{free}");
+}
+
+/// Runs a Python program of `c-tests/api/` over one wire; its last line, and what its host sent and was sent.
+fn over_one_wire(client: Client, name: &str, words: &[&str]) -> (Value, Vec<Segment>) {
+    let site = Site::new([Wire::new(20.0, 5.0)]);
+    let _server = site.http(Transport::Mptcp);
+    let capture = WireCapture::start(site.lab(), 0);
+    let mut command = match client {
+        Client::Kernel => site.lab().client().command("python3"),
+        Client::Library => site.command("python3"),
+    };
+    command
+        .arg(directory().join(name))
+        .args([&server_address(0, false).to_string(), "80"])
+        .args(words);
+    let outcome = run(command);
+    assert!(outcome.status.success(), "{client:?} {name}: {}", outcome.stderr);
+    let lines = String::from_utf8(outcome.stdout).expect("text");
+    (said(lines.lines().last().expect("a line")), capture.finish())
+}
+
+/// TCP_WINDOW_CLAMP in mid-connection: what was offered stays offered, and then no more than this.
+#[test]
+fn windows_that_are_bounded_later() {
+    for client in [Client::Kernel, Client::Library] {
+        let (said, segments) = over_one_wire(client, "clamp.py", &["20000"]);
+        assert_eq!(said, json!({"clamp": 20_000, "none": libc::EINVAL}), "{client:?}");
+        let own = client_address(0, false);
+        let sent: Vec<&Segment> = segments.iter().filter(|s| s.from.ip() == own).collect();
+        let shift = sent.iter().find_map(|s| s.shift).expect("a SYN");
+        let window = |s: &Segment| usize::from(s.window) << shift;
+        let offers: Vec<&&Segment> = sent.iter().filter(|s| !s.is_syn() && !s.is_reset()).collect();
+        // Half of the bytes come after the bound; a window's worth of them was promised before.
+        let (first, last) = offers.split_at(offers.len() * 3 / 4);
+        let largest = |offers: &[&&Segment]| offers.iter().map(|s| window(s)).max().expect("segments");
+        assert!(largest(first) > 40_000, "{client:?}: {}", largest(first));
+        assert!(largest(last) <= 20_000, "{client:?}: {}", largest(last));
+        let mut edge = None;
+        for segment in offers {
+            let next = segment.ack.wrapping_add(window(segment) as u32);
+            let back = edge.map_or(0, |edge: u32| edge.wrapping_sub(next) as i32);
+            // A window that is no multiple of the scale's unit is rounded.
+            assert!(back < 1 << shift, "{client:?}: the right edge went back by {back}");
+            edge = Some(if back > 0 { edge.unwrap_or(next) } else { next });
+        }
+    }
+}
+
+/// TCP_MAXSEG in mid-connection: neither segments nor getsockopt() change, of the kernel's TCP as of ours.
+#[test]
+fn segments_that_are_limited_later_stay_as_they_are() {
+    for client in [Client::Kernel, Client::Library] {
+        let (said, segments) = over_one_wire(client, "options.py", &["after:maxseg=700"]);
+        assert!(
+            said["maxseg"].as_u64().is_some_and(|mss| mss > 1400),
+            "{client:?}: {said}"
+        );
+        let own = client_address(0, false);
+        let sent: Vec<usize> = segments
+            .iter()
+            .filter(|s| s.from.ip() == own)
+            .map(|s| s.payload.len())
+            .collect();
+        let (first, second) = sent.split_at(sent.len() / 2);
+        let full = |sent: &[usize]| sent.iter().filter(|len| **len > 1300).count();
+        assert!(full(first) > 50 && full(second) > 50, "{client:?}: {sent:?}");
+    }
 }
 
 // Proves REQ11.

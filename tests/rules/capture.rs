@@ -27,6 +27,8 @@ pub struct Segment {
     pub ttl: u8,
     /// Sequence number.
     pub seq: u32,
+    /// Acknowledgment number.
+    pub ack: u32,
     /// Flags (RFC 9293 section 3.1).
     pub flags: u8,
     /// The window as it stands there (RFC 7323 section 2.2: to be shifted, but not in a SYN).
@@ -43,11 +45,18 @@ pub struct Segment {
 
 /// The flag SYN.
 pub const SYN: u8 = 2;
+/// The flag RST.
+pub const RST: u8 = 4;
 
 impl Segment {
     /// It has a SYN.
     pub fn is_syn(&self) -> bool {
         self.flags & SYN != 0
+    }
+
+    /// It has a RST.
+    pub fn is_reset(&self) -> bool {
+        self.flags & RST != 0
     }
 }
 
@@ -117,6 +126,7 @@ fn segment(frame: &[u8]) -> Option<Segment> {
         tos,
         ttl,
         seq: u32::from_be_bytes(tcp.get(4..8)?.try_into().ok()?),
+        ack: u32::from_be_bytes(tcp.get(8..12)?.try_into().ok()?),
         flags: tcp[13],
         window: number(14)?,
         shift,

@@ -58,6 +58,11 @@ fn requests() -> Vec<Request<'static>> {
             name: crate::control::multipath::name::EVENTS,
             value: b"",
         },
+        Request::Left(Left {
+            remote: v4(),
+            program: b"bgpd",
+            reason: Bypass::TcpFeature,
+        }),
         Request::Status,
     ]
 }
