@@ -20,7 +20,7 @@ define step
 @printf '\n== %s\n' '$(1)'; start=$$(date +%s); $(2) && printf '== %s: %s s\n' '$(1)' "$$(($$(date +%s) - start))"
 endef
 
-.PHONY: all library command demo check requirements format clippy documentation test programs soak fuzz miri conformance cpython bench install clean help
+.PHONY: all library command demo check requirements format clippy documentation test programs soak fuzz conformance cpython bench install clean help
 # Steps share cargo's lock and the machine: one after the other, also with make -j.
 .NOTPARALLEL:
 all: library command
@@ -76,11 +76,6 @@ fuzz:
 	cd fuzz && set -e; for target in $$(ls corpus); do \
 		$(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=20; done
 
-# The unit tests whose names have one of MIRI_TESTS in them, under Miri (a nightly compiler with the component miri): slow, so few cases of each property.
-MIRI_TESTS ?= wire::seq wire::checksum tcp::rtt tcp::prr tcp::receiver tcp::undo mptcp::recv_buffer control::message
-miri:
-	PROPTEST_CASES=2 MIRIFLAGS=-Zmiri-disable-isolation CARGO_TARGET_DIR=target/miri $(CARGO) +nightly miri test --lib -- $(MIRI_TESTS)
-
 # Every requirement of the RFCs, with the tests that prove it.
 conformance:
 	@$(CARGO) test -q --test conformance -- --nocapture every_row
@@ -113,7 +108,6 @@ help:
 	@echo 'make programs   Debian'"'"'s servers and clients without and under the library, compared (as root, some minutes)'
 	@echo 'make soak       SEEDS=100000 runs of the protocol simulator from seed FIRST on (the time of day by default)'
 	@echo 'make fuzz       every fuzz target for FUZZ_SECONDS=60 (cargo-fuzz, nightly)'
-	@echo 'make miri       unit tests (MIRI_TESTS=names) under Miri (nightly, rustup component add miri; minutes)'
 	@echo 'make conformance every requirement of the RFCs, with the tests that prove it'
 	@echo 'make cpython    CPython'"'"'s own network tests without and under the library, compared (as root, ten minutes; TESTS=test_socket …)'
 	@echo 'make bench      rates, latency, CPU and memory beside those of the kernel'"'"'s MPTCP and TCP (as root, minutes); $(BENCH_PICTURE)'
