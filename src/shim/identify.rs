@@ -84,14 +84,21 @@ pub fn take_error(fd: c_int, shadow: &ShadowName) -> Result<c_int, Errno> {
     }
 }
 
+/// How many engines in a row may die of a question, so to speak: one that was killed, and its keeper.
+const ANSWERS_LOST_MAX: usize = 3;
+
 /// Why the kernel says ECONNRESET.
 pub fn reset_cause(fd: c_int, shadow: &ShadowName) -> c_int {
-    match engine::query(shadow.engine, sys::cookie(fd).unwrap_or_default()) {
-        Ok(Some(Phase::Failed { errno })) => errno,
-        Err(CallError::NoEngine) => {
-            listen::renew(shadow.engine);
-            libc::ECONNRESET
+    let cookie = sys::cookie(fd).unwrap_or_default();
+    // Who is being killed has the name until it is gone, but gives no answer: whether another one has it then is asked again.
+    for _ in 0..ANSWERS_LOST_MAX {
+        match engine::query(shadow.engine, cookie) {
+            Ok(Some(Phase::Failed { errno })) => return errno,
+            Err(CallError::NoAnswer) => continue,
+            Err(CallError::NoEngine) => listen::renew(shadow.engine),
+            _ => {}
         }
-        _ => libc::ECONNRESET,
+        break;
     }
+    libc::ECONNRESET
 }
